@@ -1,0 +1,68 @@
+# Every target works on a fresh clone: it makes .venv itself and installs what it needs.
+# `make help` lists them.
+
+MAKEFLAGS += --no-print-directory
+PORT ?= 8000
+PYTEST_ARGS ?=
+PY := .venv/bin/python
+ENVIRONMENT := pyproject.toml scripts/venv.sh
+
+.PHONY: help demo test lint format types docs bench soak coverage lock clean
+.DEFAULT_GOAL := help
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/.demo-stamp  ## Start the example site and its worker on SQLite (PORT=8000)
+	@PORT=$(PORT) exec $(PY) examples/frontdesk/manage.py demo
+
+test: .venv/.dev-stamp  ## Run the tests, with real servers, processes and a browser
+	@scripts/system-packages.sh postgresql pgbouncer redis chromium
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.dev-stamp  ## Check style, formatting and the direction of imports
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/lint-imports --no-cache
+
+format: .venv/.dev-stamp  ## Format the code and apply the fixes that are safe
+	@.venv/bin/ruff check --fix --exit-zero
+	@.venv/bin/ruff format
+
+types: .venv/.dev-stamp  ## Check types: mypy on everything, basedpyright on the public API
+	@.venv/bin/mypy
+	@.venv/bin/basedpyright
+
+docs: .venv/.dev-stamp  ## Check the docs' links and run their commands and snippets
+	@$(PY) -m pytest tests/test_docs.py $(PYTEST_ARGS)
+
+bench: .venv-bench/.bench-stamp  ## Measure, side by side with peers, and print the table
+	@scripts/system-packages.sh postgresql
+	@.venv-bench/bin/python -m benchmarks.tasks $(BENCH_ARGS)
+
+soak: .venv/.dev-stamp  ## Run the tests that take many minutes on purpose
+	@scripts/system-packages.sh postgresql pgbouncer redis
+	@$(PY) -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
+
+coverage: .venv/.dev-stamp  ## Run the tests and say which lines none of them reached
+	@scripts/system-packages.sh postgresql pgbouncer redis chromium
+	@.venv/bin/coverage erase
+	@.venv/bin/coverage run -m pytest $(PYTEST_ARGS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
+
+lock: .venv/.dev-stamp  ## Write requirements/*.txt anew from pyproject.toml
+	@scripts/lock.sh
+
+clean:  ## Remove the environments and caches
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+
+.venv/.dev-stamp: requirements/dev.txt $(ENVIRONMENT)
+	@PYTHON="$(PYTHON)" scripts/venv.sh dev
+
+# The dev environment holds all that the demo needs, so one that is up to date will do.
+.venv/.demo-stamp: requirements/demo.txt $(ENVIRONMENT)
+	@PYTHON="$(PYTHON)" scripts/venv.sh demo
+
+.venv-bench/.bench-stamp: benchmarks/requirements.txt $(ENVIRONMENT)
+	@PYTHON="$(PYTHON)" scripts/venv.sh bench
