@@ -1,0 +1,1 @@
+"""Real servers, processes and a browser for tests. Nothing here knows pytest or needs Django's settings."""

@@ -1,0 +1,173 @@
+"""The servers, projects and browser that the other tests stand on."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from tests.services.project import REPOSITORY, Project, wait_until
+from tests.services.servers import (
+    MissingService,
+    PgBouncer,
+    PostgresServer,
+    RedisServer,
+    answers,
+    find_program,
+)
+
+on_every_database = pytest.mark.parametrize("store_database", ["default", "postgres", "pgbouncer"], indirect=True)
+
+
+@on_every_database
+def test_a_test_reaches_the_database_it_asked_for(store_database):
+    with connections[store_database].cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+
+
+@pytest.mark.django_db
+def test_the_sqlite_database_is_a_file_with_a_write_ahead_log():
+    with connections["default"].cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        assert cursor.fetchone() == ("wal",)
+    assert Path(connections["default"].settings_dict["NAME"]).is_file()
+
+
+def test_postgresql_answers_through_pgbouncer(pgbouncer_server: PgBouncer):
+    assert pgbouncer_server.sql("SELECT 1") == [(1,)]
+
+
+def test_pgbouncer_pools_transactions(pgbouncer_server: PgBouncer):
+    config = dict(row[:2] for row in pgbouncer_server.sql("SHOW CONFIG", database="pgbouncer"))
+    assert config["pool_mode"] == "transaction"
+
+
+def test_postgresql_keeps_fsync_on(postgres_server: PostgresServer):
+    assert postgres_server.sql("SHOW fsync") == [("on",)]
+
+
+def test_what_was_committed_survives_a_killed_postgresql(own_postgres_server: PostgresServer):
+    own_postgres_server.sql("CREATE TABLE kept (word text)")
+    own_postgres_server.sql("INSERT INTO kept VALUES (%s)", ("still here",))
+    own_postgres_server.kill()
+    assert not own_postgres_server.is_running
+    own_postgres_server.start()
+    assert own_postgres_server.sql("SELECT word FROM kept") == [("still here",)]
+
+
+def test_redis_answers_and_survives_a_kill(own_redis_server: RedisServer):
+    own_redis_server.kill()
+    assert not answers(own_redis_server.socket, say=b"PING\r\n", expect=b"+PONG")
+    own_redis_server.start()
+    assert answers(own_redis_server.socket, say=b"PING\r\n", expect=b"+PONG")
+
+
+def test_a_paused_redis_is_silent_until_it_is_resumed(own_redis_server: RedisServer):
+    own_redis_server.pause()
+    assert not answers(own_redis_server.socket, say=b"PING\r\n", expect=b"+PONG")
+    own_redis_server.resume()
+    wait_until(lambda: answers(own_redis_server.socket, say=b"PING\r\n", expect=b"+PONG"))
+
+
+def test_a_missing_program_is_an_error_that_names_the_package():
+    with pytest.raises(MissingService, match="package memcached"):
+        find_program("no-such-program", service="Memcached", package="memcached")
+
+
+def test_servers_end_with_the_process_that_started_them(tmp_path: Path):
+    started = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                f"""
+                import signal, pathlib
+                from tests.services.servers import RedisServer
+                server = RedisServer(pathlib.Path({str(tmp_path / "redis")!r}))
+                server.start()
+                print(server.process.pid, flush=True)
+                signal.pause()
+                """
+            ),
+        ],
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+        text=True,
+    )
+    with started:
+        assert started.stdout
+        pid = int(started.stdout.readline())
+        started.send_signal(signal.SIGKILL)
+    wait_until(lambda: not _is_alive(pid), what=f"the end of process {pid}")
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres", "pgbouncer"])
+def test_a_project_has_a_migrated_database_of_its_own(make_project, database):
+    project: Project = make_project(database)
+    project.python(
+        """
+from django.contrib.auth.models import User
+User.objects.create(username="visitor")
+"""
+    )
+    assert project.query("SELECT username FROM auth_user") == [("visitor",)]
+
+
+def test_a_projects_processes_end_with_it(make_project):
+    project: Project = make_project(migrate=False)
+    process = project.start("bash", "-c", "sleep 600 & echo child $!; wait")
+    process.wait_for_output("child")
+    child = int(process.output().split()[-1])
+    project.close()
+    wait_until(lambda: not _is_alive(child), what=f"the end of process {child}")
+
+
+PAGE = """<!doctype html><html lang="en"><head><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body {{ background: white }}
+@media (prefers-color-scheme: dark) {{ body {{ background: black }} }}</style></head>
+<body><h1>A page</h1><p id="said"></p><noscript>No script ran</noscript>
+<script>document.getElementById("said").textContent = "A script ran";</script></body></html>"""
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    file = tmp_path / "page.html"
+    file.write_text(PAGE.format(title="Rendered by Chromium"))
+    return file.as_uri()
+
+
+def test_chromium_renders_a_page(browser, page, tmp_path):
+    browser.goto(page)
+    assert browser.title == "Rendered by Chromium"
+    browser.wait_for_text("A script ran")
+    assert "No script ran" not in browser.text
+    assert browser.errors() == []
+    png = browser.screenshot(tmp_path / "page.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+
+
+def test_chromium_can_have_javascript_off(open_browser, page):
+    browser = open_browser(javascript=False)
+    browser.goto(page)
+    assert "No script ran" in browser.text
+    assert "A script ran" not in browser.text
+
+
+def test_chromium_can_be_a_phone_in_the_dark(open_browser, page):
+    browser = open_browser(width=390, height=844, color_scheme="dark")
+    browser.goto(page)
+    assert browser.script("return [innerWidth, innerHeight]") == [390, 844]
+    assert browser.script("return getComputedStyle(document.body).backgroundColor") == "rgb(0, 0, 0)"
+
+
+def _is_alive(pid: int) -> bool:
+    """Return whether the process is there and not a zombie that waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
