@@ -1,0 +1,1 @@
+"""What every part that keeps rows in a database shares."""

@@ -1,0 +1,48 @@
+"""Tasks: the work that a request leaves behind, done later by a worker.
+
+Tasks are declared and enqueued with `django.tasks`; here is what goes beyond it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from backroom.tasks.exceptions import Snooze, TaskCancelled, TaskTimeout
+from backroom.tasks.policy import Exponential
+
+if TYPE_CHECKING:
+    from backroom.tasks.bulk import enqueue_many
+    from backroom.tasks.execution import TaskContext
+    from backroom.tasks.results import TaskResult
+    from backroom.tasks.task import Task, Unique
+
+__all__ = [
+    "Exponential",
+    "Snooze",
+    "Task",
+    "TaskCancelled",
+    "TaskContext",
+    "TaskResult",
+    "TaskTimeout",
+    "Unique",
+    "enqueue_many",
+    "exponential",
+]
+
+exponential = Exponential
+
+_HOMES = {
+    "Task": "backroom.tasks.task",
+    "TaskContext": "backroom.tasks.execution",
+    "TaskResult": "backroom.tasks.results",
+    "Unique": "backroom.tasks.task",
+    "enqueue_many": "backroom.tasks.bulk",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Django imports this package before the settings are ready, and these names need the settings.
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,113 @@
+"""One claim from its start to its transition: the piece of work that a slot of a worker does."""
+
+import random
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.db import DatabaseError
+from django.tasks.signals import task_started
+
+from backroom.clock import Clock
+from backroom.tasks.execute import aexecute, execute, outcome_of
+from backroom.tasks.execution import Execution
+from backroom.tasks.middleware import Middleware
+from backroom.tasks.policy import decide, is_expired
+from backroom.tasks.records import Cancelled, Claim, Expired, Outcome, Raised, Released, Succeeded, Transition
+from backroom.tasks.resolve import Defaults, UnknownTask, resolve, rules_of
+from backroom.tasks.results import TaskResult, result_of
+from backroom.tasks.stores.base import Store
+
+
+class Attempt(NamedTuple):
+    """What became of a claim, and what the store is still to be told of it."""
+
+    claim: Claim
+    transition: Transition
+    result: TaskResult[..., Any] | None = None
+    exception: BaseException | None = None
+    is_applied: bool = False
+    """Whether the transition was committed already, together with the task's own writes."""
+    is_lost: bool = False
+    """Whether the claim turned out to be another worker's by then, so that nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempts:
+    """How claims of one backend are attempted."""
+
+    store: Store
+    sender: type
+    clock: Clock
+    defaults: Defaults
+    layers: tuple[Middleware, ...]
+    max_result_bytes: int
+
+    def begin(self, claim: Claim) -> Execution | Attempt:
+        """Return the execution of a claim, or the end of one that is not to be started at all."""
+        if claim.cancel_requested:
+            return self.ended(claim, Cancelled())
+        if claim.expires_at is not None and is_expired(claim, self.clock.now()):
+            return self.ended(claim, Expired())
+        try:
+            resolved = resolve(claim, self.defaults)
+        except UnknownTask as error:
+            return self.ended(claim, outcome_of(error))
+        return Execution(claim, resolved, result_of(claim, resolved.task))
+
+    def run(self, execution: Execution) -> Attempt:
+        """Run an execution in this thread."""
+        self._send_started(execution)
+        if execution.resolved.atomic and self.store.supports_atomic:
+            return self._run_atomically(execution)
+        return self._ended(execution, self._execute(execution))
+
+    async def arun(self, execution: Execution) -> Attempt:
+        """Run the execution of a coroutine in this event loop."""
+        self._send_started(execution)
+        outcome = await aexecute(execution, layers=self.layers, max_result_bytes=self.max_result_bytes)
+        return self._ended(execution, outcome)
+
+    def ended(self, claim: Claim, outcome: Outcome, result: TaskResult[..., Any] | None = None) -> Attempt:
+        """Return the attempt that ended in `outcome`."""
+        rules = rules_of(claim, self.defaults)
+        transition = decide(claim, outcome, rules=rules, now=self.clock.now(), draw=random.random())  # noqa: S311 - jitter
+        return Attempt(claim, transition, result, outcome.exception if isinstance(outcome, Raised) else None)
+
+    def released(self, claim: Claim) -> Transition:
+        """Return the transition that gives a claim back."""
+        return self.ended(claim, Released()).transition
+
+    def _ended(self, execution: Execution, outcome: Outcome) -> Attempt:
+        attempt = self.ended(execution.claim, outcome, execution.result)
+        # The last report may not have been written yet, and nothing will renew this claim any more.
+        if (progress := execution.take_progress()) is not None:
+            return attempt._replace(transition=attempt.transition._replace(progress=progress))
+        return attempt
+
+    def _execute(self, execution: Execution) -> Outcome:
+        return execute(execution, layers=self.layers, max_result_bytes=self.max_result_bytes)
+
+    def _run_atomically(self, execution: Execution) -> Attempt:
+        try:
+            with self.store.transaction():
+                outcome = self._execute(execution)
+                attempt = self._ended(execution, outcome)
+                if not isinstance(outcome, Succeeded):
+                    raise _RolledBack(attempt)
+                if not self.store.apply([attempt.transition]):
+                    raise _RolledBack(attempt._replace(is_lost=True))
+        except _RolledBack as rolled_back:
+            return rolled_back.attempt
+        except DatabaseError as error:
+            # The commit itself failed, on a deferred constraint for example: the task's writes are the cause.
+            return self._ended(execution, outcome_of(error, execution))
+        return attempt._replace(is_applied=True)
+
+    def _send_started(self, execution: Execution) -> None:
+        task_started.send_robust(sender=self.sender, task_result=execution.result)
+
+
+class _RolledBack(Exception):  # noqa: N818 - takes an attempt out of the transaction that it undoes
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__()
+        self.attempt = attempt

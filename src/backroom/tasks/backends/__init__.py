@@ -1,0 +1,1 @@
+"""What `TASKS` names: django.tasks on one side, records on the other."""

@@ -1,0 +1,245 @@
+"""What every backend of ours shares: arguments become a record, a record becomes a result."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, ClassVar
+
+from django.core import checks
+from django.tasks.backends.base import BaseTaskBackend
+from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
+from django.tasks.signals import task_enqueued
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from backroom.clock import Clock, Moment, SystemClock, after, from_datetime
+from backroom.options import parse, problems_of
+from backroom.tasks.arguments import dumps, normalized, payload_of
+from backroom.tasks.attempts import Attempts
+from backroom.tasks.exceptions import InvalidArguments
+from backroom.tasks.ids import new_id
+from backroom.tasks.middleware import Middleware
+from backroom.tasks.overrides import encoded
+from backroom.tasks.records import DEFERRED, READY, Record
+from backroom.tasks.resolve import Defaults, module_task, resolve
+from backroom.tasks.results import TaskResult, result_of
+from backroom.tasks.stores.base import Store
+from backroom.tasks.task import Task
+
+type Call = tuple[Sequence[Any], Mapping[str, Any]]
+"""Positional and keyword arguments of one task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """What OPTIONS may say, whatever the store. Times are in seconds, sizes in bytes."""
+
+    lease: float = 30.0
+    """How long a worker may be silent before its tasks go to another one."""
+    crash_budget: int = 3
+    """How many workers may die under a task before it fails."""
+    timeout_grace: float = 5.0
+    """Between `TaskTimeout` in a task and the end of the process that runs it."""
+    cancel_grace: float = 5.0
+    """Between a request to cancel and `TaskCancelled` in the task, and again until its process is ended."""
+    retention: float = 7 * 86_400.0
+    """How long a successful task is kept."""
+    failed_retention: float = 30 * 86_400.0
+    """How long a failed task is kept."""
+    max_payload_bytes: int = 1_048_576
+    max_result_bytes: int = 4_194_304
+    poll: float = 0.1
+    """How often an idle worker looks for work when nothing wakes it."""
+    middleware: list[str] | tuple[str, ...] = ()
+    """Dotted paths of functions from an `Execution` to a context manager, the outermost first."""
+
+
+class Backend(BaseTaskBackend):
+    """A backend that keeps records in a store."""
+
+    task_class = Task
+    options_class: ClassVar[type[BackendOptions]] = BackendOptions
+    clock: Clock = SystemClock()
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._valid: set[tuple[Any, ...]] = set()
+
+    @cached_property
+    def settings(self) -> BackendOptions:
+        """OPTIONS, read; raises `OptionsError`, which the system checks have told of before."""
+        return parse(self.options_class, self.options)
+
+    @cached_property
+    def defaults(self) -> Defaults:
+        """What OPTIONS say for every task."""
+        settings = self.settings
+        return Defaults(
+            crash_budget=settings.crash_budget,
+            retention=settings.retention,
+            failed_retention=settings.failed_retention,
+        )
+
+    @property
+    def store(self) -> Store:
+        """The store of the records."""
+        raise NotImplementedError
+
+    @cached_property
+    def attempts(self) -> Attempts:
+        """How this backend's claims are attempted."""
+        return Attempts(
+            store=self.store,
+            sender=type(self),
+            clock=self.clock,
+            defaults=self.defaults,
+            layers=self.layers,
+            max_result_bytes=self.settings.max_result_bytes,
+        )
+
+    @cached_property
+    def layers(self) -> tuple[Middleware, ...]:
+        """The project's own layers round each execution."""
+        return tuple(import_string(path) for path in self.settings.middleware)
+
+    def validate_task(self, task: Any) -> None:
+        """Raise `InvalidTask` when this backend cannot run the task."""
+        # Each enqueue asks again, and a task without a `run_after` gets the same answer each time.
+        key = (task.func, task.queue_name, task.priority, task.takes_context)
+        if task.run_after is None and key in self._valid:
+            return
+        super().validate_task(task)
+        if len(task.queue_name) > 128:  # noqa: PLR2004 - the column's width
+            msg = f"Queue name {task.queue_name!r} is longer than 128 characters."
+            raise InvalidTask(msg)
+        if task.run_after is None:
+            self._valid.add(key)
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult[..., Any]:
+        """Store a task and return its result; on a unique task's collision, the result that was there before."""
+        self.validate_task(task)
+        record, plain_args, plain_kwargs = self._record(task, args, kwargs)
+        while collisions := self.store.insert([record]):
+            # The record may be pruned or deleted between the collision and the look at it: then its key is free.
+            if existing := self.store.get(list(collisions.values())):
+                return self._result(existing[0])
+        self.wake()
+        return self._enqueued(task, record, plain_args, plain_kwargs)
+
+    def enqueue_many(self, task: Any, calls: Iterable[Call]) -> list[TaskResult[..., Any]]:
+        """Store one task for each pair of `args` and `kwargs`, in a handful of statements; return their results.
+
+        All of them or none: when one call's arguments are refused nothing is stored. A call that collides on the
+        task's unique key gets the result that holds the key, which may be another one of this call.
+        """
+        self.validate_task(task)
+        drafts = [self._record(task, args, kwargs) for args, kwargs in calls]
+        collisions = self.store.insert([record for record, _, _ in drafts])
+        self.wake()
+        holders = {record.id: self._result(record) for record in self.store.get(list(set(collisions.values())))}
+        results = []
+        for record, plain_args, plain_kwargs in drafts:
+            if record.id not in collisions:
+                results.append(self._enqueued(task, record, plain_args, plain_kwargs))
+            elif (holder := holders.get(collisions[record.id])) is not None:
+                results.append(holder)
+            else:
+                # Pruned in between: its key is free, so this one goes in by itself.
+                results.append(self.enqueue(task, plain_args, plain_kwargs))
+        return results
+
+    def get_result(self, result_id: str) -> TaskResult[..., Any]:
+        """Return a task's result; raise `TaskResultDoesNotExist` when there is no such task."""
+        if records := self.store.get([str(result_id)]):
+            return self._result(records[0])
+        raise TaskResultDoesNotExist(result_id)
+
+    def wake(self) -> None:
+        """Tell idle workers that there is work. A hint: they look by themselves too."""
+
+    def check(self, **_kwargs: Any) -> list[checks.CheckMessage]:
+        """Return what is wrong with this backend's settings."""
+        return [
+            checks.Error(problem, hint=f"See TASKS[{self.alias!r}]['OPTIONS'].", id="backroom.E001")
+            for problem in problems_of(self.options_class, self.options)
+        ]
+
+    def _record(
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Record, list[Any], dict[str, Any]]:
+        plain_args, plain_kwargs, payload = payload_of(args, kwargs, limit=self.settings.max_payload_bytes)
+        now = self.clock.now()
+        run_after = None if task.run_after is None else _moment(task.run_after)
+        is_deferred = run_after is not None and run_after > now
+        path = task.module_path
+        record = Record(
+            new_id(),
+            self.alias,
+            task.queue_name,
+            int(task.priority),
+            path,
+            payload,
+            now,
+            encoded(task, module_task(path)),
+            _metadata(task),
+            DEFERRED if is_deferred else READY,
+            "",
+            run_after,
+            run_after if is_deferred else None,
+            _expires_at(task, max(now, run_after or now)),
+        )
+        if getattr(task, "unique", None) is not None:
+            record = _with_unique_key(record, task, plain_args, plain_kwargs)
+        return record, plain_args, plain_kwargs
+
+    def _enqueued(
+        self, task: Any, record: Record, args: list[Any], kwargs: dict[str, Any]
+    ) -> TaskResult[..., Any]:
+        result = result_of(record, task, args=args, kwargs=kwargs)
+        task_enqueued.send_robust(sender=type(self), task_result=result)
+        return result
+
+    def _result(self, record: Record) -> TaskResult[..., Any]:
+        return result_of(record, resolve(record, self.defaults).task)
+
+
+def _moment(run_after: Any) -> Moment:
+    return from_datetime(timezone.make_aware(run_after) if timezone.is_naive(run_after) else run_after)
+
+
+def _metadata(task: Any) -> str:
+    metadata = getattr(task, "metadata", None)
+    return dumps(normalized(metadata, "metadata")) if metadata else ""
+
+
+def _expires_at(task: Any, start: Moment) -> Moment | None:
+    expires = getattr(task, "expires", None)
+    if expires is None:
+        return None
+    return after(start, expires.total_seconds() if isinstance(expires, timedelta) else expires)
+
+
+def _with_unique_key(record: Record, task: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
+    unique = task.unique
+    if unique.key is None:
+        key = json.dumps([args, kwargs], sort_keys=True)
+    else:
+        key = unique.key(*args, **kwargs)
+        if not isinstance(key, str):
+            msg = f"The unique key of {record.task_path} is {key!r}. Its key function must return a string."
+            raise InvalidArguments(msg)
+    until = after(record.enqueued_at, unique.scope) if unique.stored_scope == "window" else None
+    return record._replace(
+        # Hashed, so that a key of any length fits the index and the arguments stay out of it.
+        unique_key=hashlib.sha256(f"{record.task_path}\n{key}".encode()).hexdigest(),
+        unique_scope=unique.stored_scope,
+        unique_until=until,
+    )

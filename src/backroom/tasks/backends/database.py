@@ -1,0 +1,46 @@
+"""Tasks in the project's own database: SQLite or PostgreSQL."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from backroom.tasks.backends.base import Backend, BackendOptions
+from backroom.tasks.stores.sql import SQLStore
+from backroom.tasks.transports.wakeups import Wakeup, wakeup_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseOptions(BackendOptions):
+    """OPTIONS of a `DatabaseBackend`."""
+
+    database: str = "default"
+    """The alias in DATABASES."""
+    notify: bool = True
+    """Wake workers at once: LISTEN/NOTIFY on PostgreSQL, a local socket for SQLite."""
+
+
+class DatabaseBackend(Backend):
+    """Keeps tasks in a database of the project. An enqueue inside `atomic()` is part of that transaction."""
+
+    options_class = DatabaseOptions
+    settings: DatabaseOptions
+
+    @property
+    def store(self) -> SQLStore:
+        """The store in the database that OPTIONS name."""
+        return SQLStore(self.settings.database, self.alias, channel=self.wakeup.channel)
+
+    @property
+    def wakeup(self) -> Wakeup:
+        """What rings the workers."""
+        return wakeup_of(self.settings.database, self.alias, is_on=self.settings.notify)
+
+    def wake(self) -> None:
+        """Ring once what the caller wrote is committed."""
+        self.wakeup.ring_on_commit()
+
+    def check(self, **kwargs: Any) -> Any:
+        """Return what is wrong with this backend's settings and its database."""
+        from backroom.tasks.checks import check_database  # noqa: PLC0415 - imported at @task time, before any model
+
+        found = super().check(**kwargs)
+        return found if found else check_database(self)

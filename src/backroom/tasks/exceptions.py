@@ -1,0 +1,38 @@
+"""What a task may raise to steer its own fate, and what may be raised in it or for it."""
+
+from backroom.errors import BackroomError
+
+
+class Snooze(Exception):  # noqa: N818 - an order, not an error
+    """Raise it in a task to have the task run again after `seconds`. The attempt does not count."""
+
+    def __init__(self, seconds: float) -> None:
+        if not 0 <= seconds < float("inf"):
+            msg = f"Snooze takes a number of seconds from 0 upwards, not {seconds!r}."
+            raise ValueError(msg)
+        super().__init__(seconds)
+        self.seconds = float(seconds)
+
+
+class TaskTimeout(TimeoutError):  # noqa: N818 - TimeoutError's own manner of naming
+    """Raised inside a task when its `timeout` has passed. Clean up and let it pass: the grace period has begun."""
+
+
+class TaskCancelled(BaseException):  # noqa: N818 - like asyncio.CancelledError, which it resembles
+    """Raised inside a task that was cancelled and did not stop by itself. `except Exception` does not catch it."""
+
+
+class TaskExpired(BackroomError):
+    """Recorded for a task that was not started before its `expires`."""
+
+
+class WorkerLost(BackroomError):
+    """Recorded for a task whose workers died under it as often as its crash budget allows."""
+
+
+class InvalidArguments(BackroomError, TypeError, ValueError):
+    """Arguments of `enqueue()`, or a return value, that JSON cannot carry; the message names the one at fault."""
+
+
+class StoreUnavailable(BackroomError):
+    """The store cannot be reached now; nothing was written."""

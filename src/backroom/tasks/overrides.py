@@ -1,0 +1,63 @@
+"""Options that `using()` changed for one task, as JSON: callables and classes travel as dotted paths."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.tasks.exceptions import InvalidTask
+from django.utils.module_loading import import_string
+
+from backroom.tasks.policy import Exponential
+
+CARRIED: Final = ("max_attempts", "backoff", "retry_on", "fail_on", "timeout", "keep_result", "atomic")
+"""The options that matter after the enqueue; the others have columns of their own."""
+
+
+def encoded(task: Any, base: Any) -> str:
+    """Return what `task` has other than `base`, the task as its module defines it; "" when nothing."""
+    if task is base:
+        return ""
+    changed = {name: _encode(getattr(task, name)) for name in CARRIED if _differs(task, base, name)}
+    return json.dumps(changed) if changed else ""
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """Return the options that `encoded` wrote, ready for `replace()`."""
+    return {name: _decode(name, value) for name, value in json.loads(text).items()} if text else {}
+
+
+def _differs(task: Any, base: Any, name: str) -> bool:
+    return bool(getattr(task, name) != getattr(base, name, None))
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Exponential):
+        return {"exponential": [value.base, value.factor, value.cap]}
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, type) or callable(value):
+        return {"path": _path(value)}
+    return value
+
+
+def _decode(name: str, value: Any) -> Any:
+    match value:
+        case {"exponential": [base, factor, cap]}:
+            return Exponential(base=base, factor=factor, cap=cap)
+        case {"path": path}:
+            return import_string(path)
+        case list():
+            return tuple(_decode(name, item) for item in value)
+    return value
+
+
+def _path(value: type | Callable[..., Any]) -> str:
+    path = f"{value.__module__}.{value.__qualname__}"
+    try:
+        found = import_string(path)
+    except ImportError:
+        found = None
+    if found is not value:
+        msg = f"{value!r} cannot be found again as {path}. Give using() a function or class defined at module level."
+        raise InvalidTask(msg)
+    return path

@@ -1,0 +1,60 @@
+"""Every operator's question, once. The API, the console, the command line and the admin all ask here."""
+
+from collections.abc import Sequence
+
+from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
+from django.tasks.exceptions import TaskResultDoesNotExist
+
+from backroom.errors import BackroomError
+from backroom.tasks.backends.base import Backend
+from backroom.tasks.records import Page, Query, Record, State, Worker
+
+
+class NotOurs(BackroomError):
+    """A TASKS alias names a backend that is none of Backroom's."""
+
+
+def backend_of(using: str = DEFAULT_TASK_BACKEND_ALIAS) -> Backend:
+    """Return the backend of a TASKS alias; raise `NotOurs` when it is none of ours."""
+    backend = task_backends[using]
+    if not isinstance(backend, Backend):
+        msg = (
+            f"TASKS[{using!r}] is {type(backend).__module__}.{type(backend).__qualname__}. "
+            "Use a backend of backroom.tasks.backends there."
+        )
+        raise NotOurs(msg)
+    return backend
+
+
+def our_aliases() -> list[str]:
+    """Return the TASKS aliases that are ours."""
+    return [alias for alias in task_backends.settings if isinstance(task_backends[alias], Backend)]
+
+
+def get(task_id: str, *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> Record:
+    """Return a task's record, without importing its function; raise `TaskResultDoesNotExist` when there is none."""
+    if records := backend_of(using).store.get([task_id]):
+        return records[0]
+    raise TaskResultDoesNotExist(task_id)
+
+
+def get_many(ids: Sequence[str], *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[Record]:
+    """Return the records that exist, sorted by id."""
+    return backend_of(using).store.get(ids)
+
+
+def find(
+    query: Query, *, after: str | None = None, limit: int = 100, using: str = DEFAULT_TASK_BACKEND_ALIAS
+) -> Page:
+    """Return records that match, newest first; pass a page's `next_after` as `after` to go on."""
+    return backend_of(using).store.find(query, after=after, limit=limit)
+
+
+def counts(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> dict[tuple[str, State], int]:
+    """Return how many tasks each queue has in each state, none counted beyond `stores.base.COUNT_CAP`."""
+    return backend_of(using).store.counts()
+
+
+def workers(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[Worker]:
+    """Return the workers that were heard of and have not gone."""
+    return backend_of(using).store.workers()

@@ -1,0 +1,120 @@
+"""A record as the code that enqueued it sees it: Django's `TaskResult`, and what Backroom knows beyond it."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+from django.tasks.base import TASK_REFRESH_ATTRS, TaskError, TaskResultStatus
+from django.tasks.base import TaskResult as DjangoTaskResult
+from django.utils import timezone
+
+from backroom.clock import Moment, to_datetime
+from backroom.tasks.lifecycle import label
+from backroom.tasks.records import DEFERRED, FAILED, READY, RUNNING, SUCCESSFUL, Progress, Record
+from backroom.tasks.task import P, R
+
+if TYPE_CHECKING:
+
+    class _Base(DjangoTaskResult[P, R]):
+        pass
+else:
+
+    class _Base(DjangoTaskResult):
+        """See `backroom.tasks.task._Base`."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, _parameters: Any) -> type:
+            return cls
+
+
+STATUSES: Final = {
+    DEFERRED: TaskResultStatus.READY,
+    READY: TaskResultStatus.READY,
+    RUNNING: TaskResultStatus.RUNNING,
+    SUCCESSFUL: TaskResultStatus.SUCCESSFUL,
+    FAILED: TaskResultStatus.FAILED,
+}
+
+REFRESHED: Final = (*TASK_REFRESH_ATTRS, "label", "progress", "metadata")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult(_Base[P, R]):
+    """Django's `TaskResult` with three things more.
+
+    `label` is the finer word for the status (scheduled, retrying, cancelled, …; see `lifecycle.LABELS`),
+    `progress` how far the task has come (None before its first report), `metadata` what was enqueued with it.
+    """
+
+    label: str = READY
+    progress: Progress | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Leave the arguments alone: they have been through JSON already."""
+
+    def refresh(self) -> None:
+        """Read the result from the store again; raise `TaskResultDoesNotExist` if it is gone."""
+        self._take(self.task.get_backend().get_result(self.id))
+
+    async def arefresh(self) -> None:
+        """See refresh()."""
+        self._take(await self.task.get_backend().aget_result(self.id))
+
+    def _take(self, fresh: Any) -> None:
+        for name in REFRESHED:
+            object.__setattr__(self, name, getattr(fresh, name))
+
+
+def result_of(
+    record: Record, task: Any, *, args: list[Any] | None = None, kwargs: dict[str, Any] | None = None
+) -> TaskResult[..., Any]:
+    """Return the result that tells of `record`.
+
+    `task` is the task with the record's own priority, queue and so on; `args` and `kwargs` save reading the payload.
+    """
+    if args is None or kwargs is None:
+        payload = json.loads(record.payload)
+        args, kwargs = payload["args"], payload["kwargs"]
+    result: TaskResult[..., Any] = TaskResult(
+        task=task,
+        id=record.id,
+        status=STATUSES[record.state],
+        enqueued_at=_datetime(record.enqueued_at),
+        started_at=_datetime(record.started_at),
+        finished_at=_datetime(record.finished_at),
+        last_attempted_at=_datetime(record.last_attempted_at),
+        args=args,
+        kwargs=kwargs,
+        backend=record.backend_name,
+        errors=errors_of(record),
+        worker_ids=record.worker_ids.split(),
+        label=label(record),
+        progress=progress_of(record),
+        metadata=json.loads(record.metadata) if record.metadata else {},
+    )
+    if record.result is not None:
+        object.__setattr__(result, "_return_value", json.loads(record.result))
+    return result
+
+
+def errors_of(record: Record) -> list[TaskError]:
+    """Return the errors of a record's attempts, oldest first."""
+    if not record.errors:
+        return []
+    return [TaskError(exception_class_path=path, traceback=text) for path, text in json.loads(record.errors)]
+
+
+def progress_of(record: Record) -> Progress | None:
+    """Return how far a record has come, or None before its first report."""
+    return Progress(*json.loads(record.progress)) if record.progress else None
+
+
+def _datetime(moment: Moment | None) -> datetime | None:
+    if moment is None:
+        return None
+    value = to_datetime(moment)
+    return value if settings.USE_TZ else timezone.make_naive(value)

@@ -1,0 +1,460 @@
+"""The store in a database: SQLite and PostgreSQL, the same statements for both.
+
+Raw SQL rather than the ORM, because one statement with RETURNING does what would take the ORM several round trips.
+The tables belong to `backroom.tasks.models`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, Final
+
+from backroom.clock import Moment
+from backroom.sql.dialect import Dialect, dialect_of, fetch, in_transaction, patiently, write_transaction
+from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
+from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request
+from backroom.tasks.stores.memory import page_of
+
+TABLE: Final = "backroom_tasks_taskrecord"
+WORKERS: Final = "backroom_tasks_workerrecord"
+COLUMNS: Final = ", ".join(Record._fields)
+
+INSERTED: Final = (
+    ("id", "text"),
+    ("backend_name", "text"),
+    ("queue_name", "text"),
+    ("priority", "smallint"),
+    ("task_path", "text"),
+    ("payload", "text"),
+    ("enqueued_at", "bigint"),
+    ("overrides", "text"),
+    ("metadata", "text"),
+    ("state", "text"),
+    ("run_after", "bigint"),
+    ("due_at", "bigint"),
+    ("expires_at", "bigint"),
+    ("unique_key", "text"),
+    ("unique_scope", "text"),
+    ("unique_until", "bigint"),
+)
+INSERTED_COLUMNS: Final = ", ".join(name for name, _ in INSERTED)
+
+MOVED: Final = (
+    ("moved_id", "text"),
+    ("expected_fence", "bigint"),
+    ("new_state", "text"),
+    ("new_reason", "text"),
+    ("new_due_at", "bigint"),
+    ("new_expires_at", "bigint"),
+    ("new_started_at", "bigint"),
+    ("new_finished_at", "bigint"),
+    ("new_prune_at", "bigint"),
+    ("new_attempts", "integer"),
+    ("new_failures", "integer"),
+    ("new_crashes", "integer"),
+    ("new_worker_ids", "text"),
+    ("new_result", "text"),
+    ("new_errors", "text"),
+    ("new_unique_key", "text"),
+    ("new_cancel_requested", "boolean"),
+    ("new_progress", "text"),
+)
+"""The fields of `Transition`, in its order."""
+
+RENEWED: Final = (("moved_id", "text"), ("expected_fence", "bigint"), ("new_progress", "text"))
+
+INSERT: Final = f"""
+    INSERT INTO {TABLE} ({INSERTED_COLUMNS}) VALUES ({", ".join(["%s"] * len(INSERTED))})
+"""
+
+# The notification is part of the caller's transaction: nobody wakes before the commit, or after a rollback.
+INSERT_RINGING: Final = f"{INSERT} RETURNING pg_notify(%s, '')"
+RING: Final = "SELECT pg_notify(%s, '')"
+
+INSERT_MANY: Final = f"""
+    INSERT INTO {TABLE} ({INSERTED_COLUMNS}) SELECT {INSERTED_COLUMNS} FROM {{rows}} AS new WHERE true
+"""
+
+INSERT_UNIQUE: Final = f"""
+    {INSERT_MANY} ON CONFLICT (backend_name, unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING id
+"""
+
+RELEASE_PAST_WINDOWS: Final = f"""
+    UPDATE {TABLE} SET unique_key = NULL
+    WHERE backend_name = %s AND unique_key IN {{ids}} AND unique_until <= %s
+"""
+
+SELECT_HOLDERS: Final = f"""
+    SELECT unique_key, id FROM {TABLE} WHERE backend_name = %s AND unique_key IN {{ids}}
+"""
+
+LOOK: Final = f"""
+    SELECT EXISTS (SELECT 1 FROM {TABLE} WHERE state = 'ready' AND backend_name = %s {{queues}}),
+           EXISTS (SELECT 1 FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s)
+"""
+
+PROMOTE: Final = f"""
+    UPDATE {TABLE} SET state = 'ready', due_at = NULL
+    WHERE state = 'deferred' AND id IN (
+        SELECT id FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s
+        ORDER BY due_at LIMIT 1000 {{skip_locked}}
+    )
+"""
+
+# DISTINCT would read every waiting row; this reads one index entry for each queue.
+READY_QUEUES: Final = f"""
+    WITH RECURSIVE queue(name) AS (
+        SELECT (SELECT min(queue_name) FROM {TABLE} WHERE state = 'ready' AND backend_name = %s)
+        UNION ALL
+        SELECT (SELECT min(queue_name) FROM {TABLE}
+                WHERE state = 'ready' AND backend_name = %s AND queue_name > queue.name)
+        FROM queue WHERE queue.name IS NOT NULL
+    )
+    SELECT name FROM queue WHERE name IS NOT NULL
+"""
+
+PICK: Final = f"""
+    SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = %s
+    ORDER BY priority DESC, id LIMIT %s {{skip_locked}}
+"""
+
+PICK_IDS: Final = f"""
+    SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND id IN {{ids}}
+    ORDER BY id LIMIT %s {{skip_locked}}
+"""
+
+# PostgreSQL may run a plain subquery with a LIMIT twice and then claims too many; MATERIALIZED forbids it.
+CLAIM: Final = f"""
+    WITH picked AS MATERIALIZED ({{pick}})
+    UPDATE {TABLE} SET
+        state = 'running', fence = fence + 1, attempts = attempts + 1,
+        started_at = COALESCE(started_at, %s), last_attempted_at = %s, lease_until = %s,
+        worker_id = %s, worker_ids = worker_ids || %s,
+        unique_key = CASE WHEN unique_scope = 'pending' THEN NULL ELSE unique_key END
+    WHERE id IN (SELECT id FROM picked)
+    RETURNING {COLUMNS}
+"""
+
+APPLY: Final = f"""
+    UPDATE {TABLE} SET
+        fence = fence + 1, lease_until = NULL, worker_id = '',
+        state = new_state, reason = new_reason, due_at = new_due_at, expires_at = new_expires_at,
+        started_at = new_started_at, finished_at = new_finished_at, prune_at = new_prune_at,
+        attempts = new_attempts, failures = new_failures, crashes = new_crashes, worker_ids = new_worker_ids,
+        result = new_result, errors = new_errors, unique_key = new_unique_key,
+        cancel_requested = COALESCE(new_cancel_requested, cancel_requested),
+        progress = COALESCE(new_progress, progress)
+    FROM {{rows}} AS moved WHERE id = moved_id AND fence = expected_fence
+    RETURNING id
+"""
+
+RENEW: Final = f"""
+    UPDATE {TABLE} SET lease_until = %s, progress = COALESCE(new_progress, progress)
+    FROM {{rows}} AS renewed WHERE id = moved_id AND fence = expected_fence AND state = 'running'
+    RETURNING id, cancel_requested
+"""
+
+OVERDUE: Final = f"""
+    SELECT {COLUMNS} FROM {TABLE} WHERE state = 'running' AND backend_name = %s AND lease_until <= %s
+    ORDER BY lease_until, id LIMIT %s
+"""
+
+UNSTARTED: Final = f"""
+    SELECT {COLUMNS} FROM {TABLE}
+    WHERE state IN ('deferred', 'ready') AND expires_at IS NOT NULL AND backend_name = %s AND expires_at <= %s
+    ORDER BY expires_at, id LIMIT %s
+"""
+
+REQUEST_CANCEL: Final = f"""
+    UPDATE {TABLE} SET cancel_requested = true
+    WHERE state = 'running' AND backend_name = %s AND id IN {{ids}} RETURNING id
+"""
+
+GET: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE backend_name = %s AND id IN {{ids}} ORDER BY id"
+
+FIND: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE {{conditions}} ORDER BY id DESC LIMIT %s"
+
+COUNT: Final = f"""
+    SELECT queue_name, state, count(*) FROM (
+        SELECT queue_name, state FROM {TABLE} WHERE backend_name = %s AND {{condition}} LIMIT {COUNT_CAP}
+    ) AS counted GROUP BY queue_name, state
+"""
+
+PRUNE: Final = f"""
+    DELETE FROM {TABLE} WHERE id IN (
+        SELECT id FROM {TABLE} WHERE backend_name = %s AND prune_at <= %s ORDER BY prune_at LIMIT %s {{skip_locked}}
+    ) RETURNING id
+"""
+
+BEAT: Final = f"""
+    INSERT INTO {WORKERS} (id, backend_name, host, pid, queues, threads, started_at, seen_at, running)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, running = excluded.running
+"""
+
+SELECT_WORKERS: Final = f"""
+    SELECT id, host, pid, queues, threads, started_at, seen_at, running FROM {WORKERS}
+    WHERE backend_name = %s ORDER BY id
+"""
+
+FORGET: Final = f"DELETE FROM {WORKERS} WHERE backend_name = %s AND id IN {{ids}}"
+
+CHUNK: Final = 5_000
+"""Records in one INSERT: enough to make the statement's own cost vanish, few enough to bound its memory."""
+
+
+class SQLStore:
+    """Keeps the records of one backend in a database alias. Connections belong to threads, so it holds none."""
+
+    supports_atomic = True
+
+    def __init__(self, alias: str, backend_name: str, *, channel: str | None = None) -> None:
+        self.alias = alias
+        self.backend_name = backend_name
+        self.channel = channel
+
+    def insert(self, records: Sequence[Record]) -> Mapping[str, str]:
+        """See Store.insert()."""
+        if any(record.unique_key for record in records):
+            return patiently(self.alias, lambda: self._insert_unique(records))
+        if len(records) == 1:
+            patiently(self.alias, lambda: self._insert_one(records[0]))
+        elif records:
+            patiently(self.alias, lambda: self._insert_many(records))
+        return {}
+
+    def claim(self, request: Request) -> list[Claim]:
+        """See Store.claim()."""
+        return self.exchange([], request).claims
+
+    def exchange(self, transitions: Sequence[Transition], request: Request | None) -> Exchange:
+        """See Store.exchange()."""
+        # A look first: an idle worker must not take SQLite's one write lock to find that there is nothing to do.
+        ready, due = self._look(request) if request and request.limit > 0 else (False, False)
+        if not transitions and not ready and not due:
+            return Exchange(frozenset(), [])
+        return patiently(self.alias, lambda: self._exchange(transitions, request if ready or due else None, due=due))
+
+    def renew(self, renewals: Sequence[Renewal], lease_until: Moment) -> Held:
+        """See Store.renew()."""
+        if not renewals:
+            return Held(frozenset(), frozenset())
+        rows = patiently(self.alias, lambda: self._fetch(self._texts.renew, lease_until, json.dumps(renewals)))
+        return Held(frozenset(id_ for id_, _ in rows), frozenset(id_ for id_, cancel in rows if cancel))
+
+    def overdue(self, limit: int, now: Moment) -> list[Claim]:
+        """See Store.overdue()."""
+        return [Record._make(row) for row in self._fetch(OVERDUE, self.backend_name, now, limit)]
+
+    def unstarted(self, limit: int, now: Moment) -> list[Record]:
+        """See Store.unstarted()."""
+        return [Record._make(row) for row in self._fetch(UNSTARTED, self.backend_name, now, limit)]
+
+    def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
+        """See Store.apply()."""
+        return self.exchange(transitions, None).applied
+
+    def request_cancel(self, ids: Sequence[str]) -> frozenset[str]:
+        """See Store.request_cancel()."""
+        rows = patiently(
+            self.alias, lambda: self._fetch(self._texts.request_cancel, self.backend_name, json.dumps(sorted(ids)))
+        )
+        return frozenset(id_ for (id_,) in rows)
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """See Store.get()."""
+        return [
+            Record._make(row) for row in self._fetch(self._texts.get, self.backend_name, json.dumps(sorted(set(ids))))
+        ]
+
+    def find(self, query: Query, *, after: str | None = None, limit: int = 100) -> Page:
+        """See Store.find()."""
+        conditions, values = ["backend_name = %s"], [self.backend_name]
+        if query.states:
+            # Written out, so that the planner sees which partial index fits. The names are our own constants.
+            conditions.append(f"state IN ({', '.join(repr(str(state)) for state in query.states)})")
+        for column in ("queue_name", "task_path", "reason", "worker_id"):
+            if (value := getattr(query, column)) is not None:
+                conditions.append(f"{column} = %s")
+                values.append(value)
+        if after is not None:
+            conditions.append("id < %s")
+            values.append(after)
+        rows = self._fetch(FIND.format(conditions=" AND ".join(conditions)), *values, limit + 1)
+        return page_of([Record._make(row) for row in rows], limit)
+
+    def counts(self) -> dict[tuple[str, State], int]:
+        """See Store.counts()."""
+        found: dict[tuple[str, State], int] = {}
+        # A finished record is found by its prune_at: that index has finished ones only.
+        for condition in ("state = 'deferred'", "state = 'running'", "prune_at IS NOT NULL"):
+            rows = self._fetch(COUNT.format(condition=condition), self.backend_name)
+            found |= {(queue, state): count for queue, state, count in rows}
+        for queue in self._ready_queues():
+            rows = self._fetch(COUNT.format(condition="state = 'ready' AND queue_name = %s"), self.backend_name, queue)
+            found |= {(queue, state): count for queue, state, count in rows}
+        return found
+
+    def prune(self, before: Moment, limit: int) -> int:
+        """See Store.prune()."""
+        return len(patiently(self.alias, lambda: self._fetch(self._texts.prune, self.backend_name, before, limit)))
+
+    def beat(self, workers: Sequence[Worker]) -> None:
+        """See Store.beat()."""
+        for worker in workers:
+            values = (worker.host, worker.pid, ",".join(worker.queues), worker.threads)
+            moments = (worker.started_at, worker.seen_at, worker.running)
+            patiently(self.alias, lambda: self._fetch(BEAT, worker.id, self.backend_name, *values, *moments))  # noqa: B023 - called at once
+
+    def workers(self) -> list[Worker]:
+        """See Store.workers()."""
+        return [
+            Worker(
+                id=id_,
+                host=host,
+                pid=pid,
+                queues=tuple(queues.split(",")) if queues else (),
+                threads=threads,
+                started_at=started_at,
+                seen_at=seen_at,
+                running=running,
+            )
+            for id_, host, pid, queues, threads, started_at, seen_at, running in self._fetch(
+                SELECT_WORKERS, self.backend_name
+            )
+        ]
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """See Store.forget()."""
+        patiently(self.alias, lambda: self._fetch(self._texts.forget, self.backend_name, json.dumps(sorted(ids))))
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """See Store.transaction()."""
+        return write_transaction(self.alias)
+
+    def _insert_one(self, record: Record) -> None:
+        if self.channel and record.state == READY:
+            self._fetch(INSERT_RINGING, *_inserted(record), self.channel)
+        else:
+            self._fetch(INSERT, *_inserted(record))
+
+    def _ring(self) -> None:
+        if self.channel:
+            self._fetch(RING, self.channel)
+
+    def _insert_many(self, records: Sequence[Record]) -> None:
+        with write_transaction(self.alias):
+            for start in range(0, len(records), CHUNK):
+                rows = [_inserted(record) for record in records[start : start + CHUNK]]
+                self._fetch(self._texts.insert_many, json.dumps(rows))
+            self._ring()
+
+    def _insert_unique(self, records: Sequence[Record]) -> Mapping[str, str]:
+        collisions: dict[str, str] = {}
+        left = {record.id: record for record in records}
+        with write_transaction(self.alias):
+            # The holder of a key may finish between the insert and the look for it; then the key is free again.
+            while left:
+                for start in range(0, len(left), CHUNK):
+                    self._insert_unique_chunk(list(left.values())[start : start + CHUNK], left)
+                keys = json.dumps([record.unique_key for record in left.values()])
+                holders = dict(self._fetch(self._texts.select_holders, self.backend_name, keys)) if left else {}
+                held = {id_: holders[record.unique_key] for id_, record in left.items() if record.unique_key in holders}
+                collisions |= held
+                left = {id_: record for id_, record in left.items() if id_ not in held}
+            self._ring()
+        return collisions
+
+    def _insert_unique_chunk(self, records: Sequence[Record], left: dict[str, Record]) -> None:
+        now = max(record.enqueued_at for record in records)
+        keys = json.dumps([record.unique_key for record in records if record.unique_key])
+        self._fetch(self._texts.release_past_windows, self.backend_name, keys, now)
+        rows = json.dumps([_inserted(record) for record in records])
+        for (id_,) in self._fetch(self._texts.insert_unique, rows):
+            del left[id_]
+
+    def _look(self, request: Request) -> tuple[bool, bool]:
+        queues = f"AND queue_name IN ({', '.join(['%s'] * len(request.queues))})" if request.queues else ""
+        statement = LOOK.format(queues=queues)
+        rows = self._fetch(statement, self.backend_name, *request.queues, self.backend_name, request.now)
+        ready, due = rows[0]
+        return bool(ready), bool(due)
+
+    def _exchange(self, transitions: Sequence[Transition], request: Request | None, *, due: bool) -> Exchange:
+        if not transitions and request and not due and not in_transaction(self.alias):
+            return Exchange(frozenset(), self._claim(request))
+        with write_transaction(self.alias):
+            applied = self._apply(transitions)
+            if request and due:
+                self._fetch(self._texts.promote, self.backend_name, request.now)
+            return Exchange(applied, self._claim(request) if request else [])
+
+    def _apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
+        if not transitions:
+            return frozenset()
+        return frozenset(id_ for (id_,) in self._fetch(self._texts.apply, json.dumps(sorted(transitions))))
+
+    def _claim(self, request: Request) -> list[Claim]:
+        pick, values = self._pick(request)
+        if not pick:
+            return []
+        rows = self._fetch(
+            CLAIM.format(pick=pick),
+            *values,
+            request.now,
+            request.now,
+            request.lease_until,
+            request.worker_id,
+            f"{request.worker_id} ",
+        )
+        # RETURNING has no order of its own.
+        return sorted((Record._make(row) for row in rows), key=lambda claim: (-claim.priority, claim.id))
+
+    def _pick(self, request: Request) -> tuple[str, list[Any]]:
+        if request.ids is not None:
+            return self._texts.pick_ids, [self.backend_name, json.dumps(sorted(request.ids)), request.limit]
+        queues = request.queues or self._ready_queues()
+        values: list[Any] = [value for queue in queues for value in (self.backend_name, queue, request.limit)]
+        if len(queues) < 2:  # noqa: PLR2004 - none or one: nothing to merge
+            return self._texts.pick if queues else "", values
+        merged = " UNION ALL ".join(f"SELECT * FROM ({self._texts.pick}) AS q{index}" for index in range(len(queues)))
+        return f"SELECT id FROM ({merged}) AS merged ORDER BY priority DESC, id LIMIT %s", [*values, request.limit]
+
+    def _ready_queues(self) -> tuple[str, ...]:
+        return tuple(name for (name,) in self._fetch(READY_QUEUES, self.backend_name, self.backend_name))
+
+    def _fetch(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return fetch(self.alias, statement, parameters)
+
+    @property
+    def _texts(self) -> "_Texts":
+        return _texts_of(dialect_of(self.alias))
+
+
+class _Texts:
+    """The statements that differ between vendors, spelled out in one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        ids = dialect.ids()
+        locked = {"skip_locked": dialect.skip_locked}
+        self.insert_many = INSERT_MANY.format(rows=dialect.rows(INSERTED))
+        self.insert_unique = INSERT_UNIQUE.format(rows=dialect.rows(INSERTED))
+        self.release_past_windows = RELEASE_PAST_WINDOWS.format(ids=ids)
+        self.select_holders = SELECT_HOLDERS.format(ids=ids)
+        self.promote = PROMOTE.format(**locked)
+        self.pick = PICK.format(**locked)
+        self.pick_ids = PICK_IDS.format(ids=ids, **locked)
+        self.apply = APPLY.format(rows=dialect.rows(MOVED))
+        self.renew = RENEW.format(rows=dialect.rows(RENEWED))
+        self.request_cancel = REQUEST_CANCEL.format(ids=ids)
+        self.get = GET.format(ids=ids)
+        self.prune = PRUNE.format(**locked)
+        self.forget = FORGET.format(ids=ids)
+
+
+_texts_of = cache(_Texts)
+
+
+def _inserted(record: Record) -> tuple[Any, ...]:
+    return (*record[:10], *record[11:17])
