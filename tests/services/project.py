@@ -19,8 +19,8 @@ Database = Literal["sqlite", "postgres", "pgbouncer"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-SETTINGS = """\
-from importlib.util import find_spec
+# What `startproject` gives, and nothing of ours: a page of the docs says what to add.
+PLAIN = """\
 from pathlib import Path
 
 SECRET_KEY = "a project that a test made"
@@ -36,7 +36,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    *(app for app in ["backroom.tasks", "backroom.offload"] if find_spec(app) and find_spec(f"{{app}}.apps")),
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -60,8 +59,25 @@ TEMPLATES = [
     }}
 ]
 STATIC_URL = "static/"
-TASKS = {{"default": {{"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"}}}}
 """
+
+# What a project that uses us adds.
+WITH_BACKROOM = (
+    PLAIN
+    + """
+from importlib.util import find_spec
+
+for app in ["backroom.tasks", "backroom.offload"]:
+    if find_spec(app) and find_spec(f"{{app}}.apps"):
+        INSTALLED_APPS.append(app)
+TASKS = {{"default": {{"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"}}}}
+if "sqlite3" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["OPTIONS"] = {{
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL;",
+    }}
+"""
+)
 
 MANAGE = """\
 import os
@@ -130,6 +146,7 @@ class Project:
         *,
         postgres: PostgresServer | None = None,
         pgbouncer: PgBouncer | None = None,
+        base: str = WITH_BACKROOM,
         settings: str = "",
         migrate: bool = True,
     ) -> None:
@@ -143,7 +160,7 @@ class Project:
             if postgres is None or self._server is None:
                 raise ValueError(f"a project on {database} needs the server it is to use")
             self._database_name = postgres.create_database()
-        self._write_files(settings)
+        self._write_files(base, settings)
         if migrate:
             self.run("migrate", "--verbosity=0")
 
@@ -227,11 +244,11 @@ class Project:
         if self._postgres is not None and self._postgres.is_running and self._database_name:
             self._postgres.drop_database(self._database_name)
 
-    def _write_files(self, settings: str) -> None:
+    def _write_files(self, base: str, settings: str) -> None:
         self.write("manage.py", MANAGE)
         self.write("mysite/__init__.py", "")
         self.write("mysite/urls.py", "urlpatterns = []\n")
-        self.write("mysite/settings.py", SETTINGS.format(databases={"default": self._django_database()}))
+        self.write("mysite/settings.py", base.format(databases={"default": self._django_database()}))
         self.add_settings(settings)
 
     def _django_database(self) -> dict[str, Any]:
@@ -239,10 +256,6 @@ class Project:
             return {
                 "ENGINE": "django.db.backends.sqlite3",
                 "NAME": str(self.folder / "db.sqlite3"),
-                "OPTIONS": {
-                    "transaction_mode": "IMMEDIATE",
-                    "init_command": "PRAGMA journal_mode=WAL;",
-                },
             }
         return {
             "ENGINE": "django.db.backends.postgresql",
