@@ -94,3 +94,9 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractContextManager[None]:
         """Hold what happens inside together: all of it or nothing. Only where `supports_atomic`."""
+
+
+def page_of(found: Sequence[Record], limit: int) -> Page:
+    """Return the page that `limit` + 1 records make: the one too many says that there is more."""
+    records = list(found[:limit])
+    return Page(records, records[-1].id if len(found) > limit else None)

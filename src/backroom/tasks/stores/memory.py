@@ -23,7 +23,7 @@ from backroom.tasks.records import (
     Worker,
     moved,
 )
-from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request
+from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request, page_of
 
 
 class MemoryStore:
@@ -196,12 +196,6 @@ class MemoryStore:
         for record in list(self._records.values()):
             if record.state == DEFERRED and record.due_at is not None and record.due_at <= now:
                 self._records[record.id] = record._replace(state=READY, due_at=None)
-
-
-def page_of(found: Sequence[Record], limit: int) -> Page:
-    """Return the page that `limit` + 1 records make: the one too many says that there is more."""
-    records = list(found[:limit])
-    return Page(records, records[-1].id if len(found) > limit else None)
 
 
 def _is_claimable(record: Record, request: Request) -> bool:

@@ -13,8 +13,7 @@ from typing import Any, Final
 from backroom.clock import Moment
 from backroom.sql.dialect import Dialect, dialect_of, fetch, in_transaction, patiently, write_transaction
 from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
-from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request
-from backroom.tasks.stores.memory import page_of
+from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request, page_of
 
 TABLE: Final = "backroom_tasks_taskrecord"
 WORKERS: Final = "backroom_tasks_workerrecord"
