@@ -71,6 +71,9 @@ class Store(Protocol):
     def request_cancel(self, ids: Sequence[str]) -> frozenset[str]:
         """Ask for RUNNING records to be cancelled, leaving the fence; return the ids that were running."""
 
+    def cancelling(self, worker_id: str) -> frozenset[str]:
+        """Return the ids of a worker's RUNNING records that somebody wants cancelled."""
+
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Return the records that exist, sorted by id."""
 

@@ -117,6 +117,15 @@ class MemoryStore:
             self._records.update((record.id, record._replace(cancel_requested=True)) for record in running)
         return frozenset(record.id for record in running)
 
+    def cancelling(self, worker_id: str) -> frozenset[str]:
+        """See Store.cancelling()."""
+        with self._lock:
+            return frozenset(
+                record.id
+                for record in self._records.values()
+                if record.state == RUNNING and record.worker_id == worker_id and record.cancel_requested
+            )
+
     def get(self, ids: Sequence[str]) -> list[Record]:
         """See Store.get()."""
         with self._lock:

@@ -170,6 +170,10 @@ REQUEST_CANCEL: Final = f"""
     WHERE state = 'running' AND backend_name = %s AND id IN {{ids}} RETURNING id
 """
 
+CANCELLING: Final = f"""
+    SELECT id FROM {TABLE} WHERE state = 'running' AND backend_name = %s AND worker_id = %s AND cancel_requested
+"""
+
 GET: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE backend_name = %s AND id IN {{ids}} ORDER BY id"
 
 FIND: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE {{conditions}} ORDER BY id DESC LIMIT %s"
@@ -260,6 +264,10 @@ class SQLStore:
             self.alias, lambda: self._fetch(self._texts.request_cancel, self.backend_name, json.dumps(sorted(ids)))
         )
         return frozenset(id_ for (id_,) in rows)
+
+    def cancelling(self, worker_id: str) -> frozenset[str]:
+        """See Store.cancelling()."""
+        return frozenset(id_ for (id_,) in self._fetch(CANCELLING, self.backend_name, worker_id))
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """See Store.get()."""

@@ -1,0 +1,52 @@
+"""What each slot of a worker process is running, in memory that the supervisor shares.
+
+The supervisor reads it when the process can no longer answer: to end an attempt that overran its hard limit, and to
+tell the tasks that were running when the process died from those that were only claimed.
+"""
+
+import ctypes
+import multiprocessing
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+_ENTRY = struct.Struct("=64sd")
+_EMPTY = _ENTRY.pack(b"", 0.0)
+
+
+class Post(NamedTuple):
+    """One running attempt: its task's id, and when its process is to be ended (monotonic seconds; 0: never)."""
+
+    task_id: str
+    deadline: float
+
+
+class Board:
+    """A fixed number of places, each written by one slot and read by the supervisor."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self._memory: Any = multiprocessing.RawArray(ctypes.c_char, _ENTRY.size * places)
+
+    def post(self, place: int, task_id: str, deadline: float = 0.0) -> None:
+        """Say what a slot runs now."""
+        _ENTRY.pack_into(self._memory, place * _ENTRY.size, task_id.encode(), deadline)
+
+    def clear(self, place: int) -> None:
+        """Say that a slot runs nothing."""
+        self._memory[place * _ENTRY.size : (place + 1) * _ENTRY.size] = _EMPTY
+
+    def posts(self) -> Iterator[Post]:
+        """Return what the slots run."""
+        for place in range(self.places):
+            task_id, deadline = _ENTRY.unpack_from(self._memory, place * _ENTRY.size)
+            if name := task_id.rstrip(b"\0"):
+                yield Post(name.decode(), deadline)
+
+    def wipe(self) -> None:
+        """Clear every place, for the next process."""
+        ctypes.memset(self._memory, 0, _ENTRY.size * self.places)
+
+    def overdue(self, now: float) -> frozenset[str]:
+        """Return the ids of the tasks that have overrun their hard limit."""
+        return frozenset(post.task_id for post in self.posts() if 0 < post.deadline <= now)
