@@ -17,6 +17,7 @@ A server starts when the first collected test needs it. A program that is missin
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -96,9 +97,18 @@ def _parameters(item: pytest.Item) -> dict[str, Any]:
 def services_folder() -> Iterator[Path]:
     """Give the run's folder, which every user may enter, as PostgreSQL runs as another user than root."""
     folder = settings.FOLDER
+    _remove_what_killed_runs_left(folder)
     folder.mkdir(mode=0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_what_killed_runs_left(folder: Path) -> None:
+    for left in folder.parent.glob("backroom-tests-*"):
+        try:
+            os.kill(int(left.name.rpartition("-")[2]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -184,7 +194,7 @@ def make_project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cal
 
 
 @pytest.fixture
-def open_browser() -> Iterator[Callable[..., Browser]]:
+def open_browser(services_folder: Path) -> Iterator[Callable[..., Browser]]:
     """Give a function that opens a browser: `javascript`, `width`, `height`, `color_scheme`, `reduced_motion`."""
     from tests.services.browser import Browser
 
@@ -192,7 +202,7 @@ def open_browser() -> Iterator[Callable[..., Browser]]:
 
     def open_one(**options: Any) -> Browser:
         try:
-            browser = Browser(**options)
+            browser = Browser(services_folder / f"chromium-{next(_numbers)}", **options)
         except MissingService as missing:
             pytest.fail(str(missing), pytrace=False)
         browsers.append(browser)

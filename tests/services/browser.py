@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ FLAGS = [
     "--disable-gpu",
     "--disable-dev-shm-usage",  # /dev/shm is small where tests run in a container
     "--hide-scrollbars",
+    "--remote-debugging-pipe",  # a pipe that breaks when the driver is killed takes Chromium with it
     # Without these, Chromium asks its maker's servers for updates at every start.
     "--disable-quic",
     "--no-first-run",
@@ -35,6 +35,7 @@ class Browser:
 
     def __init__(
         self,
+        profile: Path,
         *,
         width: int = 1280,
         height: int = 800,
@@ -43,12 +44,11 @@ class Browser:
         reduced_motion: bool = False,
     ) -> None:
         self.width, self.height = width, height
-        self._profile = tempfile.TemporaryDirectory(prefix="backroom-chromium-", ignore_cleanup_errors=True)
         chromium = find_program("chromium", service="Chromium", package="chromium")
         chromedriver = find_program("chromedriver", service="Chromium's driver", package="chromium-driver")
         options = webdriver.ChromeOptions()
         options.binary_location = chromium
-        for flag in [*FLAGS, f"--user-data-dir={self._profile.name}"]:
+        for flag in [*FLAGS, f"--user-data-dir={profile}"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         if not javascript:
@@ -146,9 +146,8 @@ class Browser:
         return path
 
     def close(self) -> None:
-        """End the browser and remove its profile."""
+        """End the browser; the folder of its profile is the caller's."""
         self.driver.quit()
-        self._profile.cleanup()
 
     def _emulate(self, *, color_scheme: str, reduced_motion: bool) -> None:
         self.devtools(
