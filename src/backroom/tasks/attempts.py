@@ -73,6 +73,10 @@ class Attempts:
         transition = decide(claim, outcome, rules=rules, now=self.clock.now(), draw=random.random())  # noqa: S311 - jitter
         return Attempt(claim, transition, result, outcome.exception if isinstance(outcome, Raised) else None)
 
+    def failed(self, claim: Claim, error: Exception) -> Attempt:
+        """Return the attempt that ended in an error outside the task's function."""
+        return self.ended(claim, outcome_of(error))
+
     def released(self, claim: Claim) -> Transition:
         """Return the transition that gives a claim back."""
         return self.ended(claim, Released()).transition

@@ -7,11 +7,20 @@ tell the tasks that were running when the process died from those that were only
 import ctypes
 import multiprocessing
 import struct
+import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-_ENTRY = struct.Struct("=64sd")
-_EMPTY = _ENTRY.pack(b"", 0.0)
+_ENTRY: Final = struct.Struct("=64sd")
+_EMPTY: Final = _ENTRY.pack(b"", 0.0)
+
+type Memory = Any
+"""A block of shared memory, which goes to another process as an argument."""
+
+
+def shared_memory(places: int) -> Memory:
+    """Return memory for the board of a process with so many slots."""
+    return multiprocessing.RawArray(ctypes.c_char, _ENTRY.size * places)
 
 
 class Post(NamedTuple):
@@ -24,28 +33,34 @@ class Post(NamedTuple):
 class Board:
     """A fixed number of places, each written by one slot and read by the supervisor."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self._memory: Any = multiprocessing.RawArray(ctypes.c_char, _ENTRY.size * places)
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._places = len(memory) // _ENTRY.size
+        self._lock = threading.Lock()
 
     def post(self, place: int, task_id: str, deadline: float = 0.0) -> None:
         """Say what a slot runs now."""
-        _ENTRY.pack_into(self._memory, place * _ENTRY.size, task_id.encode(), deadline)
+        with self._lock:
+            _ENTRY.pack_into(self._memory, place * _ENTRY.size, task_id.encode(), deadline)
+
+    def limit(self, place: int, task_id: str, deadline: float) -> None:
+        """Set the hard limit of the attempt in a place, if that task is still the one there."""
+        with self._lock:
+            found, _ = _ENTRY.unpack_from(self._memory, place * _ENTRY.size)
+            if found.rstrip(b"\0") == task_id.encode():
+                _ENTRY.pack_into(self._memory, place * _ENTRY.size, task_id.encode(), deadline)
 
     def clear(self, place: int) -> None:
         """Say that a slot runs nothing."""
-        self._memory[place * _ENTRY.size : (place + 1) * _ENTRY.size] = _EMPTY
+        with self._lock:
+            self._memory[place * _ENTRY.size : (place + 1) * _ENTRY.size] = _EMPTY
 
     def posts(self) -> Iterator[Post]:
         """Return what the slots run."""
-        for place in range(self.places):
+        for place in range(self._places):
             task_id, deadline = _ENTRY.unpack_from(self._memory, place * _ENTRY.size)
             if name := task_id.rstrip(b"\0"):
                 yield Post(name.decode(), deadline)
-
-    def wipe(self) -> None:
-        """Clear every place, for the next process."""
-        ctypes.memset(self._memory, 0, _ENTRY.size * self.places)
 
     def overdue(self, now: float) -> frozenset[str]:
         """Return the ids of the tasks that have overrun their hard limit."""

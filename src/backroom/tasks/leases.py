@@ -34,7 +34,7 @@ class Holding:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.execution: Execution | None = None
-        self.place = -1
+        self.place = 0
         self.soft_at: float | None = None
         self.hard_at = 0.0
         self.cancel_seen_at: float | None = None
@@ -166,8 +166,7 @@ class Keeper:
     def _limit(self, holding: Holding, hard_at: float) -> None:
         if holding.hard_at == 0.0 or hard_at < holding.hard_at:
             holding.hard_at = hard_at
-            if holding.place >= 0 and self._holdings.get(holding.claim.id) is holding:
-                self._board.post(holding.place, holding.claim.id, hard_at)
+            self._board.limit(holding.place, holding.claim.id, hard_at)
 
     def _lease_until(self) -> int:
         return after(self._backend.clock.now(), self._backend.settings.lease)

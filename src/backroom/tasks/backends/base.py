@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -28,6 +28,7 @@ from backroom.tasks.resolve import Defaults, module_task, resolve
 from backroom.tasks.results import TaskResult, result_of
 from backroom.tasks.stores.base import Store
 from backroom.tasks.task import Task
+from backroom.tasks.transports.wakeups import Listener, Silence
 
 type Call = tuple[Sequence[Any], Mapping[str, Any]]
 """Positional and keyword arguments of one task."""
@@ -164,6 +165,13 @@ class Backend(BaseTaskBackend):
 
     def wake(self) -> None:
         """Tell idle workers that there is work. A hint: they look by themselves too."""
+
+    def listener(self, _on_ring: Callable[[], None]) -> Listener:
+        """Return what calls `_on_ring` when `wake` was called, here or in another process."""
+        return Silence()
+
+    def prepare(self) -> None:
+        """Make the store ready for many writers, before a worker starts."""
 
     def check(self, **_kwargs: Any) -> list[checks.CheckMessage]:
         """Return what is wrong with this backend's settings."""

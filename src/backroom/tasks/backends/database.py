@@ -1,11 +1,13 @@
 """Tasks in the project's own database: SQLite or PostgreSQL."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from backroom.sql.dialect import prepare_for_writers
 from backroom.tasks.backends.base import Backend, BackendOptions
 from backroom.tasks.stores.sql import SQLStore
-from backroom.tasks.transports.wakeups import Wakeup, wakeup_of
+from backroom.tasks.transports.wakeups import Listener, Wakeup, wakeup_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,14 @@ class DatabaseBackend(Backend):
     def wake(self) -> None:
         """Ring once what the caller wrote is committed."""
         self.wakeup.ring_on_commit()
+
+    def listener(self, on_ring: Callable[[], None]) -> Listener:
+        """Return what calls `on_ring` when a task was enqueued."""
+        return self.wakeup.listener(on_ring)
+
+    def prepare(self) -> None:
+        """Switch a SQLite file to WAL."""
+        prepare_for_writers(self.settings.database)
 
     def check(self, **kwargs: Any) -> Any:
         """Return what is wrong with this backend's settings and its database."""
