@@ -47,9 +47,8 @@ soak: .venv/.dev-stamp  ## Run the tests that take many minutes on purpose
 coverage: .venv/.dev-stamp  ## Run the tests and say which lines none of them reached
 	@scripts/system-packages.sh postgresql pgbouncer redis chromium
 	@.venv/bin/coverage erase
-	@.venv/bin/coverage run -m pytest $(PYTEST_ARGS)
-	@.venv/bin/coverage combine --quiet
-	@.venv/bin/coverage report
+	@.venv/bin/coverage run -m pytest $(PYTEST_ARGS); status=$$?; \
+	.venv/bin/coverage combine --quiet && .venv/bin/coverage report && exit $$status
 
 lock: .venv/.dev-stamp  ## Write requirements/*.txt anew from pyproject.toml
 	@scripts/lock.sh

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests import settings
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from tests.services.browser import Browser
 
 SERVER_DATABASES = {"postgres": "postgres_server", "pgbouncer": "pgbouncer_server"}
+
+
+# A slow machine is no counterexample; a real one comes with the line that brings it back.
+hypothesis.settings.register_profile("backroom", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("backroom")
 
 
 # ── Databases ───────────────────────────────────────────────────────────────────────────────────
