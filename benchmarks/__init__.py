@@ -1,0 +1,1 @@
+"""Measurements of Backroom beside its peers; nothing in `src` or `tests` imports them."""

@@ -1,0 +1,1 @@
+"""On the path of counted workers; see sitecustomize.py."""

@@ -1,0 +1,149 @@
+"""One repetition: a system on a fresh store, its errands and its worker, each in a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tasks.processes import cpu_seconds, tree
+from benchmarks.tasks.stores import Store, Stores
+from benchmarks.tasks.systems.base import STORE_VARIABLE, SYSTEM_VARIABLE, System
+from benchmarks.tasks.work import LOG_VARIABLE, Start, count_starts, read_starts
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 180.0
+"""Seconds after which a step that should be over is given up."""
+
+
+class Failed(Exception):
+    """A system did not do what was asked; the text says what it printed."""
+
+
+@dataclass
+class Rig:
+    """What a metric works with."""
+
+    system: System
+    store: Store
+    server: int
+    folder: Path
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            SYSTEM_VARIABLE: self.system.label,
+            STORE_VARIABLE: self.store.location,
+            LOG_VARIABLE: str(self.log),
+            "BENCH_SERVER": str(self.server),
+            **self.system.environment(),
+        }
+
+    @property
+    def log(self) -> Path:
+        """Where the tasks write that they began."""
+        return self.folder / "starts"
+
+    @property
+    def starts(self) -> list[Start]:
+        """What the tasks logged so far."""
+        return read_starts(self.log)
+
+    @property
+    def started(self) -> int:
+        """How many tasks have begun so far."""
+        return count_starts(self.log)
+
+    def errand(self, verb: str, *arguments: float | str) -> Any:
+        """Have the system do something in a process of its own; return its answer."""
+        command = [sys.executable, "-m", "benchmarks.tasks.agent", verb, *map(str, arguments)]
+        done = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"{self.system.label} {verb}: {done.stderr[-2_000:]}")
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def worker(self, *, counts: Path | None = None) -> Iterator["Worker"]:
+        """Run one worker process; stop it politely at the end."""
+        environment = dict(self.environment)
+        if counts:
+            counts.mkdir()
+            environment["BENCH_COUNTS"] = str(counts)
+            environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "counted"), str(ROOT)])
+        output = self.folder / "worker.log"
+        with output.open("wb") as log:
+            process = subprocess.Popen(
+                self.system.worker(),
+                env=environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        worker = Worker(self, process, output)
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
+    def finished(self) -> int:
+        """Ask the store how many tasks have ended."""
+        return self.store.count(self.system.finished)
+
+
+@dataclass
+class Worker:
+    """A worker that runs."""
+
+    rig: Rig
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    @property
+    def pids(self) -> list[int]:
+        """The process and its descendants."""
+        return tree(self.process.pid)
+
+    def cpu(self) -> float:
+        """Return the processor time of the worker's tree so far."""
+        return cpu_seconds(self.process.pid)
+
+    def wait(self, until: Callable[[], bool], what: str, *, every: float = 0.002, patience: float = PATIENCE) -> None:
+        """Wait for something to become true; give up when the worker ends or patience does."""
+        deadline = time.monotonic() + patience
+        while not until():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                said = self.output.read_text(errors="replace")[-2_000:]
+                raise Failed(f"{self.rig.system.label} never {what} ({self.rig.started} started): {said}")
+            time.sleep(every)
+
+    def stop(self) -> None:
+        """Ask the worker to end, and see to it."""
+        if self.process.poll() is None:
+            self.process.send_signal(self.rig.system.stop_signal)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(15)
+        # Its session is its own: whatever is left in it was started by it.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def rig(system: System, stores: Stores, template: str, directory: Path) -> Iterator[Rig]:
+    """Lay out a fresh copy of a template for one repetition."""
+    folder = directory / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    with stores.copy(template) as store:
+        yield Rig(system, store, stores.server, folder)
