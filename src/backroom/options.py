@@ -1,11 +1,18 @@
-"""An OPTIONS dict from the settings becomes a frozen dataclass; what does not fit is told with a hint."""
+"""What a project's settings say becomes values; what does not fit is told with a hint.
+
+An OPTIONS dict becomes a frozen dataclass. The one dict `BACKROOM`, for what Django's settings have no home for, has a
+`Setting` for each of its keys, declared by the module that reads it.
+"""
 
 import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from math import isfinite
 from typing import Any, ClassVar, Protocol
+
+from django.conf import settings
 
 from backroom.errors import BackroomError
 
@@ -18,13 +25,41 @@ class OptionsError(BackroomError):
         self.problems = problems
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The lowest value of an option: `Annotated[int, AtLeast(1)]`."""
+
+    bound: float
+
+    def admits(self, value: float) -> bool:
+        """Tell whether the value is not below the bound."""
+        return value >= self.bound
+
+    def __str__(self) -> str:
+        return f"of at least {self.bound:g}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Above:
+    """The bound that an option must exceed: `Annotated[float, Above(0)]`."""
+
+    bound: float
+
+    def admits(self, value: float) -> bool:
+        """Tell whether the value is above the bound."""
+        return value > self.bound
+
+    def __str__(self) -> str:
+        return f"above {self.bound:g}"
+
+
 class _Dataclass(Protocol):
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
 def problems_of(cls: type[_Dataclass], options: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each key that `cls` does not know and each value of the wrong type."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     known = {field.name for field in dataclasses.fields(cls) if field.init}
     problems = []
     for key, value in options.items():
@@ -42,10 +77,44 @@ def parse[T: _Dataclass](cls: type[T], options: Mapping[str, Any]) -> T:
     return cls(**options)
 
 
-def _suggestion(key: str, known: set[str]) -> str:
-    if close := difflib.get_close_matches(key.lower(), known, n=1):
-        return f"Did you mean {close[0]!r}?"
-    return f"Known options: {', '.join(sorted(known))}."
+_declared: dict[str, "Setting[Any]"] = {}
+
+
+class Setting[T]:
+    """One key of the dict `BACKROOM` in the project's settings. A module constant: making it declares the key."""
+
+    def __init__(self, name: str, hint: Any, *, default: T) -> None:
+        self.name = name
+        self.hint = hint
+        self.default = default
+        _declared[name] = self
+
+    @property
+    def value(self) -> T:
+        """What the project says, or the default."""
+        found: T = getattr(settings, "BACKROOM", {}).get(self.name, self.default)
+        return found
+
+
+def problems_of_settings() -> list[str]:
+    """Return a sentence for each key of `BACKROOM` that nothing declared and each value of the wrong type."""
+    found = getattr(settings, "BACKROOM", {})
+    if not isinstance(found, Mapping):
+        return [f"BACKROOM is {found!r}. Use a dict."]
+    problems = []
+    for key, value in found.items():
+        if key not in _declared:
+            problems.append(f"BACKROOM has an unknown key {key!r}. {_suggestion(key, _declared)}")
+        elif not _fits(value, _declared[key].hint):
+            problems.append(f"BACKROOM[{key!r}] is {value!r}. Use a value of type {_words(_declared[key].hint)}.")
+    return problems
+
+
+def _suggestion(key: object, known: Collection[str]) -> str:
+    by_lower_case = {name.lower(): name for name in known}
+    if close := difflib.get_close_matches(str(key).lower(), by_lower_case, n=1):
+        return f"Did you mean {by_lower_case[close[0]]!r}?"
+    return f"Known: {', '.join(sorted(known))}."
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -55,16 +124,27 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    for alternative in _alternatives(hint):
-        plain = typing.get_origin(alternative) or alternative
-        if plain is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return True
-        if plain is int and isinstance(value, bool):
-            continue
-        if isinstance(value, plain):
-            return True
-    return False
+    return any(_fits_one(value, alternative) for alternative in _alternatives(hint))
+
+
+def _fits_one(value: object, hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Annotated:
+        plain, *bounds = typing.get_args(hint)
+        return _fits(value, plain) and all(bound.admits(value) for bound in bounds)
+    plain = typing.get_origin(hint) or hint
+    if plain in {int, float}:
+        # True is an int to Python, and no number of seconds is infinite.
+        accepted = (int, float) if plain is float else int
+        return isinstance(value, accepted) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, plain)
 
 
 def _words(hint: Any) -> str:
-    return " or ".join(getattr(alternative, "__name__", str(alternative)) for alternative in _alternatives(hint))
+    return " or ".join(_word(alternative) for alternative in _alternatives(hint))
+
+
+def _word(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Annotated:
+        plain, *bounds = typing.get_args(hint)
+        return f"{_words(plain)} {' and '.join(map(str, bounds))}"
+    return getattr(hint, "__name__", str(hint))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from django.core import checks
 from django.tasks.backends.base import BaseTaskBackend
@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from backroom.clock import Clock, Moment, SystemClock, after, from_datetime
-from backroom.options import parse, problems_of
+from backroom.options import Above, AtLeast, parse
 from backroom.tasks.arguments import dumps, normalized, payload_of
 from backroom.tasks.attempts import Attempts
 from backroom.tasks.exceptions import InvalidArguments
@@ -38,21 +38,21 @@ type Call = tuple[Sequence[Any], Mapping[str, Any]]
 class BackendOptions:
     """What OPTIONS may say, whatever the store. Times are in seconds, sizes in bytes."""
 
-    lease: float = 30.0
+    lease: Annotated[float, Above(0)] = 30.0
     """How long a worker may be silent before its tasks go to another one."""
-    crash_budget: int = 3
+    crash_budget: Annotated[int, AtLeast(1)] = 3
     """How many workers may die under a task before it fails."""
-    timeout_grace: float = 5.0
+    timeout_grace: Annotated[float, AtLeast(0)] = 5.0
     """Between `TaskTimeout` in a task and the end of the process that runs it."""
-    cancel_grace: float = 5.0
+    cancel_grace: Annotated[float, AtLeast(0)] = 5.0
     """Between a request to cancel and `TaskCancelled` in the task, and again until its process is ended."""
-    retention: float = 7 * 86_400.0
+    retention: Annotated[float, AtLeast(0)] = 7 * 86_400.0
     """How long a successful task is kept."""
-    failed_retention: float = 30 * 86_400.0
+    failed_retention: Annotated[float, AtLeast(0)] = 30 * 86_400.0
     """How long a failed task is kept."""
-    max_payload_bytes: int = 1_048_576
-    max_result_bytes: int = 4_194_304
-    poll: float = 0.1
+    max_payload_bytes: Annotated[int, AtLeast(1)] = 1_048_576
+    max_result_bytes: Annotated[int, AtLeast(1)] = 4_194_304
+    poll: Annotated[float, Above(0)] = 0.1
     """How often an idle worker looks for work when nothing wakes it."""
     middleware: list[str] | tuple[str, ...] = ()
     """Dotted paths of functions from an `Execution` to a context manager, the outermost first."""
@@ -64,6 +64,8 @@ class Backend(BaseTaskBackend):
     task_class = Task
     options_class: ClassVar[type[BackendOptions]] = BackendOptions
     clock: Clock = SystemClock()
+    is_shared: ClassVar[bool] = True
+    """Whether other processes see its tasks: workers, the command line, the admin."""
 
     supports_defer = True
     supports_async_task = True
@@ -175,10 +177,9 @@ class Backend(BaseTaskBackend):
 
     def check(self, **_kwargs: Any) -> list[checks.CheckMessage]:
         """Return what is wrong with this backend's settings."""
-        return [
-            checks.Error(problem, hint=f"See TASKS[{self.alias!r}]['OPTIONS'].", id="backroom.E001")
-            for problem in problems_of(self.options_class, self.options)
-        ]
+        from backroom.tasks.checks import check_options  # noqa: PLC0415 - imported at @task time, before any model
+
+        return check_options(self)
 
     def _record(
         self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -208,9 +209,7 @@ class Backend(BaseTaskBackend):
             record = _with_unique_key(record, task, plain_args, plain_kwargs)
         return record, plain_args, plain_kwargs
 
-    def _enqueued(
-        self, task: Any, record: Record, args: list[Any], kwargs: dict[str, Any]
-    ) -> TaskResult[..., Any]:
+    def _enqueued(self, task: Any, record: Record, args: list[Any], kwargs: dict[str, Any]) -> TaskResult[..., Any]:
         result = result_of(record, task, args=args, kwargs=kwargs)
         task_enqueued.send_robust(sender=type(self), task_result=result)
         return result
