@@ -1,18 +1,25 @@
 """The one file that names database vendors: what SQLite and PostgreSQL say differently, and how each is locked."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
 
 from django.db import OperationalError, connections, transaction
 
+from backroom.clock import Moment
 from backroom.errors import BackroomError
 
 SUPPORTED: Final = {"sqlite": "SQLite ≥ 3.37", "postgresql": "PostgreSQL ≥ 15"}
 MINIMUM: Final = {"sqlite": (3, 37), "postgresql": (15, 0)}
 LOCK_PATIENCE: Final = 30.0
 """Seconds that a statement of ours waits for SQLite's one write lock, above the connection's own timeout."""
+
+
+ADVISED_FOR_FILES: Final = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL;", "timeout": 20}
+"""OPTIONS of a SQLite alias that several processes write to."""
 
 
 class UnsupportedDatabase(BackroomError):
@@ -160,3 +167,73 @@ def version(alias: str) -> tuple[int, ...]:
     """Return the version of the server, or of the SQLite library."""
     connection: Any = connections[alias]
     return tuple(connection.get_database_version())
+
+
+def is_too_old(alias: str) -> bool:
+    """Tell whether the server, or the SQLite library, is older than what is supported."""
+    return version(alias) < MINIMUM[vendor_of(alias)]
+
+
+def product(alias: str) -> str:
+    """Return the name and version of the server, or of the SQLite library."""
+    return f"{connections[alias].display_name} {'.'.join(map(str, version(alias)))}"
+
+
+def is_server(alias: str) -> bool:
+    """Tell whether the database is a server: opening a connection to it takes time, and its clock is its own."""
+    return vendor_of(alias) == "postgresql"
+
+
+def server_moment(alias: str) -> Moment | None:
+    """Return the present moment by the server's clock, or None where there is no server."""
+    statement = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    return int(fetch(alias, statement)[0][0]) if is_server(alias) else None
+
+
+def not_ready_for_writers(alias: str) -> list[str]:
+    """Return what a SQLite alias's settings lack for several processes; nothing for any other. Does not connect."""
+    connection: Any = connections[alias]
+    if connection.vendor != "sqlite" or connection.is_in_memory_db():
+        return []
+    options = connection.settings_dict["OPTIONS"]
+    lacks = []
+    if (options.get("transaction_mode") or "DEFERRED").upper() == "DEFERRED":
+        lacks.append("transaction_mode is DEFERRED")
+    if not _says_wal(options.get("init_command") or "") and not _is_wal(Path(connection.settings_dict["NAME"])):
+        lacks.append("journal_mode is not WAL")
+    return lacks
+
+
+class FileState(NamedTuple):
+    """How a connection uses a SQLite file."""
+
+    journal_mode: str
+    synchronous: int
+    """0 OFF, 1 NORMAL, 2 FULL, 3 EXTRA."""
+    busy_timeout: int
+    """Milliseconds."""
+    transaction_mode: str
+    is_in_memory: bool
+
+
+def file_state(alias: str) -> FileState | None:
+    """Return how this thread's connection uses a SQLite file, or None for another vendor."""
+    connection: Any = connections[alias]
+    if connection.vendor != "sqlite":
+        return None
+    synchronous, busy_timeout = (int(fetch(alias, f"PRAGMA {name}")[0][0]) for name in ("synchronous", "busy_timeout"))
+    mode = connection.transaction_mode or "DEFERRED"
+    return FileState(str(journal_mode(alias)), synchronous, busy_timeout, mode, connection.is_in_memory_db())
+
+
+def _says_wal(command: str) -> bool:
+    return re.search(r"journal_mode\s*(=|\()\s*['\"]?wal\b", command, re.IGNORECASE) is not None
+
+
+def _is_wal(file: Path) -> bool:
+    """Read it off the header (https://www.sqlite.org/fileformat2.html, 1.3.3), which takes no connection."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(20)[18:20] == b"\x02\x02"
+    except OSError:
+        return False
