@@ -16,6 +16,8 @@ def _store_of(alias: str) -> MemoryStore:
 class DummyBackend(Backend):
     """Runs nothing. `results` has what was enqueued; `backroom.testing.run_tasks()` runs it when a test wants that."""
 
+    is_shared = False
+
     @property
     def store(self) -> MemoryStore:
         """A store in this process's memory, the same for all its threads."""

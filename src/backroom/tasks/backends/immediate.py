@@ -28,6 +28,8 @@ class ImmediateBackend(Backend):
     run it later.
     """
 
+    is_shared = False
+
     @property
     def store(self) -> MemoryStore:
         """A store in this process's memory, the same for all its threads."""
