@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 from django.db import connections, transaction
 
-from backroom.sql.dialect import vendor_of
+from backroom.sql.dialect import fetch, is_server
 
 logger = logging.getLogger("backroom.tasks")
 
@@ -53,6 +53,9 @@ class Wakeup(Protocol):
     def ring_on_commit(self) -> None:
         """Ring when the caller's transaction commits; at once when there is none."""
 
+    def ring(self) -> None:
+        """Ring every worker that listens."""
+
     def listener(self, on_ring: OnRing) -> Listener:
         """Return what calls `on_ring` at each ring."""
 
@@ -60,12 +63,11 @@ class Wakeup(Protocol):
 @cache
 def wakeup_of(database: str, backend_name: str, *, is_on: bool) -> Wakeup:
     """Return how the workers of a backend are woken."""
-    match vendor_of(database) if is_on else None:
-        case "sqlite":
-            return Doorbell(database, _address(database))
-        case "postgresql":
-            return Notifications(database, channel_of(backend_name))
-    return Silence()
+    if not is_on:
+        return Silence()
+    if is_server(database):
+        return Notifications(database, channel_of(backend_name))
+    return Doorbell(database, _address(database))
 
 
 def channel_of(backend_name: str) -> str:
@@ -76,10 +78,13 @@ def channel_of(backend_name: str) -> str:
 class Silence:
     """No wake-up: polling alone."""
 
-    channel = None
+    channel: str | None = None
 
     def ring_on_commit(self) -> None:
         """See Wakeup.ring_on_commit()."""
+
+    def ring(self) -> None:
+        """See Wakeup.ring()."""
 
     def listener(self, _on_ring: OnRing) -> Listener:
         """See Wakeup.listener()."""
@@ -95,7 +100,7 @@ class Silence:
 class Doorbell:
     """A folder of datagram sockets, one for each worker process on this machine that has the same database file."""
 
-    channel = None
+    channel: str | None = None
 
     def __init__(self, database: str, folder: Path) -> None:
         self._database = database
@@ -110,7 +115,7 @@ class Doorbell:
             self.ring()
 
     def ring(self) -> None:
-        """Ring every worker that listens."""
+        """See Wakeup.ring()."""
         try:
             entries = os.listdir(self._folder)
         except OSError:
@@ -180,6 +185,10 @@ class Notifications:
 
     def ring_on_commit(self) -> None:
         """See Wakeup.ring_on_commit(); the INSERT has notified already, in the caller's transaction."""
+
+    def ring(self) -> None:
+        """See Wakeup.ring()."""
+        fetch(self._database, "SELECT pg_notify(%s, '')", [self.channel])
 
     def listener(self, on_ring: OnRing) -> Listener:
         """See Wakeup.listener()."""
