@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.tasks.systems.base import BulkEnqueuer
+from benchmarks.tasks.systems.base import BulkEnqueuer, Claimer
 from benchmarks.tasks.systems.django import DjangoSystem
 
 
@@ -12,8 +12,8 @@ class Backroom(DjangoSystem):
     apps = ("backroom.tasks",)
     backend = "backroom.tasks.backends.database.DatabaseBackend"
     options = {"database": "default"}
-    finished = "SELECT count(*) FROM backroom_tasks_taskrecord WHERE state = 'succeeded'"
-    returned = "SELECT result FROM backroom_tasks_taskrecord WHERE state = 'succeeded'"
+    finished = "SELECT count(*) FROM backroom_tasks_taskrecord WHERE state = 'successful'"
+    returned = "SELECT result FROM backroom_tasks_taskrecord WHERE state = 'successful'"
 
     def worker(self) -> list[str]:
         return self.manage("backroom", "worker", "--processes", "1")
@@ -27,3 +27,19 @@ class Backroom(DjangoSystem):
             return enqueue_many(job, [((number,), {}) for number in numbers])
 
         return many
+
+    def claimers(self) -> dict[str, Claimer]:
+        self.enqueuer()
+        from django.tasks import default_task_backend
+
+        from backroom.clock import after
+        from backroom.tasks.stores.base import Request
+
+        backend = default_task_backend
+
+        def claim(limit: int) -> Sequence[object]:
+            now = backend.clock.now()
+            request = Request((), limit, "claimer", now, after(now, backend.settings.lease))
+            return backend.store.claim(request)
+
+        return {"1": claim, "100": claim}
