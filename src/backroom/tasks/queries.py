@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 
+from backroom.clock import Moment, seconds_between
 from backroom.errors import BackroomError
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.records import Page, Query, Record, State, Worker
@@ -31,6 +32,11 @@ def our_aliases() -> list[str]:
     return [alias for alias in task_backends.settings if isinstance(task_backends[alias], Backend)]
 
 
+def shared_aliases() -> list[str]:
+    """Return the TASKS aliases that are ours and that other processes see too: those that workers serve."""
+    return [alias for alias in our_aliases() if backend_of(alias).is_shared]
+
+
 def get(task_id: str, *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> Record:
     """Return a task's record, without importing its function; raise `TaskResultDoesNotExist` when there is none."""
     if records := backend_of(using).store.get([task_id]):
@@ -43,9 +49,7 @@ def get_many(ids: Sequence[str], *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> 
     return backend_of(using).store.get(ids)
 
 
-def find(
-    query: Query, *, after: str | None = None, limit: int = 100, using: str = DEFAULT_TASK_BACKEND_ALIAS
-) -> Page:
+def find(query: Query, *, after: str | None = None, limit: int = 100, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> Page:
     """Return records that match, newest first; pass a page's `next_after` as `after` to go on."""
     return backend_of(using).store.find(query, after=after, limit=limit)
 
@@ -55,6 +59,21 @@ def counts(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> dict[tuple[str, State]
     return backend_of(using).store.counts()
 
 
+def oldest_ready(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[Record]:
+    """Return the task that has been ready for longest in each queue that has one, sorted by queue."""
+    return backend_of(using).store.oldest_ready()
+
+
+def ready_since(record: Record) -> Moment:
+    """Return since when a READY record has been waiting for a worker, as far as the record knows."""
+    return max(record.enqueued_at, record.run_after or 0, record.last_attempted_at or 0)
+
+
 def workers(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[Worker]:
     """Return the workers that were heard of and have not gone."""
     return backend_of(using).store.workers()
+
+
+def is_silent(worker: Worker, *, now: Moment, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> bool:
+    """Tell whether a worker has not been heard of for a whole lease, so that others may take its tasks."""
+    return seconds_between(worker.seen_at, now) > backend_of(using).settings.lease

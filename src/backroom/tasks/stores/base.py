@@ -83,6 +83,9 @@ class Store(Protocol):
     def counts(self) -> dict[tuple[str, State], int]:
         """Return how many records each queue has in each state, none counted beyond `COUNT_CAP`."""
 
+    def oldest_ready(self) -> list[Record]:
+        """Return, for each queue that has READY records, the one with the lowest id; sorted by queue."""
+
     def prune(self, before: Moment, limit: int) -> int:
         """Delete up to `limit` finished records whose `prune_at` is not after `before`; return how many."""
 

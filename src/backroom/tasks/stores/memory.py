@@ -144,6 +144,13 @@ class MemoryStore:
             counter = Counter((record.queue_name, record.state) for record in self._records.values())
         return {key: min(count, COUNT_CAP) for key, count in counter.items()}
 
+    def oldest_ready(self) -> list[Record]:
+        """See Store.oldest_ready()."""
+        with self._lock:
+            newest_first = sorted((record for record in self._records.values() if record.state == READY), reverse=True)
+        oldest = {record.queue_name: record for record in newest_first}
+        return [oldest[queue] for queue in sorted(oldest)]
+
     def prune(self, before: Moment, limit: int) -> int:
         """See Store.prune()."""
         with self._lock:

@@ -184,6 +184,20 @@ COUNT: Final = f"""
     ) AS counted GROUP BY queue_name, state
 """
 
+# The index has the ids of one priority in order, so this reads two of its entries for each priority in use.
+OLDEST_READY: Final = f"""
+    WITH RECURSIVE level(priority) AS (
+        SELECT (SELECT max(priority) FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = %s)
+        UNION ALL
+        SELECT (SELECT max(priority) FROM {TABLE}
+                WHERE state = 'ready' AND backend_name = %s AND queue_name = %s AND priority < level.priority)
+        FROM level WHERE level.priority IS NOT NULL
+    )
+    SELECT min((SELECT min(id) FROM {TABLE}
+                WHERE state = 'ready' AND backend_name = %s AND queue_name = %s AND priority = level.priority))
+    FROM level WHERE level.priority IS NOT NULL
+"""
+
 PRUNE: Final = f"""
     DELETE FROM {TABLE} WHERE id IN (
         SELECT id FROM {TABLE} WHERE backend_name = %s AND prune_at <= %s ORDER BY prune_at LIMIT %s {{skip_locked}}
@@ -302,6 +316,13 @@ class SQLStore:
             rows = self._fetch(COUNT.format(condition="state = 'ready' AND queue_name = %s"), self.backend_name, queue)
             found |= {(queue, state): count for queue, state, count in rows}
         return found
+
+    def oldest_ready(self) -> list[Record]:
+        """See Store.oldest_ready()."""
+        oldest = [self._fetch(OLDEST_READY, *[self.backend_name, queue] * 3)[0][0] for queue in self._ready_queues()]
+        # One of them may have been claimed meanwhile; then its queue is moving.
+        ready = [record for record in self.get([id_ for id_ in oldest if id_ is not None]) if record.state == READY]
+        return sorted(ready, key=lambda record: record.queue_name)
 
     def prune(self, before: Moment, limit: int) -> int:
         """See Store.prune()."""
