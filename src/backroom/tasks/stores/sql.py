@@ -119,7 +119,7 @@ PICK: Final = f"""
 """
 
 PICK_IDS: Final = f"""
-    SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND id IN {{ids}}
+    SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND id IN {{ids}} {{queues}}
     ORDER BY id LIMIT %s {{skip_locked}}
 """
 
@@ -247,11 +247,15 @@ class SQLStore:
 
     def exchange(self, transitions: Sequence[Transition], request: Request | None) -> Exchange:
         """See Store.exchange()."""
+        if request and request.limit <= 0:
+            request = None
+        if transitions:
+            return patiently(self.alias, lambda: self._apply_and_claim(transitions, request))
         # A look first: an idle worker must not take SQLite's one write lock to find that there is nothing to do.
-        ready, due = self._look(request) if request and request.limit > 0 else (False, False)
-        if not transitions and not ready and not due:
+        ready, due = self._look(request) if request else (False, False)
+        if not request or not (ready or due):
             return Exchange(frozenset(), [])
-        return patiently(self.alias, lambda: self._exchange(transitions, request if ready or due else None, due=due))
+        return Exchange(frozenset(), patiently(self.alias, lambda: self._claim_only(request, due=due)))
 
     def renew(self, renewals: Sequence[Renewal], lease_until: Moment) -> Held:
         """See Store.renew()."""
@@ -308,8 +312,10 @@ class SQLStore:
     def counts(self) -> dict[tuple[str, State], int]:
         """See Store.counts()."""
         found: dict[tuple[str, State], int] = {}
-        # A finished record is found by its prune_at: that index has finished ones only.
-        for condition in ("state = 'deferred'", "state = 'running'", "prune_at IS NOT NULL"):
+        # A successful record is found by its prune_at, for the index on that has finished ones only. Each state is
+        # counted by itself, so that ten thousand successes do not hide one failure.
+        successful = "prune_at IS NOT NULL AND state = 'successful'"
+        for condition in ("state = 'deferred'", "state = 'running'", "state = 'failed'", successful):
             rows = self._fetch(COUNT.format(condition=condition), self.backend_name)
             found |= {(queue, state): count for queue, state, count in rows}
         for queue in self._ready_queues():
@@ -380,12 +386,13 @@ class SQLStore:
 
     def _insert_unique(self, records: Sequence[Record]) -> Mapping[str, str]:
         collisions: dict[str, str] = {}
-        left = {record.id: record for record in records}
+        # In the order of their keys: two batches that take the same keys in another order would wait for each other.
+        left = {record.id: record for record in sorted(records, key=lambda record: record.unique_key or "")}
         with write_transaction(self.alias):
             # The holder of a key may finish between the insert and the look for it; then the key is free again.
-            while left:
-                for start in range(0, len(left), CHUNK):
-                    self._insert_unique_chunk(list(left.values())[start : start + CHUNK], left)
+            while waiting := list(left.values()):
+                for start in range(0, len(waiting), CHUNK):
+                    self._insert_unique_chunk(waiting[start : start + CHUNK], left)
                 keys = json.dumps([record.unique_key for record in left.values()])
                 holders = dict(self._fetch(self._texts.select_holders, self.backend_name, keys)) if left else {}
                 held = {id_: holders[record.unique_key] for id_, record in left.items() if record.unique_key in holders}
@@ -403,27 +410,28 @@ class SQLStore:
             del left[id_]
 
     def _look(self, request: Request) -> tuple[bool, bool]:
-        queues = f"AND queue_name IN ({', '.join(['%s'] * len(request.queues))})" if request.queues else ""
-        statement = LOOK.format(queues=queues)
+        statement = LOOK.format(queues=_among(request.queues))
         rows = self._fetch(statement, self.backend_name, *request.queues, self.backend_name, request.now)
         ready, due = rows[0]
         return bool(ready), bool(due)
 
-    def _exchange(self, transitions: Sequence[Transition], request: Request | None, *, due: bool) -> Exchange:
-        if not transitions and request and not due and not in_transaction(self.alias):
-            return Exchange(frozenset(), self._claim(request))
+    def _apply_and_claim(self, transitions: Sequence[Transition], request: Request | None) -> Exchange:
         with write_transaction(self.alias):
-            applied = self._apply(transitions)
-            if request and due:
-                self._fetch(self._texts.promote, self.backend_name, request.now)
-            return Exchange(applied, self._claim(request) if request else [])
+            applied = frozenset(id_ for (id_,) in self._fetch(self._texts.apply, json.dumps(sorted(transitions))))
+            # The look comes after the changes, which may have made something ready.
+            ready, due = self._look(request) if request else (False, False)
+            return Exchange(applied, self._claim(request, due=due) if request and (ready or due) else [])
 
-    def _apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
-        if not transitions:
-            return frozenset()
-        return frozenset(id_ for (id_,) in self._fetch(self._texts.apply, json.dumps(sorted(transitions))))
+    def _claim_only(self, request: Request, *, due: bool) -> list[Claim]:
+        if not due and not in_transaction(self.alias):
+            # The one statement that writes needs no transaction round it.
+            return self._claim(request, due=False)
+        with write_transaction(self.alias):
+            return self._claim(request, due=due)
 
-    def _claim(self, request: Request) -> list[Claim]:
+    def _claim(self, request: Request, *, due: bool) -> list[Claim]:
+        if due:
+            self._fetch(self._texts.promote, self.backend_name, request.now)
         pick, values = self._pick(request)
         if not pick:
             return []
@@ -441,7 +449,8 @@ class SQLStore:
 
     def _pick(self, request: Request) -> tuple[str, list[Any]]:
         if request.ids is not None:
-            return self._texts.pick_ids, [self.backend_name, json.dumps(sorted(request.ids)), request.limit]
+            pick = self._texts.pick_ids.format(queues=_among(request.queues))
+            return pick, [self.backend_name, json.dumps(sorted(request.ids)), *request.queues, request.limit]
         queues = request.queues or self._ready_queues()
         values: list[Any] = [value for queue in queues for value in (self.backend_name, queue, request.limit)]
         if len(queues) < 2:  # noqa: PLR2004 - none or one: nothing to merge
@@ -472,7 +481,7 @@ class _Texts:
         self.select_holders = SELECT_HOLDERS.format(ids=ids)
         self.promote = PROMOTE.format(**locked)
         self.pick = PICK.format(**locked)
-        self.pick_ids = PICK_IDS.format(ids=ids, **locked)
+        self.pick_ids = PICK_IDS.format(ids=ids, queues="{queues}", **locked)
         self.apply = APPLY.format(rows=dialect.rows(MOVED))
         self.renew = RENEW.format(rows=dialect.rows(RENEWED))
         self.request_cancel = REQUEST_CANCEL.format(ids=ids)
@@ -482,6 +491,11 @@ class _Texts:
 
 
 _texts_of = cache(_Texts)
+
+
+def _among(queues: Sequence[str]) -> str:
+    """Return the condition that keeps a statement to these queues; none where every queue will do."""
+    return f"AND queue_name IN ({', '.join(['%s'] * len(queues))})" if queues else ""
 
 
 def _inserted(record: Record) -> tuple[Any, ...]:
