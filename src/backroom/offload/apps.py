@@ -1,0 +1,16 @@
+"""The Django app of the offloaded views."""
+
+from django.apps import AppConfig
+
+
+class OffloadConfig(AppConfig):
+    """Label `backroom_offload`."""
+
+    name = "backroom.offload"
+    label = "backroom_offload"
+    verbose_name = "Backroom offload"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from backroom.offload import checks  # noqa: F401 - models are loaded now

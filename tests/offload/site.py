@@ -1,0 +1,64 @@
+"""A small site with offloaded views of every kind. `@pytest.mark.urls("tests.offload.site")`."""
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+from django.views.decorators.http import require_POST
+
+from backroom.offload import OffloadView, offload
+from tests.offload import work
+
+
+class ReportForm(forms.Form):
+    year = forms.IntegerField(min_value=1900)
+    title = forms.CharField(max_length=20, required=False)
+
+
+class Private(LoginRequiredMixin, OffloadView):
+    task = work.build_report
+    login_url = "/login/"
+
+
+@offload(work.build_report, wait=0)
+def report(request: HttpRequest, year: int) -> Any:
+    if year > 3000:
+        raise ValidationError("That year is too far off.", code="far")
+    if year == 1999:
+        return HttpResponse("closed", status=503)
+    return {"year": year, "title": request.GET.get("title", "Sales")}
+
+
+@report.render
+def report_page(request: HttpRequest, result: Any) -> HttpResponse:
+    return HttpResponse(f"<p>{result['title']} of {result['year']}: {result['total']}</p>")
+
+
+@require_POST
+@offload(work.build_report, wait=0)
+def ordered(request: HttpRequest, year: int) -> Any:
+    return {"year": year}
+
+
+@ordered.render  # type: ignore[attr-defined]
+def ordered_page(request: HttpRequest, result: Any) -> HttpResponse:
+    return HttpResponse(f"ordered {result['total']}")
+
+
+urlpatterns = [
+    path("operations/", include("backroom.offload.urls")),
+    path("report/<int:year>/", OffloadView.as_view(task=work.build_report, wait=0), name="report"),
+    path("cached/<int:year>/", OffloadView.as_view(task=work.build_report, wait=0, cache_for=60)),
+    path("shared/<int:year>/", OffloadView.as_view(task=work.build_report, wait=0, cache_for=60, shared=True)),
+    path("form/", OffloadView.as_view(task=work.build_report, form_class=ReportForm, wait=0), name="form"),
+    path("search/", OffloadView.as_view(task=work.build_report, form_class=ReportForm, form_method="get", wait=0)),
+    path("private/<int:year>/", Private.as_view(wait=0)),
+    path("failing/<int:year>/", OffloadView.as_view(task=work.fail, wait=0)),
+    path("refusing/<int:year>/", OffloadView.as_view(task=work.refuse, wait=0)),
+    path("progressing/<int:year>/", OffloadView.as_view(task=work.report_progress, wait=0)),
+    path("function/<int:year>/", report),
+    path("ordered/<int:year>/", ordered),
+]
