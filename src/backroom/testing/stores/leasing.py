@@ -1,0 +1,88 @@
+"""A lease is renewed by who holds it, and whoever lets it run out is found."""
+
+from backroom.clock import after
+from backroom.tasks.records import Held, Renewal
+from backroom.testing.stores.case import LEASE, NOW, StoreCase, crashed, deferred, ids_of, succeeded
+
+
+class Leasing(StoreCase):
+    """Renew, overdue and unstarted."""
+
+    def test_renewing_moves_the_end_of_the_lease_and_nothing_else(self) -> None:
+        claim = self.insert_and_claim()
+        held = self.store.renew([Renewal(claim.id, claim.fence)], after(NOW, 90))
+        assert held == Held(frozenset({claim.id}), frozenset())
+        assert self.read(claim) == claim._replace(lease_until=after(NOW, 90))
+
+    def test_a_renewal_says_which_claims_are_lost(self) -> None:
+        self.insert(5)
+        kept, finished, taken, waiting, _ = claims = self.claim(5)
+        self.store.apply([succeeded(finished), crashed(taken), crashed(waiting)])
+        self.claim(worker_id="worker-2", ids=[taken.id])
+        asked = [*(Renewal(claim.id, claim.fence) for claim in claims[:4]), Renewal("unknown", 1)]
+        before = self.store.get(ids_of([finished, taken, waiting]))
+        assert self.store.renew(asked, after(NOW, 90)).ids == {kept.id}
+        assert self.store.get(ids_of([finished, taken, waiting])) == before
+
+    def test_a_renewal_notes_progress_where_there_is_news(self) -> None:
+        self.insert(2)
+        first, second = self.claim(2)
+        self.store.renew([Renewal(first.id, 1, '[1, 2, "日本"]'), Renewal(second.id, 1)], after(NOW, 60))
+        assert self.read(first).progress == '[1, 2, "日本"]'
+        assert self.read(second).progress == ""
+        self.store.renew([Renewal(first.id, 1)], after(NOW, 60))
+        assert self.read(first).progress == '[1, 2, "日本"]'
+
+    def test_a_renewal_says_which_claims_somebody_wants_cancelled(self) -> None:
+        self.insert(2)
+        first, second = self.claim(2)
+        self.store.request_cancel([second.id])
+        renewals = [Renewal(claim.id, claim.fence) for claim in (first, second)]
+        assert self.store.renew(renewals, after(NOW, 60)) == Held(
+            frozenset({first.id, second.id}), frozenset({second.id})
+        )
+
+    def test_renewing_nothing_holds_nothing(self) -> None:
+        assert self.store.renew([], after(NOW, 60)) == Held(frozenset(), frozenset())
+
+    def test_a_lease_runs_out_at_its_last_moment(self) -> None:
+        claim = self.insert_and_claim()
+        assert self.store.overdue(9, after(NOW, LEASE) - 1) == []
+        assert self.store.overdue(9, after(NOW, LEASE)) == [claim]
+
+    def test_a_renewed_claim_is_not_overdue(self) -> None:
+        claim = self.insert_and_claim()
+        self.store.renew([Renewal(claim.id, claim.fence)], after(NOW, 2 * LEASE))
+        assert self.store.overdue(9, after(NOW, LEASE)) == []
+
+    def test_the_longest_overdue_come_first_and_no_more_than_asked_for(self) -> None:
+        records = self.insert(4)
+        for record, lease in zip(records, (30, 10, 20, 10), strict=True):
+            self.claim(ids=[record.id], lease=lease)
+        expected = [records[index].id for index in (1, 3, 2, 0)]
+        assert ids_of(self.store.overdue(9, after(NOW, 60))) == expected
+        assert ids_of(self.store.overdue(2, after(NOW, 60))) == expected[:2]
+        assert self.store.overdue(0, after(NOW, 60)) == []
+
+    def test_only_running_records_are_overdue(self) -> None:
+        self.insert()
+        self.finish(self.insert_and_claim())
+        self.store.apply([crashed(self.insert_and_claim())])
+        assert self.store.overdue(9, after(NOW, 3600)) == []
+
+    def test_what_was_not_started_in_time_is_found_the_longest_expired_first(self) -> None:
+        (second,) = self.insert(expires_at=after(NOW, 20))
+        (first,) = self.insert(expires_at=after(NOW, 10), **deferred(5))
+        (third,) = self.insert(expires_at=after(NOW, 20))
+        self.insert(expires_at=after(NOW, 21))
+        self.insert()
+        expected = ids_of([first, second, third])
+        assert ids_of(self.store.unstarted(9, after(NOW, 20))) == expected
+        assert ids_of(self.store.unstarted(2, after(NOW, 20))) == expected[:2]
+        assert self.store.unstarted(9, after(NOW, 10) - 1) == []
+
+    def test_what_was_started_in_time_is_not_found(self) -> None:
+        claim = self.insert_and_claim(expires_at=after(NOW, 10))
+        assert self.store.unstarted(9, after(NOW, 60)) == []
+        self.finish(claim)
+        assert self.store.unstarted(9, after(NOW, 60)) == []
