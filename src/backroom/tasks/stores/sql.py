@@ -5,13 +5,15 @@ The tables belong to `backroom.tasks.models`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from typing import Any, Final
 
+from django.db import transaction
+
 from backroom.clock import Moment
-from backroom.sql.dialect import Dialect, dialect_of, fetch, in_transaction, patiently, write_transaction
+from backroom.sql.dialect import Dialect, dialect_of, execute_each, fetch, in_transaction, patiently, write_transaction
 from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
 from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request, page_of
 
@@ -135,17 +137,28 @@ CLAIM: Final = f"""
     RETURNING {COLUMNS}
 """
 
+UNLESS_NULL: Final = frozenset({"cancel_requested", "progress"})
+"""Columns that a transition leaves as they are when it has None for them."""
+
+
+def _changes(value_of: Callable[[str], str]) -> str:
+    """Return the SET clause of a transition; `value_of` spells the new value of a column."""
+    values = {name.removeprefix("new_"): value_of(name) for name, _ in MOVED[2:]}
+    return ", ".join(
+        f"{column} = COALESCE({value}, {column})" if column in UNLESS_NULL else f"{column} = {value}"
+        for column, value in values.items()
+    )
+
+
 APPLY: Final = f"""
-    UPDATE {TABLE} SET
-        fence = fence + 1, lease_until = NULL, worker_id = '',
-        state = new_state, reason = new_reason, due_at = new_due_at, expires_at = new_expires_at,
-        started_at = new_started_at, finished_at = new_finished_at, prune_at = new_prune_at,
-        attempts = new_attempts, failures = new_failures, crashes = new_crashes, worker_ids = new_worker_ids,
-        result = new_result, errors = new_errors, unique_key = new_unique_key,
-        cancel_requested = COALESCE(new_cancel_requested, cancel_requested),
-        progress = COALESCE(new_progress, progress)
+    UPDATE {TABLE} SET fence = fence + 1, lease_until = NULL, worker_id = '', {_changes(lambda name: name)}
     FROM {{rows}} AS moved WHERE id = moved_id AND fence = expected_fence
     RETURNING id
+"""
+
+APPLY_ONE: Final = f"""
+    UPDATE {TABLE} SET fence = fence + 1, lease_until = NULL, worker_id = '', {_changes(lambda _name: "%s")}
+    WHERE id = %s AND fence = %s
 """
 
 RENEW: Final = f"""
@@ -381,7 +394,10 @@ class SQLStore:
         with write_transaction(self.alias):
             for start in range(0, len(records), CHUNK):
                 rows = [_inserted(record) for record in records[start : start + CHUNK]]
-                self._fetch(self._texts.insert_many, json.dumps(rows))
+                if dialect_of(self.alias).writes_row_by_row:
+                    execute_each(self.alias, INSERT, rows)
+                else:
+                    self._fetch(self._texts.insert_many, json.dumps(rows))
             self._ring()
 
     def _insert_unique(self, records: Sequence[Record]) -> Mapping[str, str]:
@@ -417,10 +433,24 @@ class SQLStore:
 
     def _apply_and_claim(self, transitions: Sequence[Transition], request: Request | None) -> Exchange:
         with write_transaction(self.alias):
-            applied = frozenset(id_ for (id_,) in self._fetch(self._texts.apply, json.dumps(sorted(transitions))))
+            applied = self._apply(sorted(transitions))
             # The look comes after the changes, which may have made something ready.
             ready, due = self._look(request) if request else (False, False)
             return Exchange(applied, self._claim(request, due=due) if request and (ready or due) else [])
+
+    def _apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
+        if dialect_of(self.alias).writes_row_by_row and self._apply_all(transitions):
+            return frozenset(transition.id for transition in transitions)
+        return frozenset(id_ for (id_,) in self._fetch(self._texts.apply, json.dumps(transitions)))
+
+    def _apply_all(self, transitions: Sequence[Transition]) -> bool:
+        """Apply all or none, row by row: a count cannot tell which of them lost on their fence."""
+        with suppress(_SomeLost), transaction.atomic(using=self.alias):
+            rows = [(*transition[2:], transition.id, transition.fence) for transition in transitions]
+            if execute_each(self.alias, APPLY_ONE, rows) < len(transitions):
+                raise _SomeLost
+            return True
+        return False
 
     def _claim_only(self, request: Request, *, due: bool) -> list[Claim]:
         if not due and not in_transaction(self.alias):
@@ -467,6 +497,10 @@ class SQLStore:
     @property
     def _texts(self) -> "_Texts":
         return _texts_of(dialect_of(self.alias))
+
+
+class _SomeLost(Exception):
+    """Undoes a batch in which not every transition applied."""
 
 
 class _Texts:
