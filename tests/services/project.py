@@ -79,6 +79,15 @@ if "sqlite3" in DATABASES["default"]["ENGINE"]:
 """
 )
 
+URLS = """\
+from django.apps import apps
+from django.urls import include, path
+
+urlpatterns = []
+if apps.is_installed("backroom.offload"):
+    urlpatterns.append(path("operations/", include("backroom.offload.urls")))
+"""
+
 MANAGE = """\
 import os
 import sys
@@ -247,7 +256,7 @@ class Project:
     def _write_files(self, base: str, settings: str) -> None:
         self.write("manage.py", MANAGE)
         self.write("mysite/__init__.py", "")
-        self.write("mysite/urls.py", "urlpatterns = []\n")
+        self.write("mysite/urls.py", URLS)
         self.write("mysite/settings.py", base.format(databases={"default": self._django_database()}))
         self.add_settings(settings)
 
