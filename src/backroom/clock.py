@@ -1,6 +1,7 @@
 """Time as a value: a moment is an integer, so it is exact, sorts, and travels through JSON and every database."""
 
 import time
+from functools import lru_cache
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -37,6 +38,7 @@ def seconds_between(earlier: Moment, later: Moment) -> float:
     return (later - earlier) / SECOND
 
 
+@lru_cache(maxsize=256)
 def to_datetime(moment: Moment) -> datetime:
     """Return the aware UTC datetime of a moment."""
     return EPOCH + timedelta(microseconds=moment)

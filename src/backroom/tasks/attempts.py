@@ -67,9 +67,10 @@ class Attempts:
         outcome = await aexecute(execution, layers=self.layers, max_result_bytes=self.max_result_bytes)
         return self._ended(execution, outcome)
 
-    def ended(self, claim: Claim, outcome: Outcome, result: TaskResult[..., Any] | None = None) -> Attempt:
+    def ended(self, claim: Claim, outcome: Outcome, execution: Execution | None = None) -> Attempt:
         """Return the attempt that ended in `outcome`."""
-        rules = rules_of(claim, self.defaults)
+        rules = execution.resolved.rules if execution else rules_of(claim, self.defaults)
+        result = execution.result if execution else None
         transition = decide(claim, outcome, rules=rules, now=self.clock.now(), draw=random.random())  # noqa: S311 - jitter
         return Attempt(claim, transition, result, outcome.exception if isinstance(outcome, Raised) else None)
 
@@ -82,7 +83,7 @@ class Attempts:
         return self.ended(claim, Released()).transition
 
     def _ended(self, execution: Execution, outcome: Outcome) -> Attempt:
-        attempt = self.ended(execution.claim, outcome, execution.result)
+        attempt = self.ended(execution.claim, outcome, execution)
         # The last report may not have been written yet, and nothing will renew this claim any more.
         if (progress := execution.take_progress()) is not None:
             return attempt._replace(transition=attempt.transition._replace(progress=progress))

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 _ENTRY: Final = struct.Struct("=64sd")
-_EMPTY: Final = _ENTRY.pack(b"", 0.0)
 
 type Memory = Any
 """A block of shared memory, which goes to another process as an argument."""
@@ -53,13 +52,14 @@ class Board:
     def clear(self, place: int) -> None:
         """Say that a slot runs nothing."""
         with self._lock:
-            self._memory[place * _ENTRY.size : (place + 1) * _ENTRY.size] = _EMPTY
+            self._memory[place * _ENTRY.size] = b"\0"
 
     def posts(self) -> Iterator[Post]:
         """Return what the slots run."""
         for place in range(self._places):
             task_id, deadline = _ENTRY.unpack_from(self._memory, place * _ENTRY.size)
-            if name := task_id.rstrip(b"\0"):
+            # The first byte alone is cleared.
+            if name := task_id.partition(b"\0")[0]:
                 yield Post(name.decode(), deadline)
 
     def overdue(self, now: float) -> frozenset[str]:

@@ -13,10 +13,12 @@ from backroom.tasks.records import Cancelled, Outcome, Raised, Released, Snoozed
 
 def execute(execution: Execution, *, layers: tuple[Middleware, ...] = (), max_result_bytes: int) -> Outcome:
     """Call the task's function in this thread; return what came of it. `KeyboardInterrupt` passes through."""
-    task = execution.resolved.task
+    resolved = execution.resolved
+    # Django's Task.call looks at each call what kind of function it is.
+    function = resolved.task.call if resolved.is_coroutine else resolved.task.func
     try:
         with onion(execution, layers):
-            value = execution.call(task.call, *_arguments(execution), **execution.result.kwargs)
+            value = execution.call(function, *_arguments(execution), **execution.result.kwargs)
             return Succeeded(result_of(value, limit=max_result_bytes))
     except KeyboardInterrupt:
         # Whoever pressed the keys means this process.

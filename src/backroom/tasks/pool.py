@@ -79,7 +79,7 @@ class Threads:
             self._run(work, place)
             self.pace.note(time.perf_counter() - started)
             left = self._queue.qsize()
-            if left in {0, self.low}:
+            if left == 0 or left == self.low:  # noqa: PLR1714 - once for every task: no set is built
                 self._on_idle()
 
 

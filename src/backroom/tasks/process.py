@@ -336,7 +336,6 @@ class WorkerProcess:
             logger.exception("action=slot_failed task_id=%s", holding.claim.id)
             begun = self.backend.attempts.failed(holding.claim, error)
         self._unwatch(holding, begun)
-        refresh_connections()
 
     async def _arun(self, holding: Holding, place: int) -> None:
         try:

@@ -79,14 +79,15 @@ def result_of(
     if args is None or kwargs is None:
         payload = json.loads(record.payload)
         args, kwargs = payload["args"], payload["kwargs"]
+    as_datetime = to_datetime if settings.USE_TZ else _to_naive
     result: TaskResult[..., Any] = TaskResult(
         task=task,
         id=record.id,
         status=STATUSES[record.state],
-        enqueued_at=_datetime(record.enqueued_at),
-        started_at=_datetime(record.started_at),
-        finished_at=_datetime(record.finished_at),
-        last_attempted_at=_datetime(record.last_attempted_at),
+        enqueued_at=as_datetime(record.enqueued_at),
+        started_at=None if record.started_at is None else as_datetime(record.started_at),
+        finished_at=None if record.finished_at is None else as_datetime(record.finished_at),
+        last_attempted_at=None if record.last_attempted_at is None else as_datetime(record.last_attempted_at),
         args=args,
         kwargs=kwargs,
         backend=record.backend_name,
@@ -113,8 +114,5 @@ def progress_of(record: Record) -> Progress | None:
     return Progress(*json.loads(record.progress)) if record.progress else None
 
 
-def _datetime(moment: Moment | None) -> datetime | None:
-    if moment is None:
-        return None
-    value = to_datetime(moment)
-    return value if settings.USE_TZ else timezone.make_naive(value)
+def _to_naive(moment: Moment) -> datetime:
+    return timezone.make_naive(to_datetime(moment))
