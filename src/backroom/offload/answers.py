@@ -85,14 +85,16 @@ def with_strict_csp(response: HttpResponse) -> HttpResponse:
     return response
 
 
-def now_of(status: Status) -> int:
-    """Return the present moment."""
-    return operations.now_of(status.operation)
+def known(response: HttpResponse) -> HttpResponse:
+    """Keep a failure that the worker has logged from being logged, and mailed to ADMINS, whenever it is looked at."""
+    # The attribute by which Django itself remembers what it has logged.
+    response.__dict__["_has_been_logged"] = True
+    return response
 
 
 def _set_retry_after(response: HttpResponse, status: Status) -> None:
     if not status.is_finished:
-        response.headers["Retry-After"] = str(status.retry_after(now_of(status)))
+        response.headers["Retry-After"] = str(status.retry_after(operations.now()))
 
 
 def _static_source() -> str:

@@ -4,20 +4,18 @@ Under ASGI Django streams an async iterator as it goes and a sync one only when 
 round. So the kind of the request decides. Under WSGI a stream occupies a thread, so it is short and few are allowed.
 """
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from backroom.offload import operations, waiting
 from backroom.offload.negotiation import EVENTS
 from backroom.offload.representations import etag_of, status_json
 from backroom.offload.status import Status
+from backroom.offload.watch import close_connections, watch_here
 
 ASGI_SECONDS: Final = 3_600.0
 WSGI_SECONDS: Final = 25.0
@@ -33,23 +31,26 @@ _places = threading.BoundedSemaphore(WSGI_STREAMS)
 
 
 def event_stream(request: HttpRequest, status: Status) -> HttpResponseBase:
-    """Return the stream of an operation's events, or 204 where there is nothing to stream or no room for it."""
-    teller = Teller(request.headers.get("Last-Event-ID", ""))
+    """Return the stream of an operation's events; 204 where there is nothing to stream, or no room for it.
+
+    To an EventSource 204 means not to come back (HTML, 9.2.3); the page then asks for the status instead.
+    """
+    teller = Teller(request.headers.get("Last-Event-ID", ""), now=waiting.monotonic())
     if status.is_finished and teller.knows(status):
         return HttpResponse(status=204)
     if isinstance(request, ASGIRequest):
         return _streaming(_afollow(status, teller))
     if not request.META.get("wsgi.multithread", False) or not _places.acquire(blocking=False):
         return HttpResponse(status=204)
-    return _streaming(_Follower(status, teller))
+    return _streaming(_Stream(_follow(status, teller)))
 
 
 class Teller:
-    """Turns statuses into events, and silence into heartbeats."""
+    """Turns statuses into events, and silence into heartbeats. Moments are those of a monotonic clock."""
 
-    def __init__(self, last_id: str) -> None:
+    def __init__(self, last_id: str, *, now: float) -> None:
         self._last_id = last_id
-        self._silent_seconds = 0.0
+        self._told_at = now
 
     def knows(self, status: Status) -> bool:
         """Tell whether the client has been told this status already."""
@@ -59,75 +60,57 @@ class Teller:
         """Return what begins a stream: how soon to come back, and a word that makes proxies pass on the headers."""
         return f"retry: {RETRY_MILLISECONDS}\n: following\n\n"
 
-    def tell(self, status: Status, silent_seconds: float = 0.0) -> str:
+    def tell(self, status: Status, *, now: float) -> str:
         """Return the event for a status: "" when it is no news, save for a heartbeat now and then."""
         text = status_json(status)
         if (event_id := _event_id(text)) != self._last_id:
-            self._last_id = event_id
-            self._silent_seconds = 0.0
+            self._last_id, self._told_at = event_id, now
             return f"id: {event_id}\nevent: {'end' if status.is_finished else 'status'}\ndata: {text}\n\n"
-        self._silent_seconds += silent_seconds
-        if self._silent_seconds < HEARTBEAT_SECONDS:
+        if now - self._told_at < HEARTBEAT_SECONDS:
             return ""
-        self._silent_seconds = 0.0
+        self._told_at = now
         return ": still here\n\n"
 
 
 async def _afollow(status: Status, teller: Teller) -> AsyncIterator[str]:
-    yield teller.opening() + teller.tell(status)
-    passed = 0.0
-    for pause in waiting.pauses(FIRST_PAUSE, LONGEST_PAUSE):
-        if status.is_finished or passed >= ASGI_SECONDS:
-            return
-        await asyncio.sleep(pause)
-        passed += pause
-        status = await sync_to_async(_look)(status)
-        if told := teller.tell(status, pause):
+    begun_at = now = waiting.monotonic()
+    yield teller.opening() + teller.tell(status, now=now)
+    operation, watch = status.operation, watch_here()
+    while not status.is_finished and now - begun_at < ASGI_SECONDS:
+        record = await watch.next(operation.backend_name, operation.task_id)
+        status, now = Status(operation=operation, record=record), waiting.monotonic()
+        if told := teller.tell(status, now=now):
             yield told
 
 
-class _Follower:
+def _follow(status: Status, teller: Teller) -> Iterator[str]:
+    begun_at = now = waiting.monotonic()
+    yield teller.opening() + teller.tell(status, now=now)
+    for pause in waiting.pauses(FIRST_PAUSE, LONGEST_PAUSE):
+        if status.is_finished or now - begun_at >= WSGI_SECONDS:
+            return
+        close_connections()
+        waiting.sleep(pause)
+        status, now = operations.status_of(status.operation), waiting.monotonic()
+        if told := teller.tell(status, now=now):
+            yield told
+
+
+class _Stream:
     """A sync stream that gives back its place when the server closes it, however it ended."""
 
-    def __init__(self, status: Status, teller: Teller) -> None:
-        self._events = _follow(status, teller)
+    def __init__(self, events: Iterator[str]) -> None:
+        self._events = events
         self._has_place = True
 
     def __iter__(self) -> Iterator[str]:
         return self._events
 
     def close(self) -> None:
-        """Give back the place; called by Django for every response, once."""
+        """Give back the place; Django calls this for every response."""
         if self._has_place:
             self._has_place = False
             _places.release()
-
-
-def _follow(status: Status, teller: Teller) -> Iterator[str]:
-    yield teller.opening() + teller.tell(status)
-    passed = 0.0
-    for pause in waiting.pauses(FIRST_PAUSE, LONGEST_PAUSE):
-        if status.is_finished or passed >= WSGI_SECONDS:
-            return
-        waiting.sleep(pause)
-        passed += pause
-        status = _look(status)
-        if told := teller.tell(status, pause):
-            yield told
-
-
-def _look(status: Status) -> Status:
-    try:
-        return operations.status_of(status.operation)
-    finally:
-        _close_connections()
-
-
-def _close_connections() -> None:
-    """Hold no connection while nothing is asked: there may be many more streams than connections."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
 
 
 def _streaming(events: Any) -> StreamingHttpResponse:

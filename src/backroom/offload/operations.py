@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from django.db import IntegrityError, router
 from django.db.models import Q, QuerySet
+from django.tasks.exceptions import InvalidTaskBackend, TaskResultDoesNotExist
 
-from backroom.clock import Moment, after, from_datetime
+from backroom.clock import Moment, SystemClock, after, from_datetime, to_datetime
 from backroom.offload.exceptions import IdempotencyMismatch, OffloadNotReady
 from backroom.offload.models import Operation
 from backroom.offload.owners import Owner
@@ -23,11 +24,12 @@ from backroom.sql.dialect import in_transaction, patiently, write_transaction
 from backroom.tasks import control, queries
 from backroom.tasks.arguments import dumps, normalized
 from backroom.tasks.backends.base import Backend
-from backroom.tasks.backends.immediate import ImmediateBackend
 from backroom.tasks.records import Record
 
 UNSEEN_SECONDS: Final = 600.0
 """How long what a visitor asked for by GET waits to be seen by them, even if nothing is cached."""
+SEEN_SECONDS: Final = 10.0
+"""How long a result that was seen still answers a GET: the same page may be open in another tab."""
 FIRST_CHECK_SECONDS: Final = 3_600.0
 TRIES: Final = 10
 
@@ -98,7 +100,7 @@ def cancel(status: Status) -> bool:
         return False
     others = operations().filter(backend_name=operation.backend_name, task_id=operation.task_id, left_at=None)
     if others.exclude(pk=operation.pk).exists():
-        operation.left_at = now_of(operation)
+        operation.left_at = to_datetime(now())
         operations().filter(pk=operation.pk).update(left_at=operation.left_at)
         return True
     return bool(control.cancel([operation.task_id], using=operation.backend_name))
@@ -108,12 +110,12 @@ def mark_seen(status: Status) -> None:
     """Note that the owner has been told how the operation ended."""
     operation = status.operation
     if operation.seen_at is None and status.is_finished:
-        operations().filter(pk=operation.pk, seen_at=None).update(seen_at=now_of(operation))
+        operations().filter(pk=operation.pk, seen_at=None).update(seen_at=now())
 
 
-def now_of(operation: Operation) -> Moment:
-    """Return the present moment by the clock of the operation's backend."""
-    return queries.backend_of(operation.backend_name).clock.now()
+def now() -> Moment:
+    """Return the present moment."""
+    return SystemClock().now()
 
 
 def database() -> str:
@@ -136,10 +138,9 @@ def is_joinable(status: Status, *, now: Moment, cache_for: float, is_safe: bool)
         return False
     if not status.is_finished:
         return is_safe or status.state != "cancelling"
-    age_limit = cache_for if status.is_successful else 0.0
-    if is_safe and status.operation.seen_at is None:
-        age_limit = max(age_limit, UNSEEN_SECONDS)
-    return now < after(_finished_at(status), age_limit)
+    if status.is_successful and now < after(_finished_at(status), cache_for):
+        return True
+    return is_safe and _waits_to_be_seen(status, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +180,12 @@ def _look(order: Order, owner: Owner, backend: Backend) -> _Found:
         if candidate.idempotency_key in names.idempotency_keys:
             return _Found(operation=_replayed(candidate, order))
     statuses = list(_statuses(candidates, backend))
-    now = backend.clock.now()
+    present = now()
     joinable = [
         status
         for status in statuses
         if is_joinable(
-            status, now=now, cache_for=order.cache_for, is_safe=order.is_safe and owner.owns(status.operation)
+            status, now=present, cache_for=order.cache_for, is_safe=order.is_safe and owner.owns(status.operation)
         )
     ]
     for status in joinable:
@@ -202,7 +203,7 @@ def _look(order: Order, owner: Owner, backend: Backend) -> _Found:
 
 def _start(order: Order, owner: Owner, backend: Backend, found: _Found) -> Operation:
     names = _Names(order, owner)
-    now = backend.clock.now()
+    present = now()
     operation = Operation(
         backend_name=backend.alias,
         task_id=found.task_id,
@@ -214,8 +215,8 @@ def _start(order: Order, owner: Owner, backend: Backend, found: _Found) -> Opera
         key=names.keys[0] if found.holds_key else None,
         shared_key=names.shared_key if found.holds_key and not found.task_id else None,
         idempotency_key=names.idempotency_keys[0] if names.idempotency_keys else None,
-        created_at=now,
-        check_at=after(now, FIRST_CHECK_SECONDS),
+        created_at=to_datetime(present),
+        check_at=to_datetime(after(present, FIRST_CHECK_SECONDS)),
     )
     with _together(backend):
         if found.stale:
@@ -223,8 +224,6 @@ def _start(order: Order, owner: Owner, backend: Backend, found: _Found) -> Opera
         operation.save(using=database(), force_insert=True)
         if not operation.task_id:
             _enqueue(order, operation)
-    # The columns hold moments; a model that was read from the database has datetimes.
-    operation.refresh_from_db(fields=["created_at", "check_at"])
     return operation
 
 
@@ -236,7 +235,7 @@ def _enqueue(order: Order, operation: Operation) -> None:
 def _together(backend: Backend) -> AbstractContextManager[None]:
     """Hold the operation and its task together: with the database store, both are committed or neither."""
     # A double that runs the task inside enqueue() would run it inside this transaction.
-    return nullcontext() if isinstance(backend, ImmediateBackend) else write_transaction(database())
+    return write_transaction(database()) if backend.is_shared else nullcontext()
 
 
 def is_visible_to_workers() -> bool:
@@ -280,12 +279,22 @@ def _statuses(candidates: Sequence[Operation], backend: Backend) -> Iterator[Sta
 def _record(operation: Operation) -> Record | None:
     if not operation.task_id:
         return None
-    found = queries.get_many([operation.task_id], using=operation.backend_name)
-    return found[0] if found else None
+    try:
+        return queries.get(operation.task_id, using=operation.backend_name)
+    except (TaskResultDoesNotExist, InvalidTaskBackend):
+        return None
+
+
+def _waits_to_be_seen(status: Status, now: Moment) -> bool:
+    seen_at = status.operation.seen_at
+    if seen_at is None:
+        return now < after(_finished_at(status), UNSEEN_SECONDS)
+    # A failure that was seen is asked for again to have it tried again.
+    return status.is_successful and now < after(from_datetime(seen_at), SEEN_SECONDS)
 
 
 def _finished_at(status: Status) -> Moment:
-    finished_at = status.operation.left_at or status.finished_at
+    finished_at = status.finished_at
     assert finished_at is not None  # noqa: S101 - a finished operation has one
     return from_datetime(finished_at)
 

@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.forms import BaseForm
 from django.http import HttpResponse
 from django.tasks.base import TaskError
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from backroom.options import Setting
 
 CONTENT_TYPE: Final = "application/problem+json"
+TYPES: Final = Setting("PROBLEM_TYPES", str, default="")
+"""What the `type` of a problem begins with, before its code: where the project explains them."""
 REFUSED: Final = "backroom.offload.exceptions.Refused"
 
 
@@ -36,9 +41,8 @@ class Problem:
 
     @property
     def type(self) -> str:
-        """`about:blank`, or the page of the project that documents this code: BACKROOM["PROBLEM_TYPES"] + code."""
-        base = getattr(settings, "BACKROOM", {}).get("PROBLEM_TYPES")
-        return f"{base}{self.code}" if base else "about:blank"
+        """`about:blank`, or the address at which the project explains this code."""
+        return f"{TYPES.value}{self.code}" if TYPES.value else "about:blank"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the members of the problem; those that have nothing to say are left out."""
@@ -64,23 +68,23 @@ def problem_of_state(state: str, error: TaskError | None = None) -> Problem:
     if error is not None and error.exception_class_path == REFUSED:
         return Problem(status=422, code="refused", detail=message_of(error))
     status, detail = STATES.get(state, STATES["failed"])
-    return Problem(status=status, code=state, detail=detail)
+    return Problem(status=status, code=state, detail=str(detail))
 
 
-STATES: Final[Mapping[str, tuple[int, str]]] = {
-    "failed": (500, "The work failed, so there is no result."),
-    "timeout": (504, "The work took longer than it is allowed to."),
-    "lost": (500, "The work was interrupted several times and has been given up."),
-    "expired": (503, "The work could not be started in time. Ask again later."),
-    "cancelled": (410, "The work was cancelled, so there is no result."),
-    "gone": (410, "The result is no longer kept. Ask for it again."),
+STATES: Final[Mapping[str, tuple[int, str | Promise]]] = {
+    "failed": (500, _("The work failed, so there is no result.")),
+    "timeout": (504, _("The work took longer than it is allowed to.")),
+    "lost": (500, _("The work was interrupted several times and has been given up.")),
+    "expired": (503, _("The work could not be started in time. Ask again later.")),
+    "cancelled": (410, _("The work was cancelled, so there is no result.")),
+    "gone": (410, _("The result is no longer kept. Ask for it again.")),
 }
 
 
 def message_of(error: TaskError) -> str:
     """Return the exception's own message, from the end of its traceback."""
     head = f"\n{error.exception_class_path}: "
-    _, found, message = f"\n{error.traceback}".rpartition(head)
+    _head, found, message = f"\n{error.traceback}".rpartition(head)
     return message.strip() if found else ""
 
 

@@ -50,6 +50,13 @@ class Resource(View):
         self.status = operations.status_of(operation)
         return super().dispatch(request, *args, **kwargs)
 
+    def awaited(self, is_enough: Callable[[Status], bool]) -> Status:
+        """Return the status as soon as it is enough, or when the time that the client would wait is over."""
+        seconds = answers.preferences_of(self.request).seconds(default=0.0, limit=MAX_WAIT)
+        if seconds <= 0:
+            return self.status
+        return look_until(lambda: operations.status_of(self.status.operation), is_enough, seconds=seconds)
+
     def not_found(self, request: HttpRequest) -> HttpResponseBase:
         """Answer 404, the same whether the operation is someone else's or never was."""
         if wants_page(request):
@@ -74,7 +81,7 @@ class OperationResource(Resource):
             case "html":
                 return origins.show(request, self.status, "page", default=_default)
             case "json":
-                response = answers.status_answer(request, self.awaited(request))
+                response = answers.status_answer(request, self.awaited(self.is_news))
                 return answers.with_applied_preferences(request, response, limit=MAX_WAIT)
         return answers.problem(request, NOT_ACCEPTABLE)
 
@@ -84,17 +91,10 @@ class OperationResource(Resource):
             return answers.problem(request, TOO_LATE)
         return answers.accepted(operations.status_of(self.status.operation))
 
-    def awaited(self, request: HttpRequest) -> Status:
-        """Return the status once it is news to the client, or when the time that it would wait is over."""
-        seconds = answers.preferences_of(request).seconds(default=0.0, limit=MAX_WAIT)
-        known = request.headers.get("If-None-Match", "")
-        if seconds <= 0:
-            return self.status
-        return look_until(
-            lambda: operations.status_of(self.status.operation),
-            lambda status: status.is_finished or (bool(known) and etag_of(status_json(status)) not in known),
-            seconds=seconds,
-        )
+    def is_news(self, status: Status) -> bool:
+        """Tell whether to end the wait for this status: at the end, or for a change if the client knows the last."""
+        known = self.request.headers.get("If-None-Match", "")
+        return status.is_finished or (bool(known) and etag_of(status_json(status)) not in known)
 
 
 class ResultResource(Resource):
@@ -102,7 +102,9 @@ class ResultResource(Resource):
 
     def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponseBase:
         """Return the result: 202 while there is none, the problem when there will be none."""
-        return origins.show(request, self.status, "result", default=_default)
+        status = self.awaited(lambda status: status.is_finished)
+        response = origins.show(request, status, "result", default=_default)
+        return answers.with_applied_preferences(request, response, limit=MAX_WAIT)
 
 
 class CancelResource(Resource):

@@ -108,7 +108,9 @@ class Status:
 
     @property
     def finished_at(self) -> datetime | None:
-        """When the task finished."""
+        """When the task finished, or its owner left it to others."""
+        if self.operation.left_at is not None:
+            return self.operation.left_at
         return _datetime(self.record.finished_at) if self.record else None
 
     @property

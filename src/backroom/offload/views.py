@@ -223,7 +223,8 @@ class OffloadView(ContextMixin, View):
             operations.mark_seen(status)
         if status.problem is not None:
             problem = status.problem
-            return self.render_failed(status, problem) if is_page else answers.problem(self.request, problem)
+            told = self.render_failed(status, problem) if is_page else answers.problem(self.request, problem)
+            return answers.known(told)
         if not is_page:
             return answers.figures(status, self.get_result_json(status))
         return keep_private(self.render_result(status, status.result))
@@ -246,7 +247,7 @@ class OffloadView(ContextMixin, View):
             words=words_of_page(),
             now=timezone.now().isoformat(),
             next_url=escape_leading_slashes(self.request.get_full_path()),
-            refresh_seconds=max(2, status.retry_after(answers.now_of(status))),
+            refresh_seconds=max(2, status.retry_after(operations.now())),
         )
         return self._own_page(page if resource == "page" else answers.as_accepted(page, status))
 
