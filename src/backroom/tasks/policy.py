@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from backroom.clock import Moment, after, seconds_between
 from backroom.tasks.exceptions import TaskCancelled, TaskExpired, TaskTimeout, WorkerLost
-from backroom.tasks.lifecycle import check_move
+from backroom.tasks.lifecycle import IllegalMove, check_move
 from backroom.tasks.records import (
     CANCELLED,
     DEFERRED,
     ERROR,
     EXPIRED,
     FAILED,
+    FINISHED,
     LOST,
     READY,
     SUCCESSFUL,
@@ -115,16 +116,21 @@ def expired(record: Record, *, rules: Rules, now: Moment) -> Transition:
 
 
 def requeued(record: Record) -> Transition:
-    """Put a finished task back into its queue with a clean slate of attempts to fail; its history stays."""
-    check_move(record, READY)
+    """Put a finished task back into its queue with a clean slate of attempts to fail; its history stays.
+
+    Raise `IllegalMove` for any other: a running one would be started a second time.
+    """
+    if record.state not in FINISHED:
+        raise IllegalMove(record, READY)
     return _transition(
         record, READY, failures=0, crashes=0, expires_at=None, started_at=record.started_at, cancel_requested=False
     )
 
 
 def advanced(record: Record) -> Transition:
-    """Make a deferred task ready now."""
-    check_move(record, READY)
+    """Make a deferred task ready now; raise `IllegalMove` for any other."""
+    if record.state != DEFERRED:
+        raise IllegalMove(record, READY)
     return _transition(record, READY, started_at=record.started_at)
 
 
