@@ -58,15 +58,16 @@ def enqueue_many(system: System, count: str, size: str) -> dict[str, float] | No
     return _timed(int(count), loop)
 
 
-def trickle(system: System, first: str, count: str, least: str, most: str) -> list[tuple[int, float]]:
-    """Enqueue single tasks, `least` to `most` milliseconds apart; say when each call began."""
+def trickle(system: System, first: str, count: str, least: str, most: str) -> list[tuple[int, float, float]]:
+    """Enqueue single tasks, `least` to `most` milliseconds apart; say when each call began and ended."""
     one = system.enqueuer()
     pauses = random.Random(int(first))
     sent = []
     for number in range(int(first), int(first) + int(count)):
         time.sleep(pauses.uniform(float(least), float(most)) / 1_000)
-        sent.append((number, time.time()))
+        began = time.time()
         one(number)
+        sent.append((number, began, time.time()))
     return sent
 
 

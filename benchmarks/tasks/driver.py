@@ -114,6 +114,8 @@ class _Session:
                 work = metrics.BY_COPY[metric]
                 yield self._undisturbed(Sample(metric, system.label, turn, None), system, system.label, work)
                 continue
+            if system in _variants(self._plan.systems):
+                continue
             for depth in self._plan.sizes.depths:
                 sample = Sample(metric, system.label, turn, None, depth=depth)
                 work = metrics.depth if metric == "depth" else metrics.claims
@@ -152,10 +154,10 @@ class _Session:
         except (Failed, sqlite3.Error, psycopg.Error) as failure:
             return None, str(failure)
 
-    def _prepare(self, systems: Iterable[System], stores: dict[str, Stores]) -> None:
+    def _prepare(self, systems: Sequence[System], stores: dict[str, Stores]) -> None:
         depths = self._plan.sizes.depths if {"depth", "claims"} & set(self._plan.metrics) else ()
         for system in systems:
-            for depth in (0, *depths):
+            for depth in (0,) if system in _variants(systems) else (0, *depths):
                 self._template(system, stores[system.store], depth)
 
     def _template(self, system: System, stores: Stores, depth: int) -> None:
@@ -214,6 +216,16 @@ def _stores(systems: Iterable[System], folder: Path, *, preload: str = "") -> It
     finally:
         for store in stores.values():
             store.close()
+
+
+def _variants(systems: Iterable[System]) -> list[System]:
+    """Return the systems that differ from an earlier one by their durability only: it changes nothing with depth."""
+    seen: set[tuple[str, str]] = set()
+    variants = []
+    for system in systems:
+        variants += [system] if (system.name, system.store) in seen else []
+        seen.add((system.name, system.store))
+    return variants
 
 
 def _described(system: System) -> dict[str, Any]:

@@ -83,7 +83,8 @@ def latency(rig: Rig, sizes: Sizes) -> Figures:
         worker.wait(lambda: rig.started >= warm + sizes.latency, "picked up")
     began = {start.number: start.at for start in rig.starts}
     return {
-        "ms": [(began[number] - at) * 1e3 for number, at in sent],
+        "ms": [(began[number] - call) * 1e3 for number, call, _ in sent],
+        "call_ms": [(answer - call) * 1e3 for _, call, answer in sent],
         "tree_rss_mb": idle.rss,
         "tree_pss_mb": idle.pss,
         "processes": idle.processes,

@@ -63,7 +63,7 @@ def _enqueue_many(taken: Taken) -> str:
 
 def _drain(taken: Taken) -> str:
     title = f"Drain of {taken['sizes']['drain']:,} tasks by one worker process, results kept"
-    columns = (("worker CPU", "worker_us"), ("server CPU", "server_us"))
+    columns = (("worker CPU", "worker_us"), ("server CPU", "server_us"), ("tree PSS after, MB", "pss_after_mb"))
     return _rates(taken, "drain", title, columns)
 
 
@@ -83,6 +83,7 @@ def _latency(taken: Taken) -> str:
     rows = []
     for system in taken["systems"]:
         rounds = figures(taken, "latency", system["label"], "ms")
+        calls = figures(taken, "latency", system["label"], "call_ms")
         if rounds:
             together = [value for values in rounds for value in values]
             middle = [percentile(values, 0.5) for values in rounds]
@@ -92,12 +93,13 @@ def _latency(taken: Taken) -> str:
                     _spread(middle),
                     _number(percentile(together, 0.95)),
                     _number(percentile(together, 0.99)),
+                    _number(percentile([ms for values in calls for ms in values], 0.5)),
                     str(len(together)),
                     _times(taken, "latency", system, _median_ratio, "ms"),
                     _number(median(figures(taken, "latency", system["label"], "idle_cpu_percent"))),
                 ]
             )
-    header = ["system", "p50 ms", "p95", "p99", "samples", "Backroom", "idle worker, % of a core"]
+    header = ["system", "p50 ms", "p95", "p99", "enqueue call p50", "samples", "Backroom", "idle worker, % of a core"]
     return _table("Pick-up by an idle worker", header, rows)
 
 
