@@ -310,8 +310,10 @@ class SQLStore:
         """See Store.find()."""
         conditions, values = ["backend_name = %s"], [self.backend_name]
         if query.states:
-            # Written out, so that the planner sees which partial index fits. The names are our own constants.
-            conditions.append(f"state IN ({', '.join(repr(str(state)) for state in query.states)})")
+            # Written out, so that the planner sees which partial index fits; SQLite sees it in an equation alone.
+            # The names are our own constants.
+            states = ", ".join(repr(str(state)) for state in query.states)
+            conditions.append(f"state IN ({states})" if len(query.states) > 1 else f"state = {states}")
         for column in ("queue_name", "task_path", "reason", "worker_id"):
             if (value := getattr(query, column)) is not None:
                 conditions.append(f"{column} = %s")

@@ -1,0 +1,303 @@
+"""What the contract of stores cannot ask: how many statements, which locks, which indexes."""
+
+import json
+import sqlite3
+import threading
+from contextlib import closing
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections
+from django.test.utils import CaptureQueriesContext
+
+from backroom.clock import after
+from backroom.tasks.records import Query, Renewal
+from backroom.tasks.stores import sql
+from backroom.tasks.stores.sql import SQLStore
+from backroom.testing.stores.case import (
+    NOW,
+    StoreCase,
+    deferred,
+    ids_of,
+    new_record,
+    request,
+    succeeded,
+    unique,
+    worker,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+
+
+class SQLCase(StoreCase):
+    alias = "default"
+
+    def make_store(self, backend_name):
+        return SQLStore(self.alias, backend_name)
+
+    def statements(self):
+        return CaptureQueriesContext(connections[self.alias])
+
+
+class TestStatements(SQLCase):
+    @pytest.fixture(autouse=True)
+    def _database(self, store_database):
+        self.alias = store_database
+
+    def count(self, work):
+        with self.statements() as captured:
+            work()
+        return len(captured)
+
+    def test_an_idle_look_is_one_statement(self):
+        assert self.count(lambda: self.claim(100)) == 1
+
+    def test_a_claim_of_a_hundred_is_two_statements_and_one_more_to_learn_the_queues(self):
+        self.insert(300)
+        assert self.count(lambda: self.claim(100, queues=["default"])) == 2
+        assert self.count(lambda: self.claim(100, queues=["default", "mail"])) == 2
+        assert self.count(lambda: self.claim(100)) == 3
+
+    def test_a_claim_of_what_has_become_due_is_a_transaction_with_one_more(self):
+        self.insert(100, **deferred(0))
+        # Look, begin, promote, claim, commit.
+        assert self.count(lambda: self.claim(100, queues=["default"], now=after(NOW, 1))) == 5
+
+    def test_finishing_a_hundred_and_claiming_the_next_is_one_transaction(self):
+        self.insert(200)
+        transitions = [succeeded(claim) for claim in self.claim(100)]
+        with self.statements() as captured:
+            self.store.exchange(transitions, request(100, queues=["default"]))
+        # Begin, apply, look, claim, commit; SQLite applies row by row, with a savepoint to take it back to.
+        assert len(captured) == {"default": 7, "postgres": 5}[self.alias]
+        assert len([query for query in captured if query["sql"].startswith("COMMIT")]) == 1
+
+    def test_applying_a_hundred_is_one_statement_in_a_transaction(self):
+        self.insert(100)
+        transitions = [succeeded(claim) for claim in self.claim(100)]
+        assert self.count(lambda: self.store.apply(transitions)) == {"default": 5, "postgres": 3}[self.alias]
+
+    def test_inserting_one_is_one_statement(self):
+        assert self.count(lambda: self.store.insert([new_record()])) == 1
+
+    def test_inserting_five_thousand_is_one_statement_in_a_transaction(self):
+        records = [new_record() for _ in range(5_000)]
+        assert self.count(lambda: self.store.insert(records)) == 3
+
+    def test_inserting_five_thousand_unique_ones_takes_two_more_at_most(self):
+        records = [new_record(**unique(str(index))) for index in range(5_000)]
+        assert self.count(lambda: self.store.insert(records)) == 4
+        assert self.count(lambda: self.store.insert([new_record(**unique("1"))])) == 5
+
+    def test_renewing_a_hundred_is_one_statement(self):
+        self.insert(100)
+        renewals = [Renewal(claim.id, claim.fence, "[1,2,null]") for claim in self.claim(100)]
+        assert self.count(lambda: self.store.renew(renewals, after(NOW, 60))) == 1
+
+    def test_doing_nothing_takes_no_statement(self):
+        assert self.count(lambda: self.store.insert([])) == 0
+        assert self.count(lambda: self.store.apply([])) == 0
+        assert self.count(lambda: self.store.renew([], NOW)) == 0
+        assert self.count(lambda: self.store.exchange([], None)) == 0
+        assert self.count(lambda: self.claim(0)) == 0
+
+    @pytest.mark.parametrize(
+        "verb",
+        [
+            lambda store: store.get(["a", "b"]),
+            lambda store: store.find(Query(states=("ready",), queue_name="default")),
+            lambda store: store.overdue(100, NOW),
+            lambda store: store.unstarted(100, NOW),
+            lambda store: store.request_cancel(["a", "b"]),
+            lambda store: store.prune(NOW, 100),
+            lambda store: store.workers(),
+            lambda store: store.beat([worker("a")]),
+            lambda store: store.forget(["a"]),
+        ],
+    )
+    def test_every_other_verb_is_one_statement(self, verb):
+        self.insert(10)
+        assert self.count(lambda: verb(self.store)) == 1
+
+
+class TestSQLiteLocks(SQLCase):
+    """One connection at a time may write to a SQLite file; the others wait, or are refused."""
+
+    @pytest.fixture
+    def other(self):
+        """Give another connection to the same file, which waits for nothing."""
+        path = connections["default"].settings_dict["NAME"]
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)) as connection:
+            yield connection
+
+    @pytest.fixture
+    def impatient(self, monkeypatch):
+        """Refuse at once what would have to wait for the write lock."""
+        connections["default"].ensure_connection()
+        connections["default"].connection.execute("PRAGMA busy_timeout=0")
+        monkeypatch.setattr(sql, "patiently", lambda _alias, work: work())
+        yield
+        connections["default"].close()
+
+    def test_an_idle_look_does_not_ask_for_the_write_lock(self, other, impatient):
+        self.insert(2, **deferred(60))
+        self.insert_and_claim()
+        other.execute("BEGIN IMMEDIATE")
+        assert self.claim(10) == self.claim(10, queues=["default"]) == []
+        with pytest.raises(DatabaseError, match="locked"):
+            self.claim(10, now=after(NOW, 60))
+
+    def test_reading_does_not_wait_for_a_writer(self, other, impatient):
+        (record,) = self.insert()
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM backroom_tasks_taskrecord")
+        assert self.store.get([record.id]) == [record]
+        assert self.store.find(Query()).records == [record]
+        assert self.store.counts() == {("default", "ready"): 1}
+        assert [self.store.overdue(9, NOW), self.store.unstarted(9, NOW), self.store.workers()] == [[], [], []]
+
+    @pytest.mark.parametrize("mode", [None, "DEFERRED", "IMMEDIATE"])
+    def test_a_transaction_has_the_write_lock_from_its_beginning(self, other, monkeypatch, mode):
+        connection: Any = connections["default"]
+        connection.ensure_connection()
+        monkeypatch.setattr(connection, "transaction_mode", mode)
+        with self.store.transaction():
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+            self.insert()
+        other.execute("BEGIN IMMEDIATE")
+        assert connection.transaction_mode == mode
+
+    def test_a_claim_waits_for_its_turn_however_long_the_connection_would(self, other):
+        self.insert()
+        connections["default"].ensure_connection()
+        connections["default"].connection.execute("PRAGMA busy_timeout=1")
+        other.execute("BEGIN IMMEDIATE")
+        refused = threading.Event()
+        connections["default"].connection.set_trace_callback(lambda _statement: refused.set())
+
+        def give_way():
+            refused.wait(30)
+            other.execute("COMMIT")
+
+        thread = threading.Thread(target=give_way)
+        thread.start()
+        assert len(self.claim()) == 1
+        thread.join()
+        connections["default"].close()
+
+
+class TestPostgreSQLLocks(SQLCase):
+    """A row that another transaction has locked is passed over."""
+
+    @pytest.fixture(autouse=True)
+    def _database(self, store_database):
+        self.alias = store_database
+        # What waits for a lock fails instead of waiting.
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1ms'")
+        yield
+        connections[self.alias].close()
+
+    @pytest.fixture
+    def other(self):
+        connection = connections.create_connection(self.alias)
+        connection.set_autocommit(False)
+        yield lambda *statement: connection.connection.execute(*statement).fetchall()
+        connection.close()
+
+    pytestmark = pytest.mark.parametrize("store_database", ["postgres"], indirect=True)
+
+    def test_a_claim_takes_what_is_free(self, other):
+        records = self.insert(4)
+        other("SELECT id FROM backroom_tasks_taskrecord WHERE id = ANY(%s) FOR UPDATE", [ids_of(records[:2])])
+        assert ids_of(self.claim(3)) == ids_of(records[2:])
+
+    def test_a_claim_by_ids_takes_what_is_free(self, other):
+        records = self.insert(4)
+        other("SELECT id FROM backroom_tasks_taskrecord WHERE id = ANY(%s) FOR UPDATE", [ids_of(records[:2])])
+        assert ids_of(self.claim(4, ids=ids_of(records))) == ids_of(records[2:])
+
+    def test_a_claim_from_several_queues_takes_what_is_free(self, other):
+        locked, free = self.insert(queue_name="a") + self.insert(queue_name="b")
+        other("SELECT id FROM backroom_tasks_taskrecord WHERE id = %s FOR UPDATE", [locked.id])
+        assert ids_of(self.claim(2, queues=["a", "b"])) == [free.id]
+
+    def test_what_becomes_due_is_promoted_past_what_is_locked(self, other):
+        locked, free = self.insert(2, **deferred(1))
+        other("SELECT id FROM backroom_tasks_taskrecord WHERE id = %s FOR UPDATE", [locked.id])
+        assert ids_of(self.claim(2, now=after(NOW, 1))) == [free.id]
+
+    def test_pruning_passes_over_what_is_locked(self, other):
+        self.insert(2)
+        locked, _ = claims = self.claim(2)
+        self.store.apply([succeeded(claim)._replace(prune_at=NOW) for claim in claims])
+        other("SELECT id FROM backroom_tasks_taskrecord WHERE id = %s FOR UPDATE", [locked.id])
+        assert self.store.prune(NOW, 9) == 1
+
+    def test_a_claim_takes_no_more_than_asked_for_whatever_the_plan(self):
+        self.insert(50)
+        # Left to a nested loop, a subquery with a limit would run again for each row, and each time find other rows.
+        with connections[self.alias].cursor() as cursor:
+            for method in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+                cursor.execute(f"SET enable_{method} = off")
+        assert len(self.claim(5)) == 5
+        assert len(self.claim(5, queues=["default", "mail"])) == 5
+        assert self.store.counts() == {("default", "ready"): 40, ("default", "running"): 10}
+
+
+class TestIndexes(SQLCase):
+    """Each question is answered from an index that holds the rows of one state only."""
+
+    @pytest.fixture(autouse=True)
+    def _database(self, store_database):
+        self.alias = store_database
+
+    def plan(self, verb):
+        with self.statements() as captured:
+            verb()
+        explain = "EXPLAIN QUERY PLAN" if connections[self.alias].vendor == "sqlite" else "EXPLAIN"
+        plans = []
+        with connections[self.alias].cursor() as cursor:
+            if explain == "EXPLAIN":
+                # A table of few rows would be read whole.
+                cursor.execute("SET enable_seqscan = off")
+                cursor.execute("SET enable_bitmapscan = off")
+            for query in captured:
+                if not query["sql"].startswith(("BEGIN", "COMMIT")):
+                    cursor.execute(f"{explain} {query['sql'].replace('%', '%%')}")
+                    plans += ["\n".join(str(row) for row in cursor.fetchall())]
+        return "\n".join(plans)
+
+    @pytest.mark.parametrize(
+        ("verb", "index"),
+        [
+            (lambda self: self.claim(10, queues=["default"]), "backroom_ready"),
+            (lambda self: self.claim(10, queues=["default"], now=after(NOW, 99)), "backroom_deferred"),
+            (lambda self: self.store.overdue(10, NOW), "backroom_running"),
+            (lambda self: self.store.unstarted(10, NOW), "backroom_expiring"),
+            (lambda self: self.store.prune(NOW, 10), "backroom_prune"),
+            (lambda self: self.store.find(Query(states=("failed",))), "backroom_failed"),
+            (lambda self: self.store.counts(), "backroom_failed"),
+        ],
+    )
+    def test_it_reads_the_index_and_sorts_nothing(self, verb, index):
+        self.insert(20)
+        self.insert(20, **deferred(1))
+        plan = self.plan(lambda: verb(self))
+        assert index in plan
+        assert "SCAN backroom_tasks" not in plan
+        assert "Seq Scan" not in plan
+        assert "USE TEMP B-TREE FOR ORDER BY" not in plan
+
+
+class TestParameters(SQLCase):
+    def test_values_never_become_statements(self):
+        evil = "'); DELETE FROM backroom_tasks_taskrecord; --"
+        (record,) = self.insert()
+        self.store.insert([new_record(queue_name=evil, task_path=evil)])
+        self.claim(9, queues=[evil])
+        self.store.find(Query(queue_name=evil, task_path=evil, worker_id=evil), after=evil)
+        self.store.get([evil])
+        self.store.request_cancel([evil, json.dumps([evil])])
+        assert self.read(record) == record
