@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Final
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.utils.cache import get_conditional_response
 
 from backroom.offload import operations
@@ -39,7 +39,7 @@ def status_answer(request: HttpRequest, status: Status) -> HttpResponse:
     text = status_json(status)
     response = keep_private(HttpResponse(text, content_type=JSON))
     response.headers["ETag"] = etag_of(text)
-    _set_retry_after(response, status)
+    set_retry_after(response, status)
     found = get_conditional_response(request, etag=response.headers["ETag"], response=response)
     # Django returns a response for every request that has one to give.
     return response if found is None else keep_private(found)
@@ -54,8 +54,14 @@ def as_accepted(response: HttpResponse, status: Status) -> HttpResponse:
     """Make a response of whatever content a 202, with its headers."""
     response.status_code = HTTPStatus.ACCEPTED
     response.headers["Location"] = url_of(status.operation)
-    _set_retry_after(response, status)
+    set_retry_after(response, status)
     return keep_private(response)
+
+
+def set_retry_after(response: HttpResponseBase, status: Status) -> None:
+    """Tell when another look is worth while, as long as there is something to look for (RFC 9110, 10.2.3)."""
+    if not status.is_finished:
+        response.headers["Retry-After"] = str(status.retry_after(operations.now()))
 
 
 def see_other(url: str) -> HttpResponse:
@@ -70,7 +76,7 @@ def problem(request: HttpRequest, found: Problem) -> HttpResponse:
     return keep_private(problem_response(found.at(request.path)))
 
 
-def with_applied_preferences(request: HttpRequest, response: HttpResponse, *, limit: float) -> HttpResponse:
+def with_applied_preferences[R: HttpResponseBase](request: HttpRequest, response: R, *, limit: float) -> R:
     """Tell the client which of its preferences were met (RFC 7240, 3)."""
     is_async = response.status_code == HTTPStatus.ACCEPTED
     if applied := preferences_of(request).applied(limit=limit, is_async=is_async):
@@ -85,16 +91,11 @@ def with_strict_csp(response: HttpResponse) -> HttpResponse:
     return response
 
 
-def known(response: HttpResponse) -> HttpResponse:
+def known[R: HttpResponseBase](response: R) -> R:
     """Keep a failure that the worker has logged from being logged, and mailed to ADMINS, whenever it is looked at."""
     # The attribute by which Django itself remembers what it has logged.
     response.__dict__["_has_been_logged"] = True
     return response
-
-
-def _set_retry_after(response: HttpResponse, status: Status) -> None:
-    if not status.is_finished:
-        response.headers["Retry-After"] = str(status.retry_after(operations.now()))
 
 
 def _static_source() -> str:

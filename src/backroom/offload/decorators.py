@@ -66,9 +66,6 @@ class _FunctionView(OffloadView):
             return self.refuse(problem_of_validation(error))
         return answer if isinstance(answer, HttpResponseBase) else self.offload_with(answer)
 
-    def get_name(self) -> str:
-        return f"{super().get_name()} {self.function.__module__}.{self.function.__qualname__}"  # type: ignore[union-attr]
-
     def render_result(self, status: Status, result: Any) -> HttpResponse:
         if self.renderers:
             return self.renderers[0](self.request, result)

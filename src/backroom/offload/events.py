@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHt
 
 from backroom.offload import operations, waiting
 from backroom.offload.negotiation import EVENTS
-from backroom.offload.representations import etag_of, status_json
+from backroom.offload.representations import NAMESPACE, etag_of, status_json
 from backroom.offload.status import Status
 from backroom.offload.watch import close_connections, watch_here
 
@@ -30,12 +30,12 @@ LONGEST_PAUSE: Final = 0.5
 _places = threading.BoundedSemaphore(WSGI_STREAMS)
 
 
-def event_stream(request: HttpRequest, status: Status) -> HttpResponseBase:
+def event_stream(request: HttpRequest, status: Status, *, namespace: str = NAMESPACE) -> HttpResponseBase:
     """Return the stream of an operation's events; 204 where there is nothing to stream, or no room for it.
 
     To an EventSource 204 means not to come back (HTML, 9.2.3); the page then asks for the status instead.
     """
-    teller = Teller(request.headers.get("Last-Event-ID", ""), now=waiting.monotonic())
+    teller = Teller(request.headers.get("Last-Event-ID", ""), now=waiting.monotonic(), namespace=namespace)
     if status.is_finished and teller.knows(status):
         return HttpResponse(status=204)
     if isinstance(request, ASGIRequest):
@@ -48,13 +48,14 @@ def event_stream(request: HttpRequest, status: Status) -> HttpResponseBase:
 class Teller:
     """Turns statuses into events, and silence into heartbeats. Moments are those of a monotonic clock."""
 
-    def __init__(self, last_id: str, *, now: float) -> None:
+    def __init__(self, last_id: str, *, now: float, namespace: str = NAMESPACE) -> None:
         self._last_id = last_id
         self._told_at = now
+        self._namespace = namespace
 
     def knows(self, status: Status) -> bool:
         """Tell whether the client has been told this status already."""
-        return self._last_id == _event_id(status_json(status))
+        return self._last_id == _event_id(self._text(status))
 
     def opening(self) -> str:
         """Return what begins a stream: how soon to come back, and a word that makes proxies pass on the headers."""
@@ -62,7 +63,7 @@ class Teller:
 
     def tell(self, status: Status, *, now: float) -> str:
         """Return the event for a status: "" when it is no news, save for a heartbeat now and then."""
-        text = status_json(status)
+        text = self._text(status)
         if (event_id := _event_id(text)) != self._last_id:
             self._last_id, self._told_at = event_id, now
             return f"id: {event_id}\nevent: {'end' if status.is_finished else 'status'}\ndata: {text}\n\n"
@@ -70,6 +71,9 @@ class Teller:
             return ""
         self._told_at = now
         return ": still here\n\n"
+
+    def _text(self, status: Status) -> str:
+        return status_json(status, namespace=self._namespace)
 
 
 async def _afollow(status: Status, teller: Teller) -> AsyncIterator[str]:

@@ -1,10 +1,18 @@
 """The input of a request as form data, whether a browser or a program sent it."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
 
 from django.core.exceptions import BadRequest
+from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, QueryDict
+from django.utils.functional import Promise
+
+_encode: Final = DjangoJSONEncoder().encode
 
 
 class Malformed(BadRequest):
@@ -27,6 +35,23 @@ def data_of(request: HttpRequest) -> Any:
         msg = "The body must be a JSON object."
         raise Malformed(msg)
     return _as_form_data(members)
+
+
+def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with what JSON has no type for, and Django's encoder knows, as strings: dates, decimals, UUIDs."""
+    return {name: _plain(value) for name, value in arguments.items()}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime() | date() | time() | timedelta() | Decimal() | UUID() | Promise():
+            return json.loads(_encode(value))
+        case Mapping():
+            return {name: _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+    # What is left either fits or is refused by the task's backend, which names the argument.
+    return value
 
 
 def _as_form_data(members: dict[str, Any]) -> QueryDict:

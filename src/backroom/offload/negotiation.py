@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from backroom.offload.problems import CONTENT_TYPE as PROBLEM
@@ -25,7 +25,7 @@ def wants_page(request: HttpRequest) -> bool:
     return audience_of(request) == "html"
 
 
-def keep_private(response: HttpResponse) -> HttpResponse:
+def keep_private[R: HttpResponseBase](response: R) -> R:
     """Say that a response is for one visitor, now, and what it was chosen by."""
     response.headers["Cache-Control"] = "private, no-store"
     patch_vary_headers(response, ["Accept", "Cookie", "Prefer"])

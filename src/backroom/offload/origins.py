@@ -62,6 +62,13 @@ def origin_of(operation: Operation, request: HttpRequest) -> ResolverMatch | Non
         return None
 
 
+def name_of(view: Any) -> str:
+    """Return what tells a class-based view from others that have the same task: its class and its route."""
+    match = view.request.resolver_match
+    route = f" {match.view_name or ''} {match.route}" if match else ""
+    return f"{type(view).__module__}.{type(view).__qualname__}{route}"
+
+
 def origin_path(request: HttpRequest) -> str:
     """Return a request's path and query as `origin_of` wants them: without the prefix the site is mounted under."""
     query = request.META.get("QUERY_STRING", "")

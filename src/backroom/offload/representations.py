@@ -3,7 +3,7 @@
 import hashlib
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.urls import NoReverseMatch, reverse
 
@@ -11,7 +11,13 @@ from backroom.offload.exceptions import OffloadNotReady
 from backroom.offload.models import Operation
 from backroom.offload.status import Status
 
-NAMESPACE = "backroom_offload"
+NAMESPACE: Final = "backroom_offload"
+"""The URLs of `backroom.offload.urls`; those of `backroom.api.urls` have the same names in a namespace of their own."""
+
+HINTS: Final = {
+    NAMESPACE: "path('operations/', include('backroom.offload.urls'))",
+    "backroom_api": "path('api/operations/', include('backroom.api.urls'))",
+}
 
 
 def url_of(operation: Operation, name: str = "operation", *, namespace: str = NAMESPACE) -> str:
@@ -19,25 +25,23 @@ def url_of(operation: Operation, name: str = "operation", *, namespace: str = NA
     try:
         return reverse(f"{namespace}:{name}", args=[operation.pk])
     except NoReverseMatch:
-        msg = (
-            f"There is no address for {namespace}:{name}. Add path('operations/', include('backroom.offload.urls')) "
-            "to the project's URLconf."
-        )
+        msg = f"There is no address for {namespace}:{name}. Add {HINTS[namespace]} to the project's URLconf."
         raise OffloadNotReady(msg) from None
 
 
-def links_of(status: Status) -> dict[str, str | None]:
+def links_of(status: Status, *, namespace: str = NAMESPACE) -> dict[str, str | None]:
     """Return where an operation can be read, followed and cancelled (a DELETE there; null once that is too late)."""
     operation = status.operation
+    here = url_of(operation, namespace=namespace)
     return {
-        "self": url_of(operation),
-        "result": url_of(operation, "result"),
-        "events": url_of(operation, "events"),
-        "cancel": url_of(operation) if status.is_cancellable else None,
+        "self": here,
+        "result": url_of(operation, "result", namespace=namespace),
+        "events": url_of(operation, "events", namespace=namespace),
+        "cancel": here if status.is_cancellable else None,
     }
 
 
-def status_data(status: Status, links: dict[str, str | None] | None = None) -> dict[str, Any]:
+def status_data(status: Status, *, namespace: str = NAMESPACE) -> dict[str, Any]:
     """Return an operation as JSON types."""
     progress = status.progress
     return {
@@ -51,13 +55,13 @@ def status_data(status: Status, links: dict[str, str | None] | None = None) -> d
         "finished_at": _text(status.finished_at),
         "expires_at": _text(status.expires_at),
         "problem": status.problem.as_dict() if status.problem else None,
-        "links": links_of(status) if links is None else links,
+        "links": links_of(status, namespace=namespace),
     }
 
 
-def status_json(status: Status) -> str:
+def status_json(status: Status, *, namespace: str = NAMESPACE) -> str:
     """Return an operation as JSON text, the same for the same status."""
-    return json.dumps(status_data(status))
+    return json.dumps(status_data(status, namespace=namespace))
 
 
 def etag_of(text: str) -> str:

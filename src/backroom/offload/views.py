@@ -111,10 +111,10 @@ class OffloadView(ContextMixin, View):
     def get_task_arguments(self, form: BaseForm | None) -> Mapping[str, Any]:
         """Return the task's keyword arguments, from the URL and from a form that is valid.
 
-        Override it to turn what JSON cannot carry, an upload for example, into what it can. A `ValidationError`
-        raised here is told like one of the form.
+        Dates, decimals and UUIDs become strings. Override it to turn what JSON cannot carry, an upload for example,
+        into what it can. A `ValidationError` raised here is told like one of the form.
         """
-        return {**self.kwargs, **(form.cleaned_data if form is not None else {})}
+        return inputs.plain({**self.kwargs, **(form.cleaned_data if form is not None else {})})
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Return the context of a page: the URL's arguments and what the page is given."""
@@ -168,19 +168,13 @@ class OffloadView(ContextMixin, View):
             task=self.get_task(),
             args=self.args,
             kwargs=arguments,
-            view=self.get_name(),
+            view=origins.name_of(self),
             origin=origins.origin_path(request),
             method=request.method or "",
             cache_for=self.cache_for,
             shared=self.shared,
             idempotency_key="" if given is None else idempotency.parse(given),
         )
-
-    def get_name(self) -> str:
-        """Return what tells this view from others that have the same task."""
-        match = self.request.resolver_match
-        route = f"{match.view_name or ''} {match.route}" if match else ""
-        return f"{type(self).__module__}.{type(self).__qualname__} {route}"
 
     def get_owner(self) -> Owner:
         """Return whose the operation will be."""
