@@ -18,7 +18,7 @@ from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.execution import Execution
 from backroom.tasks.records import Claim, Renewal
 
-logger = logging.getLogger("backroom.tasks")
+logger = logging.getLogger("backroom.worker")
 
 TICK: Final = 0.25
 """Seconds between two looks at the running tasks: how late a timeout, and how old a progress report, may be."""

@@ -32,7 +32,7 @@ from backroom.tasks.records import RUNNING, Claim, Query, Worker
 from backroom.tasks.resolve import UnknownTask, resolve
 from backroom.tasks.stores.base import Request
 
-logger = logging.getLogger("backroom.tasks")
+logger = logging.getLogger("backroom.worker")
 
 HOLD: Final = 0.1
 """Seconds of work that a process claims ahead; what it has not started after twice that goes back."""
@@ -166,9 +166,13 @@ class WorkerProcess:
             return 0
         ahead = min(MAX_AHEAD, int(HOLD / max(self._threads.pace.seconds, 1e-6)) * self._threads.count)
         self._threads.low = ahead // 3
-        outstanding = len(self._holdings) - len(self._unsettled) - self._done.qsize() - self._loop.running
-        room = self._threads.count + ahead - outstanding
+        room = self._threads.count + ahead - (self._running - self._loop.running)
         return max(room, BESIDE if self._loop.has_room else 0)
+
+    @property
+    def _running(self) -> int:
+        """How many claims have been handed out and not come back."""
+        return len(self._holdings) - len(self._unsettled) - self._done.qsize()
 
     @property
     def _is_idle(self) -> bool:
@@ -255,20 +259,21 @@ class WorkerProcess:
 
     def _wait(self, *, is_idle: bool) -> None:
         """Sleep until a slot or an enqueue rings, or until something is due."""
-        if self._unsettled or not self._done.empty():
-            timeout = FLUSH
-        elif self._away_for:
+        if self._away_for:
             timeout = self._away_for
+        elif self._unsettled or not self._done.empty():
+            timeout = FLUSH
         elif is_idle or not self._threads.unstarted:
             timeout = self.backend.settings.poll
         else:
             timeout = HOLD
-        try:
+        with contextlib.suppress(Empty):
             self._wake.get(timeout=timeout)
+            if not self._done.empty() and self._running > 0 and not self._is_stopping:
+                # Others will be done in a moment, and one commit can serve them all.
+                time.sleep(FLUSH)
             while True:
                 self._wake.get_nowait()
-        except Empty:
-            return
 
     def _ring(self) -> None:
         self._wake.put(None)
@@ -363,7 +368,10 @@ class WorkerProcess:
     def _unwatch(self, holding: Holding, attempt: Attempt) -> None:
         holding.execution = None
         self._board.clear(holding.place)
+        is_first = self._done.empty()
         self._done.put(attempt)
+        if is_first:
+            self._ring()
 
 
 class Clerk:

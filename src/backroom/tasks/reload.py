@@ -12,7 +12,7 @@ from typing import Final
 
 from django.utils import autoreload
 
-logger = logging.getLogger("backroom.tasks")
+logger = logging.getLogger("backroom.worker")
 
 TICK: Final = 0.5
 """Seconds between two looks at the files."""

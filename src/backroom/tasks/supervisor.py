@@ -31,7 +31,7 @@ from backroom.tasks.queries import backend_of
 from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
 from backroom.tasks.resolve import rules_of
 
-logger = logging.getLogger("backroom.tasks")
+logger = logging.getLogger("backroom.worker")
 
 TICK: Final = 0.1
 """Seconds between two looks at the children's boards."""

@@ -22,7 +22,7 @@ from django.db import connections, transaction
 
 from backroom.sql.dialect import fetch, is_server
 
-logger = logging.getLogger("backroom.tasks")
+logger = logging.getLogger("backroom.worker")
 
 REST: Final = 0.002
 """Seconds that a listener rests after a ring; rings that come meanwhile are heard as one."""
