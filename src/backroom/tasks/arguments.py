@@ -47,10 +47,14 @@ def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int) ->
 
 
 def result_of(value: Any, *, limit: int) -> str:
-    """Return a return value as JSON text; raise `InvalidArguments` when it does not fit."""
+    """Return a return value as JSON text; raise `TypeError` when JSON cannot carry it, `InvalidArguments` its size."""
     if value is None:
         return "null"
-    text = dumps(normalized(value, "return value"))
+    try:
+        text = dumps(normalized(value, "return value"))
+    except InvalidArguments as error:
+        # The very class that Django's own backends record for it.
+        raise TypeError(str(error)) from None
     if len(text) > limit:
         msg = (
             f"The return value takes {len(text):,} bytes as JSON; the limit is {limit:,}. "

@@ -115,12 +115,14 @@ class Backend(BaseTaskBackend):
 
     def validate_task(self, task: Any) -> None:
         """Raise `InvalidTask` when this backend cannot run the task."""
-        # Each enqueue asks again, and a task without a `run_after` gets the same answer each time.
-        key = (task.func, task.queue_name, task.priority, task.takes_context)
+        # Each enqueue asks again, and a task without a `run_after` gets the same answer each time, as long as the
+        # flags stay: Django lets a backend change its mind about them.
+        flags = (self.supports_async_task, self.supports_priority)
+        key = (task.func, task.queue_name, task.priority, task.takes_context, flags)
         if task.run_after is None and key in self._valid:
             return
         super().validate_task(task)
-        if len(task.queue_name) > 128:  # noqa: PLR2004 - the column's width
+        if len(task.queue_name) > 128:
             msg = f"Queue name {task.queue_name!r} is longer than 128 characters."
             raise InvalidTask(msg)
         if task.run_after is None:
@@ -177,7 +179,7 @@ class Backend(BaseTaskBackend):
 
     def check(self, **_kwargs: Any) -> list[checks.CheckMessage]:
         """Return what is wrong with this backend's settings."""
-        from backroom.tasks.checks import check_options  # noqa: PLC0415 - imported at @task time, before any model
+        from backroom.tasks.checks import check_options
 
         return check_options(self)
 

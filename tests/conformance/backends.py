@@ -1,0 +1,59 @@
+"""Our backends in the places of those that Django's tests name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from backroom.tasks.backends.database import DatabaseBackend, DatabaseOptions
+from backroom.tasks.backends.dummy import DummyBackend
+from backroom.tasks.backends.immediate import ImmediateBackend
+from backroom.tasks.inline import run_due
+from backroom.tasks.records import Query
+
+
+class Kept(DatabaseBackend):
+    """Where Django's tests name the dummy backend: tasks stay in the database, which can be asked for them."""
+
+    @property
+    def results(self) -> list[Any]:
+        page = self.store.find(Query())
+        return [self.get_result(record.id) for record in reversed(page.records)]
+
+    def clear(self) -> None:
+        from backroom.tasks.models import TaskRecord
+
+        TaskRecord.objects.using(self.settings.database).all().delete()
+
+
+class Drained(DatabaseBackend):
+    """Where they name the immediate backend: what is enqueued in the database is run there before it returns."""
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        result = super().enqueue(task, args, kwargs)
+        run_due(self, ids=[result.id])
+        result.refresh()
+        return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnPostgreSQL(DatabaseOptions):
+    """Django's tests ask for backends without OPTIONS."""
+
+    database: str = "postgres"
+
+
+class KeptOnPostgreSQL(Kept):
+    options_class = OnPostgreSQL
+
+
+class DrainedOnPostgreSQL(Drained):
+    options_class = OnPostgreSQL
+
+
+PLACES: Final[dict[str, tuple[type[Any], type[Any]]]] = {
+    "default": (Kept, Drained),
+    "postgres": (KeptOnPostgreSQL, DrainedOnPostgreSQL),
+    "doubles": (DummyBackend, ImmediateBackend),
+}
+"""For each target, what stands in for Django's dummy and for its immediate backend."""

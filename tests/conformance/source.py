@@ -1,0 +1,84 @@
+"""Django's own tests of its tasks, out of the source distribution of the Django that is installed.
+
+The wheel has no tests. The source distribution is fetched once for each version, with pip, checked against the hashes
+of the lock file, and kept in a folder that git ignores. None of it is part of this project.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import django
+
+from tests.services.project import REPOSITORY
+
+VERSION: Final = django.get_version()
+FOLDER: Final = REPOSITORY / ".cache" / f"django-{VERSION}"
+MODULES: Final = ("test_immediate_backend", "test_dummy_backend", "test_tasks", "test_custom_backend")
+SECONDS: Final = 300
+
+
+class SourceMissing(Exception):
+    """The source distribution could not be had."""
+
+
+def load() -> dict[str, ModuleType]:
+    """Return Django's test modules by their names; raise `SourceMissing` when they cannot be had."""
+    if not (FOLDER / "tasks").is_dir():
+        _fetch()
+    # They import themselves as `tasks`, the name that Django's own runner gives them.
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
+    return {name: importlib.import_module(f"tasks.{name}") for name in MODULES}
+
+
+def _fetch() -> None:
+    FOLDER.parent.mkdir(exist_ok=True)
+    # Beside its place, so that it gets there whole by a rename.
+    with tempfile.TemporaryDirectory(dir=FOLDER.parent) as name:
+        folder = Path(name)
+        _download(folder)
+        (archive,) = folder.glob("*.tar.gz")
+        with tarfile.open(archive) as opened:
+            wanted = [each for each in opened.getmembers() if "/tests/tasks/" in each.name and each.isfile()]
+            opened.extractall(folder, members=wanted, filter="data")
+        (tests,) = folder.glob("*/tests")
+        with contextlib.suppress(FileExistsError, NotADirectoryError):
+            # Of two runs that fetch at once the second finds it there.
+            tests.rename(FOLDER)
+
+
+def _download(folder: Path) -> None:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(_locked() or f"django=={VERSION}\n")
+    finished = subprocess.run(
+        [
+            *[sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"],
+            *["--no-deps", "--no-binary=django", f"--dest={folder}", f"--requirement={requirements}"],
+        ],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if finished.returncode != 0:
+        raise SourceMissing(
+            "Django's own tests are run against our backends, and pip could not download the source distribution "
+            f"of Django {VERSION} that they come in:\n{finished.stderr}"
+        )
+
+
+def _locked() -> str:
+    """Return the lock file's lines for this version of Django, hashes included; "" when it locks another one."""
+    lock = (REPOSITORY / "requirements/dev.txt").read_text()
+    found = re.search(rf"^django=={re.escape(VERSION)} (?:\\\n *--hash=\S+ ?)+", lock, re.MULTILINE | re.IGNORECASE)
+    return f"{found[0]}\n" if found else ""
