@@ -1,0 +1,98 @@
+"""The settings of a small site on SQLite with a back room. Everything it writes is in one folder, STATE."""
+
+import os
+from pathlib import Path
+
+from django.utils.csp import CSP
+
+from frontdesk.state import secret_key
+
+BASE = Path(__file__).resolve().parents[1]
+STATE = Path(os.environ.get("FRONTDESK_STATE", BASE / "var")).resolve()
+
+# Where uploads wait for their report. There is no MEDIA_URL: no address leads here.
+MEDIA_ROOT = STATE / "uploads"
+MEDIA_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
+FILE_UPLOAD_TEMP_DIR = MEDIA_ROOT
+
+SECRET_KEY = secret_key(STATE / "secret-key")
+DEBUG = False
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+INSTALLED_APPS = [
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "backroom.tasks",
+    "backroom.offload",
+    "reports",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "frontdesk.middleware.limit_uploads",
+    "frontdesk.middleware.CsrfMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "frontdesk.urls"
+ASGI_APPLICATION = "frontdesk.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE / "frontdesk/templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": STATE / "frontdesk.sqlite3",
+        "OPTIONS": {
+            # Readers and the writer do not wait for one another, and a writer waits its turn rather than failing.
+            "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# The back room: tasks wait in the database above, and `manage.py backroom worker` does them.
+TASKS = {"default": {"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"}}
+
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE / "frontdesk/static"]
+
+# Browsers send cookies to every port of a host; these are not those of another project on this machine.
+SESSION_COOKIE_NAME = "frontdesk-session"
+CSRF_COOKIE_NAME = "frontdesk-csrf"
+
+SECURE_CSP = {
+    "default-src": [CSP.NONE],
+    "script-src": [CSP.SELF],
+    "style-src": [CSP.SELF],
+    "img-src": [CSP.SELF],
+    "connect-src": [CSP.SELF],
+    "form-action": [CSP.SELF],
+    "base-uri": [CSP.NONE],
+    "frame-ancestors": [CSP.NONE],
+}
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-gb"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    # Without DEBUG, Django by itself would mail errors to nobody and print nothing.
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"django": {"level": "WARNING"}},
+}
