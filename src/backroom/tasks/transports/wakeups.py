@@ -117,26 +117,26 @@ class Doorbell:
     def ring(self) -> None:
         """See Wakeup.ring()."""
         try:
-            entries = os.listdir(self._folder)
+            entries = os.listdir(self._folder)  # noqa: PTH208 - at every enqueue, and three times faster
         except OSError:
             return
         for entry in entries:
-            self._ring_one(self._folder / entry)
+            self._ring_one(f"{self._folder}/{entry}")
 
     def listener(self, on_ring: OnRing) -> Listener:
         """See Wakeup.listener()."""
         return _DoorbellListener(self._folder, on_ring)
 
-    def _ring_one(self, path: Path) -> None:
+    def _ring_one(self, path: str) -> None:
         if self._sender is None:
             self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._sender.setblocking(False)
+            self._sender.settimeout(0)
         try:
-            self._sender.sendto(b"!", str(path))
+            self._sender.sendto(b"!", path)
         except ConnectionRefusedError:
             # Its worker was killed before it could take the bell down.
             with contextlib.suppress(OSError):
-                path.unlink()
+                Path(path).unlink()
         except OSError:
             # A full buffer means that it has been rung already.
             return
@@ -156,6 +156,7 @@ class _DoorbellListener:
             _make_private(self._folder)
             self._socket.bind(str(self._path))
         except OSError as error:
+            self._socket.close()
             logger.warning("action=doorbell_off reason=%r: workers find new tasks by polling", str(error))
             return
         threading.Thread(target=self._listen, name="backroom-doorbell", daemon=True).start()
