@@ -1,0 +1,50 @@
+"""Plain text for a terminal: tables, spans of time, and words that a terminal cannot take for orders."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+GAP: Final = "  "
+QUANTITY: Final = re.compile(r"(\d{1,12}\+?( \w+( ago)?)?)?")
+UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+type Cell = str | int
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
+    """Return the lines of a table; a column of numbers stands to the right."""
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
+    columns = list(zip(*texts, strict=True)) if texts else [()] * len(headers)
+    widths = [max(map(len, [header, *column])) for header, column in zip(headers, columns, strict=True)]
+    is_right = [any(column) and all(map(QUANTITY.fullmatch, column)) for column in columns]
+    return [_line(cells, widths, is_right) for cells in [headers, *texts]]
+
+
+def span(seconds: float) -> str:
+    """Return a span of time in the unit that a person would choose."""
+    for size, unit in UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 task`, `2 tasks`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
+
+
+def printable(text: str) -> str:
+    """Replace what is no printable character: a name may come from anywhere, and a terminal obeys some of them."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], is_right: Sequence[bool]) -> str:
+    aligned = (
+        cell.rjust(width) if right else cell.ljust(width)
+        for cell, width, right in zip(cells, widths, is_right, strict=True)
+    )
+    return GAP.join(aligned).rstrip()
