@@ -24,8 +24,7 @@ def store(request):
 
 
 def record(**values):
-    plain = {"backend_name": "default", "queue_name": "default", "priority": 0, "task_path": "shop.tasks.work"}
-    return Record(**(plain | {"id": new_id(), "payload": "{}", "enqueued_at": NOW} | values))
+    return Record(new_id(), "default", "default", 0, "shop.tasks.work", "{}", NOW)._replace(**values)
 
 
 def test_no_queue_has_an_oldest_task_when_none_is_ready(store):

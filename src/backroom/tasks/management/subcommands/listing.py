@@ -1,0 +1,64 @@
+"""`manage.py backroom list`: tasks, newest first."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from backroom.tasks.lifecycle import LABELS, Label, label
+from backroom.tasks.management.subcommands.base import (
+    add_backend,
+    add_json,
+    backend_named,
+    whole,
+    write_json,
+    write_lines,
+)
+from backroom.tasks.management.subcommands.selection import add_filters, as_json, pages, task_table
+from backroom.tasks.records import DEFERRED, FAILED, RUNNING, Query, Record
+
+STATE_OF: Final[dict[Label, Any]] = {
+    "scheduled": DEFERRED,
+    "retrying": DEFERRED,
+    "cancelling": RUNNING,
+    "cancelled": FAILED,
+    "expired": FAILED,
+    "lost": FAILED,
+    "timeout": FAILED,
+}
+"""The state that a label is finer than; the other labels are states."""
+
+
+class List:
+    """Print tasks."""
+
+    help = "List tasks, newest first: ids for `retry`, `cancel` and `run-now`."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Say what it takes."""
+        add_backend(parser)
+        parser.add_argument("--is", choices=LABELS, dest="label", metavar="STATE", help=f"only: {', '.join(LABELS)}")
+        add_filters(parser)
+        parser.add_argument("--limit", type=whole(least=1), default=50, metavar="N", help="at most so many (50)")
+        add_json(parser)
+
+    def run(self, command: BaseCommand, options: dict[str, Any]) -> int:
+        """Print it."""
+        alias = backend_named(options["backend"])
+        query = Query(states=_states(options["label"]), queue_name=options["queue"], task_path=options["task"])
+        found = (record for page in pages(query, alias) for record in page if _is(options["label"])(record))
+        records = list(islice(found, options["limit"]))
+        if options["json"]:
+            write_json(command, {"backend": alias, "tasks": [as_json(record) for record in records]})
+        else:
+            write_lines(command, task_table(records) if records else ["No task."])
+        return 0
+
+
+def _states(wanted: Label | None) -> tuple[Any, ...]:
+    return () if wanted is None else (STATE_OF.get(wanted, wanted),)
+
+
+def _is(wanted: Label | None) -> Callable[[Record], bool]:
+    return lambda record: wanted is None or label(record) == wanted
