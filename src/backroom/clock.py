@@ -1,8 +1,8 @@
 """Time as a value: a moment is an integer, so it is exact, sorts, and travels through JSON and every database."""
 
 import time
-from functools import lru_cache
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 type Moment = int

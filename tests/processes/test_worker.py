@@ -98,7 +98,7 @@ def test_progress_is_seen_while_the_task_runs(site: Site) -> None:
 
 def test_coroutines_overlap_in_one_process(site: Site) -> None:
     # Each waits until thirty have begun, so they finish only if thirty run at once.
-    site.enqueue("overlaps", str(site.effects), 30, many=30)
+    site.enqueue("overlaps", 30, many=30)
     assert site.worker("--burst", "--threads", "1").wait(timeout=30) == 0
     assert site.states() == {"successful": 30}
 

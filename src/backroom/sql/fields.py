@@ -8,7 +8,6 @@ from django.utils import timezone
 
 from backroom.clock import from_datetime, to_datetime
 
-
 if TYPE_CHECKING:
     _Integer = models.BigIntegerField[datetime | int | None, datetime | None]
 else:

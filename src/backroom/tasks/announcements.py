@@ -9,7 +9,18 @@ from django.tasks.base import TaskResultStatus
 from django.tasks.signals import task_finished
 
 from backroom.clock import to_datetime
-from backroom.tasks.records import CANCELLED, DEFERRED, FAILED, FINISHED, LOST, READY, SUCCESSFUL, Record, Transition, moved
+from backroom.tasks.records import (
+    CANCELLED,
+    DEFERRED,
+    FAILED,
+    FINISHED,
+    LOST,
+    READY,
+    SUCCESSFUL,
+    Record,
+    Transition,
+    moved,
+)
 from backroom.tasks.resolve import Defaults, UnknownTask, resolve
 from backroom.tasks.results import TaskResult, result_of
 from backroom.tasks.signals import task_retried
@@ -66,7 +77,9 @@ def _final_result(move: Move, defaults: Defaults) -> TaskResult[..., Any]:
 
 def _send_retried(move: Move, sender: type) -> None:
     if move.result is not None:
-        task_retried.send_robust(sender=sender, task_result=move.result, run_after=to_datetime(move.transition.due_at or 0))
+        task_retried.send_robust(
+            sender=sender, task_result=move.result, run_after=to_datetime(move.transition.due_at or 0)
+        )
 
 
 ACTIONS: Final = {SUCCESSFUL: "succeeded", FAILED: "failed", READY: "released", DEFERRED: "deferred"}

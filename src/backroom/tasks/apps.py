@@ -13,4 +13,4 @@ class TasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks."""
-        from backroom.tasks import checks, devserver  # noqa: F401, PLC0415 - models are loaded now
+        from backroom.tasks import checks, devserver  # noqa: F401 - models are loaded now

@@ -112,7 +112,7 @@ class Attempts:
         task_started.send_robust(sender=self.sender, task_result=execution.result)
 
 
-class _RolledBack(Exception):  # noqa: N818 - takes an attempt out of the transaction that it undoes
+class _RolledBack(Exception):
     def __init__(self, attempt: Attempt) -> None:
         super().__init__()
         self.attempt = attempt

@@ -74,9 +74,7 @@ def _apply(backend: Backend, records: Sequence[Record], change: Callable[[Record
         except IllegalMove:
             continue
     applied = backend.store.apply([move.transition for move in moves]) if moves else frozenset()
-    announce(
-        [move for move in moves if move.record.id in applied], sender=type(backend), defaults=backend.defaults
-    )
+    announce([move for move in moves if move.record.id in applied], sender=type(backend), defaults=backend.defaults)
     return sorted(applied)
 
 

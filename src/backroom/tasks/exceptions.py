@@ -3,7 +3,7 @@
 from backroom.errors import BackroomError
 
 
-class Snooze(Exception):  # noqa: N818 - an order, not an error
+class Snooze(Exception):
     """Raise it in a task to have the task run again after `seconds`. The attempt does not count."""
 
     def __init__(self, seconds: float) -> None:
@@ -14,11 +14,11 @@ class Snooze(Exception):  # noqa: N818 - an order, not an error
         self.seconds = float(seconds)
 
 
-class TaskTimeout(TimeoutError):  # noqa: N818 - TimeoutError's own manner of naming
+class TaskTimeout(TimeoutError):
     """Raised inside a task when its `timeout` has passed. Clean up and let it pass: the grace period has begun."""
 
 
-class TaskCancelled(BaseException):  # noqa: N818 - like asyncio.CancelledError, which it resembles
+class TaskCancelled(BaseException):
     """Raised inside a task that was cancelled and did not stop by itself. `except Exception` does not catch it."""
 
 

@@ -11,6 +11,7 @@ from backroom.tasks.execution import Execution, TaskContext
 from backroom.tasks.middleware import Middleware, onion
 from backroom.tasks.records import Cancelled, Outcome, Raised, Released, Snoozed, Succeeded
 
+
 def execute(execution: Execution, *, layers: tuple[Middleware, ...] = (), max_result_bytes: int) -> Outcome:
     """Call the task's function in this thread; return what came of it. `KeyboardInterrupt` passes through."""
     resolved = execution.resolved

@@ -27,7 +27,16 @@ current: ContextVar["Execution | None"] = ContextVar("backroom_execution", defau
 class Execution:
     """One attempt of one claim, shared between the slot that runs it and the thread that watches over it."""
 
-    __slots__ = ("_cancel_requested", "_interrupt", "_interruption", "_lock", "_progress", "claim", "resolved", "result")
+    __slots__ = (
+        "_cancel_requested",
+        "_interrupt",
+        "_interruption",
+        "_lock",
+        "_progress",
+        "claim",
+        "resolved",
+        "result",
+    )
 
     def __init__(self, claim: Claim, resolved: Resolved, result: TaskResult[..., Any]) -> None:
         self.claim = claim
@@ -41,7 +50,8 @@ class Execution:
 
     def report(self, done: float, total: float | None, message: str) -> None:
         """Note how far the task has come; the store hears of it with the next renewal."""
-        for name, value in (("done", done), ("total", total)):
+        numbers: tuple[tuple[str, Any], ...] = (("done", done), ("total", total))
+        for name, value in numbers:
             if value is not None and not (isinstance(value, int | float) and isfinite(value)):
                 msg = f"progress() takes finite numbers; {name} is {value!r}."
                 raise ValueError(msg)
@@ -90,8 +100,12 @@ class Execution:
         """Await a coroutine function so that `interrupt` reaches it: its asyncio task is cancelled."""
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine is always run by a task
+
+        def cancel(_exception: type[BaseException]) -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
         with self._lock:
-            self._interrupt = lambda _exception: loop.call_soon_threadsafe(task.cancel)
+            self._interrupt = cancel
         try:
             return await function(*args, **kwargs)
         except asyncio.CancelledError:
@@ -110,7 +124,7 @@ def _raise_in(thread_id: int, exception: type[BaseException] | None) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskContext(DjangoTaskContext):  # type: ignore[type-arg]
+class TaskContext(DjangoTaskContext):  # type: ignore[misc, type-arg] # Django's is frozen too, and has no parameters
     """What a task with `takes_context=True` gets as its first argument."""
 
     execution: Execution

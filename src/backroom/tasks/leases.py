@@ -116,10 +116,12 @@ class Keeper:
             connections.close_all()
 
     def _write_progress(self) -> None:
-        fresh = []
-        for holding in list(self._holdings.values()):
-            if holding.execution is not None and (progress := holding.execution.take_progress()) is not None:
-                fresh.append(Renewal(holding.claim.id, holding.claim.fence, progress))
+        running = [(holding.claim, holding.execution) for holding in list(self._holdings.values())]
+        fresh = [
+            Renewal(claim.id, claim.fence, progress)
+            for claim, execution in running
+            if execution is not None and (progress := execution.take_progress()) is not None
+        ]
         if fresh:
             self._backend.store.renew(fresh, self._lease_until())
 
@@ -127,8 +129,8 @@ class Keeper:
         if not holdings:
             return
         renewals = [
-            Renewal(holding.claim.id, holding.claim.fence, holding.execution and holding.execution.take_progress())
-            for holding in holdings
+            Renewal(holding.claim.id, holding.claim.fence, execution.take_progress() if execution else None)
+            for holding, execution in [(holding, holding.execution) for holding in holdings]
         ]
         held = self._backend.store.renew(sorted(renewals), self._lease_until())
         self._note_cancels(held.cancel_requested)

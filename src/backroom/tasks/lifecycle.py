@@ -12,6 +12,7 @@ from backroom.tasks.records import (
     READY,
     RUNNING,
     SUCCESSFUL,
+    TIMEOUT,
     Record,
     State,
 )
@@ -27,11 +28,18 @@ MOVES: Final[dict[State, frozenset[State]]] = {
 }
 """From each state, where a record may go. `claim` alone makes READY → RUNNING."""
 
-LABELS: Final = ("scheduled", "retrying", "ready", "running", "cancelling", "successful", "failed") + (
+LABELS: Final = (
+    "scheduled",
+    "retrying",
+    READY,
+    RUNNING,
+    "cancelling",
+    SUCCESSFUL,
+    FAILED,
     CANCELLED,
     EXPIRED,
     LOST,
-    "timeout",
+    TIMEOUT,
 )
 
 

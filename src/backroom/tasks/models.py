@@ -49,7 +49,9 @@ class TaskRecord(models.Model):
         # Each index holds the rows of one state only, so it stays as small as the work at hand.
         indexes = (
             models.Index(
-                fields=("backend_name", "queue_name", "-priority", "id"), name="backroom_ready", condition=Q(state=READY)
+                fields=("backend_name", "queue_name", "-priority", "id"),
+                name="backroom_ready",
+                condition=Q(state=READY),
             ),
             models.Index(fields=("backend_name", "due_at"), name="backroom_deferred", condition=Q(state=DEFERRED)),
             models.Index(fields=("backend_name", "lease_until"), name="backroom_running", condition=Q(state=RUNNING)),
@@ -59,7 +61,9 @@ class TaskRecord(models.Model):
                 name="backroom_expiring",
                 condition=Q(expires_at__isnull=False, state__in=[DEFERRED, READY]),
             ),
-            models.Index(fields=("backend_name", "prune_at"), name="backroom_prune", condition=Q(prune_at__isnull=False)),
+            models.Index(
+                fields=("backend_name", "prune_at"), name="backroom_prune", condition=Q(prune_at__isnull=False)
+            ),
         )
         constraints = (
             models.UniqueConstraint(

@@ -168,8 +168,8 @@ def _wait(raised: Raised, failures: int, *, rules: Rules, draw: float) -> float 
         case int() | float() as seconds:
             return float(seconds)
         case function if callable(function):
-            seconds = function(raised.exception, raised.task_result)
-            return None if seconds is None else max(0.0, float(seconds))
+            wait = function(raised.exception, raised.task_result)
+            return None if wait is None else max(0.0, float(wait))
         case waits:
             return float(waits[min(failures, len(waits)) - 1])
 
@@ -184,7 +184,7 @@ def _crashed(claim: Claim, *, rules: Rules, now: Moment) -> Transition:
 
 
 def _returned(claim: Claim, state: State, *, due_at: Moment | None = None) -> Transition:
-    """The attempt did not count: a worker that starts it later finds it as it was."""
+    """Give a claim back as if it had not been made: a worker that starts it later finds it as it was."""
     return _unstarted(_transition(claim, state, due_at=due_at), claim)
 
 

@@ -150,7 +150,7 @@ class WorkerProcess:
         """Finish what runs within the grace period, then hand the rest back."""
         deadline = time.monotonic() + self.settings.grace
         self._release(self._threads.take_back() + self._loop.take_back())
-        while self._holdings and self._stops < 2 and time.monotonic() < deadline:  # noqa: PLR2004 - asked twice
+        while self._holdings and self._stops < 2 and time.monotonic() < deadline:
             self._exchange(0)
             if self._holdings:
                 self._wait(is_idle=True)
@@ -229,7 +229,8 @@ class WorkerProcess:
         if not claims:
             return
         self._claimed_at = time.monotonic()
-        for_threads, for_loop = [], []
+        for_threads: list[Holding] = []
+        for_loop: list[Holding] = []
         for holding in self._holdings.take(claims):
             (for_loop if self._is_coroutine(holding.claim) else for_threads).append(holding)
         self._threads.put(for_threads)
@@ -337,7 +338,7 @@ class WorkerProcess:
         except KeyboardInterrupt:
             # No signal reaches this thread: the task raised it, and means no more than to be left alone.
             begun = Attempt(holding.claim, self.backend.attempts.released(holding.claim))
-        except Exception as error:  # noqa: BLE001 - a slot outlives whatever goes wrong in it
+        except Exception as error:
             logger.exception("action=slot_failed task_id=%s", holding.claim.id)
             begun = self.backend.attempts.failed(holding.claim, error)
         self._unwatch(holding, begun)
@@ -348,7 +349,7 @@ class WorkerProcess:
             if isinstance(begun, Execution):
                 self._watch(holding, begun, place + self.settings.threads)
                 begun = await self.backend.attempts.arun(begun)
-        except Exception as error:  # noqa: BLE001 - as in _run()
+        except Exception as error:
             logger.exception("action=slot_failed task_id=%s", holding.claim.id)
             begun = self.backend.attempts.failed(holding.claim, error)
         if begun.exception is not None:

@@ -42,7 +42,7 @@ REFRESHED: Final = (*TASK_REFRESH_ATTRS, "label", "progress", "metadata")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskResult(_Base[P, R]):
+class TaskResult(_Base[P, R]):  # type: ignore[misc] # Django's is frozen too; its stubs do not say so
     """Django's `TaskResult` with three things more.
 
     `label` is the finer word for the status (scheduled, retrying, cancelled, …; see `lifecycle.LABELS`),

@@ -1,10 +1,10 @@
 """Our `Task`: Django's, with the options of `@task(…)` that say how it is to be run, retried, timed out and kept."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 from django.tasks.base import Task as DjangoTask
 from django.tasks.exceptions import InvalidTask
@@ -49,6 +49,25 @@ class Unique:
         return self.scope if isinstance(self.scope, str) else "window"
 
 
+class Changes(TypedDict, total=False):
+    """What `using()` takes; `Task` says what each means."""
+
+    priority: int | None
+    queue_name: str | None
+    run_after: datetime | timedelta | None
+    backend: str | None
+    max_attempts: int
+    backoff: Backoff
+    retry_on: type[BaseException] | Sequence[type[BaseException]]
+    fail_on: type[BaseException] | Sequence[type[BaseException]]
+    timeout: float | None
+    expires: float | timedelta | None
+    keep_result: bool | float
+    atomic: bool
+    unique: bool | Unique | Callable[..., str] | None
+    metadata: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(_Base[P, R]):
     """A function that can be enqueued, and how it is to be run.
@@ -88,50 +107,25 @@ class Task(_Base[P, R]):
         # Zero-argument super() needs the class cell, which a dataclass with slots replaces.
         DjangoTask.__post_init__(self)
 
-    if not TYPE_CHECKING:
+    def using(self, **changes: Unpack[Changes]) -> Self:
+        """Return a task with some attributes and options changed; `run_after` may be a datetime or a timedelta.
 
-        def using(self, **changes: Any) -> Self:
-            """Return a task with some attributes and options changed; `run_after` may be a datetime or a timedelta.
-
-            An attribute that is given is set, to None as well: `using(run_after=None)` takes a delay away.
-            """
-            unknown = changes.keys() - CHANGEABLE
-            if unknown:
-                msg = (
-                    f"using() got unexpected {', '.join(map(repr, sorted(unknown)))}. It takes: "
-                    f"{', '.join(sorted(CHANGEABLE))}."
-                )
-                raise TypeError(msg)
-            if isinstance(changes.get("run_after"), timedelta):
-                changes["run_after"] = timezone.now() + changes["run_after"]
-            for name in ("priority", "queue_name", "backend"):
-                if name in changes and changes[name] is None:
-                    del changes[name]
-            return replace(self, **changes)
-
-    else:
-
-        def using(  # noqa: PLR0913 - one parameter for each option
-            self,
-            *,
-            priority: int | None = ...,
-            queue_name: str | None = ...,
-            run_after: datetime | timedelta | None = ...,
-            backend: str | None = ...,
-            max_attempts: int = ...,
-            backoff: Backoff = ...,
-            retry_on: type[BaseException] | Sequence[type[BaseException]] = ...,
-            fail_on: type[BaseException] | Sequence[type[BaseException]] = ...,
-            timeout: float | None = ...,
-            expires: float | timedelta | None = ...,
-            keep_result: bool | float = ...,
-            atomic: bool = ...,
-            unique: bool | Unique | Callable[..., str] | None = ...,
-            metadata: Mapping[str, Any] = ...,
-        ) -> Task[P, R]: ...
+        An attribute that is given is set, to None as well: `using(run_after=None)` takes a delay away.
+        """
+        given: dict[str, Any] = dict(changes)
+        if unknown := sorted(given.keys() - CHANGEABLE):
+            msg = f"using() does not know {', '.join(unknown)}. It takes: {', '.join(sorted(CHANGEABLE))}."
+            raise TypeError(msg)
+        if isinstance(given.get("run_after"), timedelta):
+            given["run_after"] = timezone.now() + given["run_after"]
+        for name in ("priority", "queue_name", "backend"):
+            # As in the base class: there, None means as it was.
+            if given.get(name, "") is None:
+                del given[name]
+        return replace(self, **given)
 
 
-CHANGEABLE: Final = frozenset(item.name for item in fields(Task)) - {"func", "takes_context"}
+CHANGEABLE: Final = frozenset(Changes.__annotations__)
 """What `using()` changes."""
 
 
@@ -178,14 +172,15 @@ def _problems(task: Task[..., Any]) -> Iterator[str]:
         yield f"expires is {task.expires!r}; use a number of seconds, a timedelta, or None."
     if not isinstance(task.keep_result, bool) and not (_is_number(task.keep_result) and task.keep_result >= 0):
         yield f"keep_result is {task.keep_result!r}; use True, False or a number of seconds."
-    if not isinstance(task.metadata, Mapping):
+    metadata: object = task.metadata
+    if not isinstance(metadata, Mapping):
         yield f"metadata is {task.metadata!r}; use a dict of JSON values."
     if not _is_backoff(task.backoff):
         yield (
             f"backoff is {task.backoff!r}; use seconds, a sequence of seconds, exponential(…), or a function of the "
             "exception and the result."
         )
-    scope = task.unique.scope if task.unique else "pending"
+    scope: Any = task.unique.scope if task.unique else "pending"
     if scope not in {"pending", "unfinished"} and not (_is_number(scope) and scope > 0):
         yield f"Unique.scope is {scope!r}; use 'pending', 'unfinished' or a number of seconds."
 

@@ -128,7 +128,9 @@ class Backend(BaseTaskBackend):
         if task.run_after is None:
             self._valid.add(key)
 
-    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult[..., Any]:
+    def enqueue(  # type: ignore[override] # the stubs would have a task's parameters in its result's type
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> TaskResult[..., Any]:
         """Store a task and return its result; on a unique task's collision, the result that was there before."""
         self.validate_task(task)
         record, plain_args, plain_kwargs = self._record(task, args, kwargs)

@@ -50,7 +50,7 @@ class DatabaseBackend(Backend):
 
     def check(self, **kwargs: Any) -> Any:
         """Return what is wrong with this backend's settings and its database."""
-        from backroom.tasks.checks import check_database  # noqa: PLC0415 - imported at @task time, before any model
+        from backroom.tasks.checks import check_database
 
         found = super().check(**kwargs)
-        return found if found else check_database(self)
+        return found or check_database(self)

@@ -9,7 +9,7 @@ from backroom.tasks.stores.memory import MemoryStore
 
 
 @cache
-def _store_of(alias: str) -> MemoryStore:
+def _store_of(_alias: str) -> MemoryStore:
     return MemoryStore()
 
 

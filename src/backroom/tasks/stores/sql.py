@@ -13,7 +13,16 @@ from typing import Any, Final
 from django.db import transaction
 
 from backroom.clock import Moment
-from backroom.sql.dialect import Dialect, dialect_of, execute_each, fetch, in_transaction, patiently, write_transaction
+from backroom.sql.dialect import (
+    DIALECTS,
+    dialect_of,
+    execute_each,
+    fetch,
+    in_transaction,
+    patiently,
+    vendor_of,
+    write_transaction,
+)
 from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
 from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request, page_of
 
@@ -485,7 +494,7 @@ class SQLStore:
             return pick, [self.backend_name, json.dumps(sorted(request.ids)), *request.queues, request.limit]
         queues = request.queues or self._ready_queues()
         values: list[Any] = [value for queue in queues for value in (self.backend_name, queue, request.limit)]
-        if len(queues) < 2:  # noqa: PLR2004 - none or one: nothing to merge
+        if len(queues) < 2:
             return self._texts.pick if queues else "", values
         merged = " UNION ALL ".join(f"SELECT * FROM ({self._texts.pick}) AS q{index}" for index in range(len(queues)))
         return f"SELECT id FROM ({merged}) AS merged ORDER BY priority DESC, id LIMIT %s", [*values, request.limit]
@@ -498,7 +507,7 @@ class SQLStore:
 
     @property
     def _texts(self) -> "_Texts":
-        return _texts_of(dialect_of(self.alias))
+        return _texts_of(vendor_of(self.alias))
 
 
 class _SomeLost(Exception):
@@ -508,7 +517,8 @@ class _SomeLost(Exception):
 class _Texts:
     """The statements that differ between vendors, spelled out in one dialect."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, vendor: str) -> None:
+        dialect = DIALECTS[vendor]
         ids = dialect.ids()
         locked = {"skip_locked": dialect.skip_locked}
         self.insert_many = INSERT_MANY.format(rows=dialect.rows(INSERTED))
