@@ -3,9 +3,9 @@
 from typing import Any
 
 from django import forms
-from django.contrib.auth.mixins import LoginRequiredMixin
-from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.mixins import LoginRequiredMixin, UserPassesTestMixin
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.decorators.http import require_POST
 
@@ -16,6 +16,43 @@ from tests.offload import work
 class ReportForm(forms.Form):
     year = forms.IntegerField(min_value=1900)
     title = forms.CharField(max_length=20, required=False)
+
+
+class DatedForm(forms.Form):
+    day = forms.DateField()
+    price = forms.DecimalField()
+
+
+class Unfit(OffloadView):
+    task = work.build_report
+
+    def get_task_arguments(self, form: Any) -> dict[str, Any]:
+        return {"file": object()}
+
+
+class Insiders(UserPassesTestMixin, OffloadView):
+    task = work.build_report
+    raise_exception = True
+
+    def test_func(self) -> bool:
+        return self.request.user.get_username() != "outsider"
+
+
+class Signed(OffloadView):
+    task = work.build_report
+
+    def render_result(self, status: Any, result: Any) -> HttpResponse:
+        return HttpResponse(f"<p>for {self.request.user.get_username() or 'nobody'}</p>")
+
+
+@offload(work.build_report)
+def missing(request: HttpRequest) -> Any:
+    raise Http404
+
+
+@offload(work.build_report)
+def forbidden(request: HttpRequest) -> Any:
+    raise PermissionDenied
 
 
 class Private(LoginRequiredMixin, OffloadView):
@@ -43,7 +80,7 @@ def ordered(request: HttpRequest, year: int) -> Any:
     return {"year": year}
 
 
-@ordered.render  # type: ignore[attr-defined]
+@ordered.render
 def ordered_page(request: HttpRequest, result: Any) -> HttpResponse:
     return HttpResponse(f"ordered {result['total']}")
 
@@ -58,7 +95,14 @@ urlpatterns = [
     path("private/<int:year>/", Private.as_view(wait=0)),
     path("failing/<int:year>/", OffloadView.as_view(task=work.fail, wait=0)),
     path("refusing/<int:year>/", OffloadView.as_view(task=work.refuse, wait=0)),
-    path("progressing/<int:year>/", OffloadView.as_view(task=work.report_progress, wait=0)),
+    path("slow/<int:year>/", OffloadView.as_view(task=work.build_report)),
+    path("dated/", OffloadView.as_view(task=work.keep_dated, form_class=DatedForm, wait=0)),
+    path("unfit/", Unfit.as_view()),
+    path("insiders/<int:year>/", Insiders.as_view(wait=0)),
+    path("signed/<int:year>/", Signed.as_view(wait=0)),
+    path("expiring/<int:year>/", OffloadView.as_view(task=work.expiring, wait=0)),
+    path("missing/", missing),
+    path("forbidden/", forbidden),
     path("function/<int:year>/", report),
     path("ordered/<int:year>/", ordered),
 ]

@@ -1,11 +1,10 @@
 """Tasks that the tests of offloaded views enqueue."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.tasks import task
 
 from backroom.offload import Refused
-from backroom.tasks.execution import TaskContext
 
 runs: list[dict[str, Any]] = []
 """What was run since a test cleared it: the arguments of each call."""
@@ -17,9 +16,9 @@ def build_report(year: int, title: str = "Sales") -> dict[str, Any]:
     return {"title": title, "year": year, "total": year * 2}
 
 
-@task(takes_context=True)
-def report_progress(context: TaskContext, year: int) -> None:
-    context.progress(1, 4, "a quarter")
+@task
+def keep_dated(day: str, price: str) -> None:
+    runs.append({"day": day, "price": price})
 
 
 @task
@@ -30,3 +29,6 @@ def fail(year: int) -> None:
 @task
 def refuse(year: int) -> None:
     raise Refused("The file has no header row.\nAdd one.")
+
+
+expiring: Any = cast("Any", build_report).using(expires=60)

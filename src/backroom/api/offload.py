@@ -64,7 +64,9 @@ class OffloadAPIView(ProblemDetails, GenericAPIView[Any]):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """Return the view function, which runs in no transaction of the request."""
-        return outside_transactions(super().as_view(**initkwargs))
+        view = outside_transactions(super().as_view(**initkwargs))
+        setattr(view, origins.MARK, NAMESPACE)
+        return view
 
     def get(self, request: Request, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
         """Start the work with the input of the query."""

@@ -5,6 +5,7 @@ of them starts the task and the other one finds it.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from backroom.offload.owners import Owner
 from backroom.offload.status import Status
 from backroom.sql.dialect import in_transaction, patiently, write_transaction
 from backroom.tasks import control, queries
-from backroom.tasks.arguments import dumps, normalized
+from backroom.tasks.arguments import normalized
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.records import Record
 
@@ -99,9 +100,8 @@ def cancel(status: Status) -> bool:
     if status.is_finished:
         return False
     others = operations().filter(backend_name=operation.backend_name, task_id=operation.task_id, left_at=None)
-    if others.exclude(pk=operation.pk).exists():
-        operation.left_at = to_datetime(now())
-        operations().filter(pk=operation.pk).update(left_at=operation.left_at)
+    if heir := others.exclude(pk=operation.pk).order_by("created_at").first():
+        patiently(database(), partial(_leave, operation, heir))
         return True
     return bool(control.cancel([operation.task_id], using=operation.backend_name))
 
@@ -262,6 +262,15 @@ class _Names:
         return condition
 
 
+def _leave(operation: Operation, heir: Operation) -> None:
+    """Let an operation end, and have newcomers find the shared task by another one."""
+    operation.left_at = to_datetime(now())
+    with write_transaction(database()):
+        operations().filter(pk=operation.pk).update(left_at=operation.left_at, shared_key=None)
+        if operation.shared_key:
+            operations().filter(pk=heir.pk, shared_key=None).update(shared_key=operation.shared_key)
+
+
 def _replayed(operation: Operation, order: Order) -> Operation:
     if operation.fingerprint != order.fingerprint:
         msg = "This Idempotency-Key was sent before with other input. Use a new key for a new request."
@@ -300,4 +309,4 @@ def _finished_at(status: Status) -> Moment:
 
 
 def _digest(*parts: Any) -> str:
-    return hashlib.sha256(dumps(normalized(parts, "key")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

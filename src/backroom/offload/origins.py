@@ -12,10 +12,11 @@ from django.urls import Resolver404, ResolverMatch, get_script_prefix, resolve
 from django.utils.http import escape_leading_slashes
 
 from backroom.offload.models import Operation
+from backroom.offload.representations import NAMESPACE
 from backroom.offload.status import Status
 
 MARK: Final = "offloads"
-"""The attribute of a view that shows operations; decorators that use functools.wraps hand it on."""
+"""The attribute of an offloaded view: the namespace of its operations. Decorators that use functools.wraps hand it on."""
 _SHOWN: Final = "_backroom_shown"
 
 type Resource = Literal["page", "result"]
@@ -43,7 +44,7 @@ def show(request: HttpRequest, status: Status, resource: Resource, *, default: A
     shown = Shown(status, resource)
     setattr(request, _SHOWN, shown)
     match = origin_of(status.operation, request)
-    if match is None or not hasattr(match.func, MARK):
+    if match is None or getattr(match.func, MARK, None) != NAMESPACE:
         return default(request)  # type: ignore[no-any-return]
     request.resolver_match = match
     request.GET = QueryDict(status.operation.origin.partition("?")[2])

@@ -102,6 +102,8 @@ class ResultResource(Resource):
 
     def get(self, request: HttpRequest, **_kwargs: Any) -> HttpResponseBase:
         """Return the result: 202 while there is none, the problem when there will be none."""
+        if not audience_of(request):
+            return answers.problem(request, NOT_ACCEPTABLE)
         status = self.awaited(lambda status: status.is_finished)
         response = origins.show(request, status, "result", default=_default)
         return answers.with_applied_preferences(request, response, limit=MAX_WAIT)

@@ -24,7 +24,7 @@ from backroom.offload.negotiation import audience_of, keep_private, wants_page
 from backroom.offload.operations import Order
 from backroom.offload.owners import Owner, new_owner_of
 from backroom.offload.problems import Problem, problem_of_form, problem_of_validation
-from backroom.offload.representations import status_data, url_of
+from backroom.offload.representations import NAMESPACE, status_data, url_of
 from backroom.offload.status import Status
 from backroom.offload.waiting import look_until
 from backroom.offload.words import heading_of, value_text_of, word_for, words_of_page
@@ -71,7 +71,7 @@ class OffloadView(ContextMixin, View):
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         """Return the view function; errors that escape it are problems to programs and pages to people."""
         view = _told_as_problems(super().as_view(**initkwargs))
-        setattr(view, origins.MARK, True)
+        setattr(view, origins.MARK, NAMESPACE)
         return outside_transactions(view)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -45,7 +45,7 @@ class ReportView(OffloadAPIView):
     serializer_class = ReportInput
     result_serializer_class = ReportOutput
     authentication_classes = (HeaderAuthentication, SessionAuthentication)
-    permission_classes = (IsAuthenticated,)
+    permission_classes: tuple[Any, ...] = (IsAuthenticated,)
     wait = 0
 
 
