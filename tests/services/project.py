@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -99,6 +101,10 @@ execute_from_command_line(sys.argv)
 """
 
 
+_template_folder = tempfile.TemporaryDirectory(prefix="backroom-templates-")
+_sqlite_templates: dict[str, str] = {}
+
+
 class Process(subprocess.Popen[bytes]):
     """A process in a group of its own whose output goes to a file, so that it never blocks on a pipe."""
 
@@ -165,13 +171,34 @@ class Project:
         self._server = pgbouncer if database == "pgbouncer" else postgres
         self._processes: list[Process] = []
         self._database_name = ""
-        if database != "sqlite":
-            if postgres is None or self._server is None:
-                raise ValueError(f"a project on {database} needs the server it is to use")
-            self._database_name = postgres.create_database()
+        if database != "sqlite" and (postgres is None or self._server is None):
+            raise ValueError(f"a project on {database} needs the server it is to use")
+        # Migrations take seconds and always do the same: the first project with these apps is the others' template.
+        apps = base + "".join(line for line in settings.splitlines() if "APPS" in line)
+        template = self._template(apps) if migrate and "DATABASES" not in settings else None
+        if database != "sqlite" and postgres is not None:
+            self._database_name = postgres.create_database(template=template)
         self._write_files(base, settings)
-        if migrate:
+        if database == "sqlite" and template is not None:
+            shutil.copy(template, self.folder / "db.sqlite3")
+        elif migrate and template is None:
             self.run("migrate", "--verbosity=0")
+            if "DATABASES" not in settings:
+                self._keep_as_template(apps)
+
+    def _template(self, apps: str) -> str | None:
+        if self.database == "sqlite":
+            return _sqlite_templates.get(apps)
+        assert self._postgres is not None
+        return self._postgres.templates.get(apps)
+
+    def _keep_as_template(self, apps: str) -> None:
+        if self.database == "sqlite":
+            copy = Path(_template_folder.name) / f"{len(_sqlite_templates)}.sqlite3"
+            shutil.copy(self.folder / "db.sqlite3", copy)
+            _sqlite_templates[apps] = str(copy)
+        elif self._postgres is not None:
+            self._postgres.keep_as_template(self._database_name, apps)
 
     @property
     def env(self) -> dict[str, str]:

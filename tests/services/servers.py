@@ -5,6 +5,7 @@ Nothing listens on a port, so nothing can clash. A server ends with whoever star
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -195,6 +196,8 @@ class PostgresServer(Server):
         # What stands on PATH may be a link; initdb and the others are where it leads.
         self._postgres = Path(found).resolve()
         self._databases = 0
+        self.templates: dict[str, str] = {}
+        """Migrated databases that nobody uses, by what was migrated: `create_database` copies them."""
 
     @property
     def host(self) -> str:
@@ -222,12 +225,17 @@ class PostgresServer(Server):
         asked = [pg_isready, "-q", "-h", self.host, "-p", str(self.port), "-U", "backroom"]
         return subprocess.run(asked, check=False).returncode == 0
 
-    def create_database(self) -> str:
-        """Create an empty database and return its name."""
+    def create_database(self, *, template: str | None = None) -> str:
+        """Create a database, empty or as a copy of another that nobody is connected to, and return its name."""
         self._databases += 1
         name = f"backroom_{self._databases}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         return name
+
+    def keep_as_template(self, name: str, key: str) -> None:
+        """Keep a copy of a database for `create_database`, if nobody is connected to it."""
+        with contextlib.suppress(Exception):
+            self.templates[key] = self.create_database(template=name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, and end every connection to it."""
