@@ -5,6 +5,7 @@ differ. What is measured is in `metrics`, how to reach a system in `systems`; th
 """
 
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -62,9 +63,10 @@ def measure(plan: Plan, directory: Path | None) -> dict[str, Any]:
     began = time.time()
     folder = Path(tempfile.mkdtemp(prefix="backroom-bench-", dir=directory))
     folder.chmod(0o755)  # the database server is another user
+    samples: list[Sample] = []
     try:
         with _stores(plan.systems, folder) as stores:
-            samples = list(_Session(plan, folder, stores).rounds())
+            was_stopped = _take(_Session(plan, folder, stores), samples)
             about = {
                 "taken": time.strftime("%Y-%m-%d %H:%M", time.gmtime(began)),
                 "minutes": (time.time() - began) / 60,
@@ -77,11 +79,29 @@ def measure(plan: Plan, directory: Path | None) -> dict[str, Any]:
     return {
         **about,
         "versions": dict(sorted(versions.items())),
+        "was_stopped": was_stopped,
         "rounds": plan.rounds,
         "sizes": asdict(plan.sizes),
         "systems": [_described(system) for system in plan.systems],
         "samples": [asdict(sample) for sample in samples],
     }
+
+
+def _take(session: "_Session", samples: list[Sample]) -> bool:
+    """Collect the samples as they come; tell whether somebody ended it before its time, which loses none of them."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # A SIGTERM that is not caught would leave the server and a worker behind.
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        samples.extend(session.rounds())
+    except KeyboardInterrupt:
+        return True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return False
 
 
 class _Session:

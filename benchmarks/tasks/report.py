@@ -42,7 +42,8 @@ def _heading(taken: Taken) -> str:
     machine = taken["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in taken["versions"].items())
     return (
-        f"# Tasks, side by side: {taken['taken']} UTC, {taken['rounds']} interleaved rounds\n\n"
+        f"# Tasks, side by side: {taken['taken']} UTC, {taken['rounds']} interleaved rounds"
+        f"{', stopped before its end' if taken.get('was_stopped') else ''}\n\n"
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory']}, {machine['filesystem']}, kernel "
         f"{machine['kernel']}; Python {machine['python']}; {'; '.join(taken['stores'])}.\n{versions}.\n\n"
         "Medians with (min–max) over the rounds. *Backroom* says how many times better Backroom did than this row in "
