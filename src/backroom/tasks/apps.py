@@ -12,5 +12,8 @@ class TasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from backroom.tasks import checks, devserver  # noqa: F401 - models are loaded now
+        """Register the system checks; beside `runserver`, start a worker."""
+        from backroom.tasks import checks  # noqa: F401 - importing them registers them
+        from backroom.tasks.devserver import start_beside_runserver
+
+        start_beside_runserver()

@@ -4,13 +4,18 @@ import logging
 import os
 import time
 from argparse import SUPPRESS
+from contextlib import suppress
 from dataclasses import fields
+from importlib import import_module
 from typing import Any, Final
 
+from django.conf import settings as django_settings
 from django.core import checks
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 from django.db import Error as DatabaseTrouble
 from django.db import connections
+from django.utils import autoreload
+from django.utils.module_loading import autodiscover_modules
 
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.checks import TAG
@@ -64,7 +69,9 @@ class Worker:
         """Check, say so in a line, and work."""
         settings = _settings(options)
         _log_to_terminal(options["verbosity"])
-        if not settings.reload:
+        if settings.reload:
+            _import_what_may_change()
+        else:
             backend = backend_of(settings.backend)
             if not options["skip_checks"]:
                 _refuse_wrong_settings(command, backend)
@@ -116,6 +123,14 @@ def _log_to_terminal(verbosity: int) -> None:
     if verbosity:
         # What the worker itself does is worth a line; what each task does, only when asked for.
         logging.getLogger("backroom.worker").setLevel(min(LEVELS[verbosity], logging.INFO))
+
+
+def _import_what_may_change() -> None:
+    """Import tasks and views here: the reloader watches the modules that this process knows, but runs none of them."""
+    for look in (lambda: autodiscover_modules("tasks"), lambda: import_module(django_settings.ROOT_URLCONF)):
+        # Django's reloader remembers the file of a module that fails here, so that its correction is seen.
+        with suppress(Exception):
+            autoreload.check_errors(look)()
 
 
 def _refuse_wrong_settings(command: BaseCommand, backend: Backend) -> None:
