@@ -7,8 +7,9 @@ import pytest
 
 from backroom.clock import after
 from backroom.offload import operations
+from backroom.tasks.policy import DEFAULT_RULES, decide
 from backroom.tasks.queries import backend_of
-from backroom.tasks.records import Claim, Renewal
+from backroom.tasks.records import Claim, Outcome, Renewal, Succeeded
 from backroom.tasks.stores.base import Request
 from tests.offload import work
 
@@ -40,6 +41,14 @@ class Running:
     def report(self, done: float, total: float | None, message: str = "") -> None:
         progress = json.dumps([done, total, message])
         self.store.renew([Renewal(self.claim.id, self.claim.fence, progress)], after(operations.now(), 60))
+
+    def end(self, outcome: Outcome) -> None:
+        record = self.store.get([self.claim.id])[0]
+        ended = decide(record, outcome, rules=DEFAULT_RULES, now=operations.now(), draw=0)
+        assert self.store.apply([ended])
+
+    def finish(self) -> None:
+        self.end(Succeeded(json.dumps(figures(2024))))
 
 
 def figures(year: int, title: str = "Sales") -> dict[str, Any]:

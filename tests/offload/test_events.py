@@ -18,7 +18,6 @@ from django.test import AsyncClient
 from backroom.offload import events, operations, waiting
 from backroom.offload.events import HEARTBEAT_SECONDS, WSGI_SECONDS, WSGI_STREAMS, Teller
 from backroom.offload.watch import Watch
-from backroom.tasks.policy import DEFAULT_RULES, decide
 from backroom.tasks.records import Cancelled, Record
 from backroom.testing import run_tasks
 from tests.offload.conftest import Running
@@ -82,7 +81,7 @@ def test_the_stream_tells_each_change_once_and_ends_with_the_work(client, url, o
         lambda: running[0].report(1, 4, "a quarter"),
         lambda: None,
         lambda: operations.cancel(operations.status_of(operations.operations().get())),
-        lambda: running[0].store.apply([_finished(running[0])]),
+        lambda: running[0].end(Cancelled()),
     )
     chunks = read(client, url)
     assert chunks[0].startswith("retry: 1500\n: ")
@@ -327,8 +326,3 @@ def _run_tasks_elsewhere() -> None:
         run_tasks()
     finally:
         connections.close_all()
-
-
-def _finished(running: Running) -> Any:
-    record = running.store.get([running.claim.id])[0]
-    return decide(record, Cancelled(), rules=DEFAULT_RULES, now=operations.now(), draw=0)
