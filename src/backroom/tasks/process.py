@@ -128,6 +128,16 @@ class WorkerProcess:
         self._stops += 1
         self._ring()
 
+    def finish(self) -> None:
+        """Stop claiming and finish what runs, however often it is called."""
+        self._stops = max(1, self._stops)
+        self._ring()
+
+    def hand_back(self) -> None:
+        """Stop at once, and hand back what runs."""
+        self._stops = 2
+        self._ring()
+
     @property
     def _is_stopping(self) -> bool:
         return self._stops > 0 or self._is_recycling
@@ -324,7 +334,7 @@ class WorkerProcess:
     def _look_after_parent(self) -> None:
         if self.settings.parent is not None and os.getppid() != self.settings.parent and not self._stops:
             logger.warning("action=parent_gone: finishing what runs")
-            self.stop()
+            self.finish()
 
     # The slots: from a holding to an attempt.
 

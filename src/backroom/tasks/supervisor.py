@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Final
 
 from django import setup
+from django.apps import apps
 from django.db import connections
 
 from backroom.tasks.backends.base import Backend
@@ -41,6 +42,8 @@ QUICK: Final = 2.0
 """A child that dies within so many seconds of its start is replaced more slowly each time."""
 SLOWEST: Final = 10.0
 PAGE: Final = 500
+AT_ONCE: Final = signal.SIGUSR1
+"""Tells a child not to finish what runs."""
 
 # Forked children share the parent's pages; where fork is unsafe or missing they start afresh.
 _context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -54,6 +57,7 @@ class Child:
         self.memory = shared_memory(settings.threads + settings.coroutines)
         self.board = Board(self.memory)
         self.killed_for: frozenset[str] = frozenset()
+        self.is_given_up = False
         self.started_at = time.monotonic()
         self.process: Any = _context.Process(
             target=run_child, args=(settings, self.worker_id, self.memory), name="backroom-worker"
@@ -64,7 +68,7 @@ class Child:
         """Say what the end of this process means for a claim that it held."""
         if claim.id in self.killed_for:
             return Cancelled() if claim.cancel_requested else outcome_of(TaskTimeout(_HARD_LIMIT))
-        if self.killed_for or claim.id not in running:
+        if self.killed_for or self.is_given_up or claim.id not in running:
             # A neighbour's fault, or never started: the task has done nothing wrong.
             return Released()
         return Crashed()
@@ -94,7 +98,7 @@ class Supervisor:
         with self._signals():
             self._start_missing()
             while self._children or self._dead or (self._wanted and not self._stops):
-                wait([child.process.sentinel for child in self._children] or [], timeout=TICK)
+                self._sleep()
                 self._bury()
                 self._end_overdue()
                 self._settle_dead()
@@ -106,6 +110,12 @@ class Supervisor:
     def stop(self) -> None:
         """Let the children finish what runs; called again, let them hand back at once."""
         self._stops += 1
+
+    def _sleep(self) -> None:
+        if self._children:
+            wait([child.process.sentinel for child in self._children], timeout=TICK)
+        else:
+            time.sleep(TICK)
 
     def _start_missing(self) -> None:
         if self._stops or time.monotonic() < self._start_after:
@@ -120,14 +130,12 @@ class Supervisor:
             self._children.remove(child)
             child.process.join()
             status = child.process.exitcode
-            if status == DONE:
-                # Told to stop, or its burst is over.
-                self._wanted -= 1
-            elif status != RECYCLE:
+            if status not in {DONE, RECYCLE}:
                 logger.error("action=worker_died worker_id=%s status=%s", child.worker_id, status)
                 self._slow_down(child)
-            if status != DONE:
                 self._dead.append(child)
+            elif self.settings.is_burst and status == DONE:
+                self._wanted -= 1
 
     def _slow_down(self, child: Child) -> None:
         """Do not start processes as fast as they can die."""
@@ -146,6 +154,7 @@ class Supervisor:
                 child.process.kill()
         if now > self._kill_at:
             for child in self._children:
+                child.is_given_up = True
                 child.process.kill()
 
     def _settle_dead(self) -> None:
@@ -192,7 +201,7 @@ class Supervisor:
                 self._kill_at = time.monotonic() + self.settings.grace + EXTRA
                 logger.info("action=stopping grace=%g", self.settings.grace)
             for child in self._children:
-                child.process.terminate()
+                os.kill(child.process.pid, signal.SIGTERM if self._told == 1 else AT_ONCE)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -209,12 +218,15 @@ class Supervisor:
 
 def run_child(settings: ProcessSettings, worker_id: str, memory: Memory) -> None:
     """Be a worker process."""
-    setup()
+    if not apps.ready:
+        setup()
     gc.freeze()
     worker = WorkerProcess(settings, worker_id, Board(memory))
-    # Ctrl-C reaches the whole group; the supervisor alone decides what it means.
+    # Ctrl-C, or a service manager's TERM, may reach this process too: it means the same once as twice here, and the
+    # supervisor alone says when to stop at once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: worker.stop())
+    signal.signal(signal.SIGTERM, lambda _number, _frame: worker.finish())
+    signal.signal(AT_ONCE, lambda _number, _frame: worker.hand_back())
     status = worker.run()
     logging.shutdown()
     # Threads that are still busy were given up on: their tasks have been handed back.
