@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -103,22 +103,18 @@ class ResultView(OperationResource):
         return answers.with_applied_preferences(request, view.show(self.awaited()), limit=MAX_WAIT)
 
 
-class EventStream(BaseRenderer):
-    """Lets a client that takes nothing but events past content negotiation."""
+class EventStream(JSONRenderer):
+    """Lets a client that takes nothing but events past content negotiation; its errors are problems all the same."""
 
     media_type = EVENTS
     format = "events"
-
-    def render(self, data: Any, *_args: Any) -> Any:
-        """Return errors as JSON, whatever was asked for."""
-        return JSONRenderer().render(data)
 
 
 class EventsView(OperationResource):
     """The status of an operation as server-sent events."""
 
     schema = None
-    renderer_classes = (EventStream, JSONRenderer)
+    renderer_classes = (JSONRenderer, EventStream)
 
     def get(self, request: Request, **_kwargs: Any) -> HttpResponseBase:
         """Return the stream."""

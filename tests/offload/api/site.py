@@ -3,10 +3,9 @@
 from typing import Any
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -55,6 +54,20 @@ class OpenReportView(ReportView):
     permission_classes = (AllowAny,)
 
 
+class Insider(BasePermission):
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.user.username != "outsider"
+
+
+class DatedInput(serializers.Serializer[Any]):
+    day = serializers.DateField()
+    price = serializers.DecimalField(max_digits=6, decimal_places=2)
+
+
+class ListInput(serializers.Serializer[Any]):
+    items = DatedInput(many=True)
+
+
 class NoMore(BaseThrottle):
     def allow_request(self, request: Request, view: Any) -> bool:
         return False
@@ -72,5 +85,7 @@ urlpatterns = [
     path("failing/<int:year>/", OffloadAPIView.as_view(task=work.fail, wait=0, permission_classes=(AllowAny,))),
     path("refusing/<int:year>/", OffloadAPIView.as_view(task=work.refuse, wait=0, permission_classes=(AllowAny,))),
     path("api/operations/", include("backroom.api.urls")),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("insiders/", ReportView.as_view(permission_classes=(IsAuthenticated, Insider))),
+    path("dated/", OpenReportView.as_view(task=work.keep_dated, serializer_class=DatedInput)),
+    path("lists/", OpenReportView.as_view(serializer_class=ListInput)),
 ]
