@@ -2,7 +2,7 @@
 
 Plain values only. This module knows no Django, no database, no clock. `Record` and `Transition` are named tuples
 rather than dataclasses because a worker makes several of them for every task and a row already is a tuple
-(docs/decisions/0002-values-are-tuples.md has the measurement).
+(docs/decisions/0004-values-are-tuples.md has the measurement).
 """
 
 from dataclasses import dataclass
