@@ -391,12 +391,12 @@ def _dot(dot: world.Dot, count: int) -> tuple[float, float, int]:
 
 def _names(columns: Sequence[Column]) -> list[str]:
     """Return what to call each row: its name, with its category if there is one."""
-    named = [column for column in columns if column.kind in {"text", "identifier"} and not column.values]
-    best = next((column for column in named if column.name.lower() in {"name", "title", "label"}), None)
-    if best is None and not named:
+    words = [column for column in columns if column.kind in {"text", "identifier", "category"} and not column.values]
+    named = [column for column in words if column.name.lower() in {"name", "title", "label"}]
+    best = next(iter(named + [column for column in words if column.kind != "category"]), None)
+    if best is None:
         return [f"Row {index:,}" for index in range(1, len(columns[0].cells) + 1)]
-    best = best or named[0]
     categories = _categories(columns)
-    if categories is None:
+    if categories is None or categories is best:
         return best.cells
     return [", ".join(filter(None, pair)) for pair in zip(best.cells, categories.cells, strict=True)]

@@ -38,9 +38,12 @@ OTHER_KINDS: Final = {
     b"GIF8": "a GIF picture",
     b"\x1f\x8b": "a gzip archive",
     b"SQLite format 3": "a SQLite database",
-    b"{": "JSON",
+    b'{"': "JSON",
+    b"{\n": "JSON",
     b"[{": "JSON",
-    b"<": "a web page or XML",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"<?xml": "XML",
 }
 
 _HEAD: Final = 65_536
@@ -133,8 +136,9 @@ def _encoding(source: IO[bytes]) -> str:
     head = source.read(_HEAD)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _decodable(source, "utf-16")
+    start = head[:100].lstrip().lower()
     for signature, kind in OTHER_KINDS.items():
-        if head.lstrip().startswith(signature):
+        if start.startswith(signature.lower()):
             raise NotATable("not_csv", f"This looks like {kind}, not like CSV. Export it as CSV and try again.")
     if head.startswith(codecs.BOM_UTF8):
         return _decodable(source, "utf-8-sig")
@@ -168,7 +172,7 @@ def _decodable(source: IO[bytes], encoding: str) -> str:
         return encoding
     source.seek(0)
     line = source.read(failure).count(b"\n") + 1
-    tried = "UTF-8 or Windows-1252" if encoding == "cp1252" else ENCODINGS[encoding]
+    tried = "UTF-8 or Windows-1252" if encoding == "cp1252" else ENCODINGS[encoding.removesuffix("-sig")]
     raise NotATable(
         "encoding",
         f"Line {line:,} is not readable as {tried}: it holds bytes that do not belong there. "
@@ -178,7 +182,8 @@ def _decodable(source: IO[bytes], encoding: str) -> str:
 
 def _failure(source: IO[bytes], encoding: str) -> int | None:
     """Return where decoding fails, or None if all of the file can be decoded."""
-    decoder = codecs.getincrementaldecoder(encoding)()
+    # Positions count the mark too, which is UTF-8 itself.
+    decoder = codecs.getincrementaldecoder(encoding.removesuffix("-sig"))()
     source.seek(0)
     position = 0
     while True:

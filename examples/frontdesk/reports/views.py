@@ -9,21 +9,22 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from backroom.offload import OffloadView
+from backroom.offload import OffloadView, operations
 from backroom.offload.models import Operation
 from backroom.offload.negotiation import wants_page
 from backroom.offload.problems import Problem, problem_response
 from backroom.offload.status import Status
 from reports import spool
 from reports.charts import charts_of
-from reports.figures import build
+from reports.figures import build, printable
 from reports.forms import OrderForm
 from reports.sources import AIRPORTS_NAME, some_airports
 from reports.tasks import build_report
 
 SAMPLES: Final = (1_000, 5_000, 30_000)
-ANSWERED: Final = "answered"
-"""The name in the session of which order was last, and in how many milliseconds it was answered."""
+ORDERS: Final = "orders"
+"""The name in the session of the visitor's last orders, the newest first: id, name, milliseconds until the answer."""
+KEPT_ORDERS: Final = 6
 
 
 class Desk(OffloadView):
@@ -37,18 +38,28 @@ class Desk(OffloadView):
     wait = 0.0
 
     _kept = ""
+    """The key of an upload that no task is known to read."""
     _placed = ""
+    """The id of the order."""
 
     def offload(self) -> HttpResponseBase:
         """Take the order; keep no upload that no task is going to read."""
-        started = time.perf_counter()
         try:
             return super().offload()
         finally:
             if self._kept:
                 spool.drop(self._kept)
+
+    def offload_with(self, arguments: Mapping[str, Any]) -> HttpResponseBase:
+        """Place the order, and note it for the visitor's list."""
+        started = time.perf_counter()
+        response = super().offload_with(arguments)
+        if self._placed:
             milliseconds = round(1000 * (time.perf_counter() - started))
-            self.request.session[ANSWERED] = {"operation": self._placed, "milliseconds": milliseconds}
+            order = {"id": self._placed, "name": printable(arguments["name"]), "milliseconds": milliseconds}
+            others = [each for each in self.request.session.get(ORDERS, []) if each["id"] != self._placed]
+            self.request.session[ORDERS] = [order, *others][:KEPT_ORDERS]
+        return response
 
     def get_task_arguments(self, form: BaseForm | None) -> Mapping[str, Any]:
         """Keep the upload, and return what names it."""
@@ -76,17 +87,29 @@ class Desk(OffloadView):
     def render_result(self, status: Status, result: Any) -> HttpResponse:
         """Return the page of a report."""
         context = {"figures": result, "charts": charts_of(result), "operation": status}
-        answered = self.request.session.get(ANSWERED, {})
-        if answered.get("operation") == status.operation.pk:
-            context["milliseconds"] = answered["milliseconds"]
-        return self.render(self.template_name, **context)
+        orders = {each["id"]: each for each in self.request.session.get(ORDERS, [])}
+        return self.render(self.template_name, order=orders.get(status.operation.pk), **context)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Add the visitor's last orders, for the page that lists them."""
+        return super().get_context_data(orders=self.orders, **kwargs)
+
+    def orders(self) -> list[tuple[str, Status]]:
+        """Return the names of the visitor's last orders, and how each stands."""
+        names = {each["id"]: each["name"] for each in self.request.session.get(ORDERS, [])}
+        placed = [operations.get(operation_id) for operation_id in names]
+        return [(names[each.pk], operations.status_of(each)) for each in placed if each is not None]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def slow(request: HttpRequest) -> HttpResponse:
     """Do the same work inside the request: what this project is there to avoid."""
-    rows = next((sample for sample in SAMPLES if str(sample) == request.POST.get("rows")), SAMPLES[0])
-    context: dict[str, Any] = {"samples": SAMPLES, "chosen": rows, "answered": request.session.get(ANSWERED)}
+    rows = next((sample for sample in SAMPLES if str(sample) == request.POST.get("rows")), SAMPLES[-1])
+    context: dict[str, Any] = {
+        "samples": SAMPLES,
+        "chosen": rows,
+        "order": next(iter(request.session.get(ORDERS, [])), None),
+    }
     if request.method != "POST":
         return render(request, "reports/slow.html", context)
     started = time.perf_counter()

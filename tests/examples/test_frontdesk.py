@@ -1,0 +1,264 @@
+"""The example site from outside: real processes, real requests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.examples.frontdesk import PROGRAM, Frontdesk, Visitor
+from tests.examples.test_table import WRONG
+from tests.services.project import wait_until
+
+CITIES = b"name,country,lat,lon\nLyon,FR,45.76,4.84\nBonn,DE,50.73,7.1\nBern,CH,46.95,7.45\nRom,IT,41.9,12.5\n"
+# Some seconds of work.
+SLOW = b"a,b,c\n" + b"".join(b"%d.5,%d.5,%d.5\n" % (row, row * 7 % 5000, row * 13 % 900) for row in range(5000))
+
+
+# ── Orders ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_order_is_answered_at_once_and_its_report_is_shown(site: Frontdesk):
+    visitor = Visitor(site)
+    started = time.monotonic()
+    answer = visitor.order(CITIES, name="cities.csv")
+    assert time.monotonic() - started < 2
+    assert answer.status == 303
+    location = answer.headers["Location"]
+    assert visitor.finished(location)["state"] == "successful"
+    assert visitor.get(location).status == 303
+    page = visitor.get(f"{location}result/")
+    assert page.status == 200
+    for words in ["cities.csv", "Where they are", "Answered in", "Picked up after", "Worked for", "Every column"]:
+        assert words in page.text
+    assert "cities.csv" in visitor.get("/").text
+    assert site.uploads() == []
+
+
+def test_nobody_else_sees_a_report(site: Frontdesk):
+    location = Visitor(site).order(CITIES).headers["Location"]
+    assert Visitor(site).get(f"{location}result/").status == 404
+    assert "There is nothing here" in Visitor(site).get(location).text
+
+
+def test_a_program_gets_figures(site: Frontdesk):
+    program = Visitor(site, accept="application/json")
+    answer = program.order(CITIES, headers=PROGRAM)
+    assert answer.status == 202
+    assert answer.headers["Preference-Applied"] == "respond-async"
+    location = answer.headers["Location"]
+    program.finished(location)
+    figures = program.get(f"{location}result/").json
+    assert figures["rows"] == 4
+    assert figures["map"]["loneliest"][0]["kilometres"] > 500
+
+
+def test_a_browser_needs_the_token_of_the_page(site: Frontdesk):
+    before = site.leftovers()
+    answer = Visitor(site).send(
+        "POST", "/", headers={"Content-Type": "application/x-www-form-urlencoded"}, body=b"source=airports"
+    )
+    assert answer.status == 403
+    assert "Please order again" in answer.text
+    assert site.leftovers() == before
+
+
+def test_the_same_file_sent_twice_is_one_order(site: Frontdesk):
+    visitor = Visitor(site)
+    first, second = visitor.order(SLOW), visitor.order(SLOW)
+    assert first.headers["Location"] == second.headers["Location"]
+    assert len(site.uploads()) == 1
+    visitor.send("DELETE", first.headers["Location"], headers={"Accept": "application/json"})
+    assert visitor.finished(first.headers["Location"])["state"] == "cancelled"
+
+
+def test_an_idempotency_key_finds_the_order_again(site: Frontdesk):
+    program = Visitor(site, accept="application/json")
+    headers = {**PROGRAM, "Idempotency-Key": '"monday"'}
+    first = program.order(CITIES, headers=headers)
+    program.finished(first.headers["Location"])
+    again = program.order(CITIES, headers=headers)
+    assert again.json["rows"] == 4
+    assert again.headers["Content-Location"] == first.headers["Location"] + "result/"
+    assert site.uploads() == []
+
+
+# ── Wrong files ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("data", "reason"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_told_to_a_person_and_leaves_nothing(site: Frontdesk, data: bytes, reason: str):
+    before = site.leftovers()
+    answer = Visitor(site).order(data)
+    assert answer.status == 422
+    assert "No report was ordered" in answer.text
+    assert reason.replace("'", "&#x27;") in answer.text
+    assert site.leftovers() == before
+
+
+@pytest.mark.parametrize(("data", "reason"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_a_problem_to_a_program_and_leaves_nothing(site: Frontdesk, data: bytes, reason: str):
+    before = site.leftovers()
+    answer = Visitor(site).order(data, headers=PROGRAM)
+    assert answer.status == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert reason in answer.json["errors"][0]["detail"]
+    assert site.leftovers() == before
+
+
+def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(site: Frontdesk):
+    before = site.leftovers()
+    person = Visitor(site).order(b"a,b\n" + b"1,2\n" * 5_300_000)
+    assert person.status == 413
+    assert "at most 20 MB are read" in person.text
+    program = Visitor(site).order(b"a,b\n" + b"1,2\n" * 5_300_000, headers=PROGRAM)
+    assert program.status == 413
+    assert program.json["code"] == "too_large"
+    assert site.leftovers() == before
+
+
+def test_an_order_for_nothing_is_refused(site: Frontdesk):
+    answer = Visitor(site).send("POST", "/", headers={**PROGRAM, "Content-Type": "application/x-www-form-urlencoded"})
+    assert answer.status == 422
+    assert answer.json["errors"][0]["code"] == "nothing"
+
+
+def test_what_a_file_holds_is_text_to_the_page(site: Frontdesk):
+    visitor = Visitor(site)
+    rows = b"".join(
+        b'"<img src=x onerror=alert(%d)>","=HYPERLINK(""http://x.test"")"\n' % (row % 2) for row in range(9)
+    )
+    location = visitor.order(b"<script>alert(1)</script>,b\n" + rows, name="<b>x.csv").headers["Location"]
+    visitor.finished(location)
+    page = visitor.get(f"{location}result/")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page.text
+    assert "<script>" not in page.text
+    assert "<img" not in page.text
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    assert "unsafe" not in page.headers["Content-Security-Policy"]
+
+
+# ── What becomes of uploads ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_cancelled_order_leaves_no_upload(site: Frontdesk):
+    visitor = Visitor(site)
+    location = visitor.order(SLOW).headers["Location"]
+    wait_until(lambda: (visitor.status(location)["progress"] or {}).get("done", 0) > 0, what="progress")
+    assert visitor.send("DELETE", location, headers={"Accept": "application/json"}).status == 202
+    assert visitor.finished(location, seconds=20)["state"] == "cancelled"
+    wait_until(lambda: site.uploads() == [], what="the upload to go")
+
+
+def test_an_order_that_was_cancelled_while_it_waited_leaves_no_upload(site: Frontdesk):
+    visitor = Visitor(site)
+    locations = [visitor.order(SLOW + b"1,2,%d\n" % number).headers["Location"] for number in range(3)]
+    token = visitor.token()
+    for location in reversed(locations):
+        form = f"csrfmiddlewaretoken={token}".encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert visitor.send("POST", f"{location}cancel/", headers=headers, body=form).status == 303
+    for location in locations:
+        assert visitor.finished(location)["state"] == "cancelled"
+    wait_until(lambda: site.uploads() == [], what="the uploads to go")
+
+
+def test_a_report_survives_the_death_of_its_worker(own_site: Frontdesk):
+    own_site.start()
+    visitor = Visitor(own_site)
+    location = visitor.order(SLOW).headers["Location"]
+    wait_until(lambda: (visitor.status(location)["progress"] or {}).get("done", 0) > 0, what="progress")
+    for worker in own_site.workers():
+        worker.kill()
+    assert len(own_site.uploads()) == 1
+    order = visitor.finished(location)
+    assert (order["state"], order["attempts"]) == ("successful", 2)
+    wait_until(lambda: own_site.uploads() == [], what="the upload to go")
+
+
+def test_a_start_sweeps_up_what_a_crash_left(own_site: Frontdesk):
+    uploads = own_site.state / "uploads"
+    uploads.mkdir(parents=True)
+    for name, age in [("0" * 32 + ".csv", 7200), ("abandoned.upload", 7200), ("1" * 32 + ".csv", 60)]:
+        (uploads / name).write_bytes(CITIES)
+        os.utime(uploads / name, (time.time() - age, time.time() - age))
+    own_site.start()
+    assert own_site.uploads() == ["1" * 32 + ".csv"]
+
+
+# ── The demo's processes ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_demo_ends_with_all_of_its_processes(own_site: Frontdesk, number: signal.Signals):
+    process = own_site.start()
+    wait_until(lambda: len(own_site.workers()) == 2, what="the worker's processes")
+    everything = own_site.processes()
+    assert len(everything) == 4
+    process.signal_group(number)
+    process.wait(20)
+    _, alive = psutil.wait_procs(everything, timeout=15)
+    assert alive == []
+
+
+def test_the_demo_ends_while_a_visitor_watches_and_goes_on_at_the_next_start(own_site: Frontdesk):
+    process = own_site.start()
+    visitor = Visitor(own_site)
+    location = visitor.order(SLOW).headers["Location"]
+    wait_until(lambda: visitor.status(location)["state"] == "running", what="the work to start")
+    process.interrupt()
+    assert process.wait(20) == 0
+    started = time.monotonic()
+    own_site.start()
+    assert time.monotonic() - started < 5
+    assert visitor.finished(location)["state"] == "successful"
+
+
+def test_a_port_that_is_taken_is_told_and_another_one_used(own_site: Frontdesk, tmp_path: Path):
+    own_site.start()
+    second = Frontdesk(tmp_path / "second")
+    (tmp_path / "second").mkdir()
+    second.port = own_site.port
+    try:
+        second.start()
+        assert f"Port {own_site.port} is taken, so this is " in second.log.read_text()
+        assert f"http://127.0.0.1:{own_site.port}/" not in second.log.read_text()
+    finally:
+        second.stop()
+
+
+def test_the_demo_ends_when_its_worker_does(own_site: Frontdesk):
+    process = own_site.start()
+    wait_until(lambda: len(own_site.workers()) == 2, what="the worker's processes")
+    worker = next(each for each in own_site.processes() if "worker" in each.cmdline())
+    everything = own_site.processes()
+    worker.terminate()
+    assert process.wait(20) == 1
+    assert "The worker ended by itself" in process.output()
+    assert psutil.wait_procs(everything, timeout=15)[1] == []
+
+
+# ── The slow way, and the rest ───────────────────────────────────────────────────────────────────
+
+
+def test_the_slow_way_gives_the_report_when_all_is_done(site: Frontdesk):
+    visitor = Visitor(site)
+    form = f"csrfmiddlewaretoken={visitor.token()}&rows=1000".encode()
+    page = visitor.send("POST", "/slow/", headers={"Content-Type": "application/x-www-form-urlencoded"}, body=form)
+    assert page.status == 200
+    assert "You waited" in page.text
+    assert "Where they are" in page.text
+
+
+@pytest.mark.parametrize("path", ["/", "/slow/", "/programs/"])
+def test_a_page_needs_nothing_from_elsewhere(site: Frontdesk, path: str):
+    page = Visitor(site).get(path)
+    assert page.status == 200
+    assert " style=" not in page.text
+    for source in ('src="http', 'href="http', "url(http"):
+        assert source not in page.text
