@@ -50,6 +50,8 @@ class MemoryStore:
 
     def claim(self, request: Request) -> list[Claim]:
         """See Store.claim()."""
+        if request.limit <= 0:
+            return []
         with self._lock:
             self._promote(request.now)
             claimable = [record for record in self._records.values() if _is_claimable(record, request)]
