@@ -92,6 +92,11 @@ def test_only_the_same_owners_same_work_is_joined(operations_database):
     assert len(tasks_of(operations_database)) == 4
 
 
+def test_whoever_starts_the_work_can_tell_so(operations_database):
+    placed = [operations.place(order(operations_database, shared=True), owner) for owner in (ANN, ANN, BOB)]
+    assert [operation.is_new for operation in placed] == [True, False, False]
+
+
 def test_the_order_of_arguments_does_not_matter(operations_database):
     first = operations.place(order(operations_database, kwargs={"year": 1, "title": "x"}), ANN)
     assert operations.place(order(operations_database, kwargs={"title": "x", "year": 1}), ANN).pk == first.pk

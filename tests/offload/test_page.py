@@ -163,6 +163,29 @@ def test_who_signed_out_elsewhere_is_shown_what_the_address_says_now(browser, li
     browser.wait_until(lambda page: page.find("[data-offload]").get_attribute("data-status-url") != before)
 
 
+def test_a_tab_that_nobody_looks_at_holds_no_connection_and_still_gets_there(browser, live_server):
+    browser.goto(f"{live_server.url}/report/2024/")
+    browser.wait_for_text("Waiting for its turn")
+    hide(browser, is_hidden=True)
+    running = Running()
+    hide(browser, is_hidden=False)
+    browser.wait_for_text("Working")
+    hide(browser, is_hidden=True)
+    streams = "return performance.getEntriesByType('resource').filter(each => each.name.endsWith('/events/')).length"
+    before = browser.script(streams)
+    running.finish()
+    browser.wait_for_text("Here is your result")
+    assert before == 2
+
+
+def hide(browser: Browser, *, is_hidden: bool) -> None:
+    browser.script(
+        "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))",
+        is_hidden,
+    )
+
+
 def test_streams_end_with_their_pages(live_server):
     """The last test of this module: no thread of the live server may be left with a stream."""
     from backroom.offload import events

@@ -47,6 +47,9 @@ class Operation(models.Model):
     gone_at = MomentField(null=True)
     """When it was found that the task is no longer there."""
 
+    is_new = False
+    """Whether this very request enqueued the task. Not a column: on an operation that was found it is False."""
+
     class Meta:
         verbose_name = "operation"
 

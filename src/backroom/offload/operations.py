@@ -229,6 +229,7 @@ def _start(order: Order, owner: Owner, backend: Backend, found: _Found) -> Opera
 
 def _enqueue(order: Order, operation: Operation) -> None:
     operation.task_id = order.task.enqueue(*order.args, **order.kwargs).id
+    operation.is_new = True
     operations().filter(pk=operation.pk).update(task_id=operation.task_id)
 
 

@@ -6,6 +6,7 @@
   const SPOKEN_EVERY = 10_000; // a screen reader hears of progress at most this often
   const SPOKEN_STEP = 10; // and only after so many percent
   const LONGEST_PAUSE = 15_000;
+  const HIDDEN_PAUSE = 5_000;
 
   const root = document.querySelector("[data-offload]");
   if (!root) return;
@@ -17,6 +18,10 @@
   const skew = serverSkew();
 
   let isOver = false;
+  let canStream = Boolean(window.EventSource);
+  let source = null;
+  let isPolling = false;
+  let etag = "";
   let spokenAt = 0;
   let spokenPercent = 0;
   let spokenState = root.dataset.state;
@@ -100,16 +105,19 @@
   // ── Following ───────────────────────────────────────────────────────────────────────────────
 
   function follow() {
-    if (!window.EventSource) {
-      poll();
-      return;
-    }
-    const source = new EventSource(root.dataset.eventsUrl);
+    if (isOver) return;
+    // A browser opens six connections to a site at most, so a tab that nobody looks at keeps none of them.
+    if (document.hidden || !canStream) poll();
+    else if (!source) stream();
+  }
+
+  function stream() {
+    source = new EventSource(root.dataset.eventsUrl);
     let failures = 0;
     const onEvent = (event) => {
       failures = 0;
       const operation = JSON.parse(event.data);
-      if (operation.is_finished) source.close();
+      if (operation.is_finished) stopStream();
       show(operation);
     };
     source.addEventListener("status", onEvent);
@@ -118,18 +126,25 @@
     source.addEventListener("error", () => {
       failures += 1;
       // CLOSED: the server streams nothing here. Otherwise the browser tries again by itself, a few times.
-      if (source.readyState === EventSource.CLOSED || failures > 3) {
-        source.close();
-        if (!isOver) poll();
+      if (source && (source.readyState === EventSource.CLOSED || failures > 3)) {
+        canStream = false;
+        stopStream();
+        follow();
       }
     });
   }
 
+  function stopStream() {
+    if (source) source.close();
+    source = null;
+  }
+
   async function poll() {
-    let etag = "";
+    if (isPolling) return;
+    isPolling = true;
     let failures = 0;
-    while (!isOver) {
-      let pause = 1000;
+    while (!isOver && !source) {
+      let pause = document.hidden ? HIDDEN_PAUSE : 1000;
       try {
         const headers = { Accept: "application/json" };
         if (etag) headers["If-None-Match"] = etag;
@@ -142,7 +157,7 @@
         if (!response.ok && response.status !== 304) throw new Error(response.statusText);
         failures = 0;
         setTrouble(false);
-        pause = 1000 * (Number(response.headers.get("Retry-After")) || 1);
+        pause = Math.max(pause, 1000 * (Number(response.headers.get("Retry-After")) || 1));
         etag = response.headers.get("ETag") || etag;
         if (response.status === 200) show(await response.json());
       } catch {
@@ -152,13 +167,19 @@
       }
       await wait(pause);
     }
+    isPolling = false;
   }
 
   function wait(milliseconds) {
     return new Promise((resolve) => {
-      setTimeout(resolve, milliseconds);
+      const done = () => {
+        clearTimeout(timer);
+        document.removeEventListener("visibilitychange", done);
+        resolve();
+      };
+      const timer = setTimeout(done, milliseconds);
       // Coming back to the tab is a reason to look at once.
-      document.addEventListener("visibilitychange", resolve, { once: true });
+      document.addEventListener("visibilitychange", done);
     });
   }
 
@@ -182,6 +203,14 @@
     button.disabled = false;
   });
 
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) stopStream();
+    follow();
+  });
+  window.addEventListener("pageshow", (event) => {
+    // The browser's Back may bring this page as it was left; by now there may be a result.
+    if (event.persisted) location.reload();
+  });
   showElapsed();
   setInterval(showElapsed, 1000);
   follow();
