@@ -36,10 +36,11 @@ class Backroom(DjangoSystem):
         from backroom.tasks.stores.base import Request
 
         backend = default_task_backend
+        queues = tuple(sorted(backend.queues))
 
         def claim(limit: int) -> Sequence[object]:
             now = backend.clock.now()
-            request = Request((), limit, "claimer", now, after(now, backend.settings.lease))
+            request = Request(queues, limit, "claimer", now, after(now, backend.settings.lease))
             return backend.store.claim(request)
 
         return {"1": claim, "100": claim}
