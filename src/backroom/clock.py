@@ -11,6 +11,10 @@ type Moment = int
 SECOND = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+"""The last moment that a datetime can name. Every store can hold it, so no wait, however long, is refused late."""
+SECONDS_OF_DATETIMES = (LAST - FIRST) // SECOND
 
 
 class Clock(Protocol):
@@ -29,8 +33,11 @@ class SystemClock:
 
 
 def after(moment: Moment, seconds: float) -> Moment:
-    """Return the moment `seconds` later (earlier, when negative)."""
-    return moment + round(seconds * SECOND)
+    """Return the moment `seconds` later (earlier, when negative), at most as far as datetimes go."""
+    if abs(seconds) > SECONDS_OF_DATETIMES:
+        # Infinity among them, which cannot be rounded.
+        return LAST if seconds > 0 else FIRST
+    return min(max(moment + round(seconds * SECOND), FIRST), LAST)
 
 
 def seconds_between(earlier: Moment, later: Moment) -> float:

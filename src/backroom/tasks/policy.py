@@ -7,6 +7,7 @@ by every store.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from traceback import format_exception
 from typing import Any, Final
 
@@ -59,10 +60,19 @@ class Exponential:
     factor: float = 2.0
     cap: float = 3600.0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be waited."""
+        if not (0 <= self.base < inf and 1 <= self.factor < inf and 0 <= self.cap < inf):
+            msg = f"{self!r} is no backoff. Use a base and a cap of 0 or more and a factor of 1 or more."
+            raise ValueError(msg)
+
     def seconds(self, failures: int, draw: float) -> float:
         """Return the wait after so many failures."""
-        # The exponent is bounded so that a task that failed a thousand times does not overflow a float.
-        return draw * min(self.cap, self.base * self.factor ** min(failures - 1, 64))
+        try:
+            longest = self.base * float(self.factor) ** (failures - 1)
+        except OverflowError:
+            longest = self.cap
+        return draw * min(self.cap, longest)
 
 
 type Backoff = float | Sequence[float] | BackoffFunction | Exponential
