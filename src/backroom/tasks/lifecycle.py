@@ -1,6 +1,6 @@
 """Which moves a task may make between its states, and the words that people read for them. Pure functions."""
 
-from typing import Final
+from typing import Final, Protocol
 
 from backroom.errors import BackroomError
 from backroom.tasks.records import (
@@ -58,7 +58,27 @@ def check_move(record: Record, state: State) -> None:
         raise IllegalMove(record, state)
 
 
-def label(record: Record) -> Label:
+class Standing(Protocol):
+    """What says where a task stands: a record, or a row of a table that has the same columns."""
+
+    @property
+    def state(self) -> str:
+        """See Record.state."""
+
+    @property
+    def reason(self) -> str:
+        """See Record.reason."""
+
+    @property
+    def failures(self) -> int:
+        """See Record.failures."""
+
+    @property
+    def cancel_requested(self) -> bool:
+        """See Record.cancel_requested."""
+
+
+def label(record: Standing) -> Label:
     """Return the one word that tells a person where a task stands; Django's four states are too few for that."""
     match record.state:
         case "deferred":

@@ -45,6 +45,14 @@ class TaskRecord(models.Model):
 
     class Meta:
         verbose_name = "task"
+        # Rows are added, changed and deleted by the store alone; what people may do to a task has names of its own.
+        default_permissions = ("view",)
+        permissions = (
+            ("retry_task", "Can retry tasks"),
+            ("cancel_task", "Can cancel tasks"),
+            ("run_task_now", "Can run deferred tasks now"),
+            ("view_payload", "Can view the arguments and results of tasks"),
+        )
         ordering = ("-id",)
         # Each index holds the rows of one state only, so it stays as small as the work at hand.
         indexes = (
@@ -90,6 +98,7 @@ class WorkerRecord(models.Model):
 
     class Meta:
         verbose_name = "worker"
+        default_permissions = ("view",)
         ordering = ("id",)
 
     def __str__(self) -> str:

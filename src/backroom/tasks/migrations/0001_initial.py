@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'worker',
+                'default_permissions': ('view',),
                 'ordering': ('id',),
             },
         ),
@@ -68,6 +69,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'task',
+                'permissions': (('retry_task', 'Can retry tasks'), ('cancel_task', 'Can cancel tasks'), ('run_task_now', 'Can run deferred tasks now'), ('view_payload', 'Can view the arguments and results of tasks')),
+                'default_permissions': ('view',),
                 'ordering': ('-id',),
                 'indexes': [models.Index(condition=models.Q(('state', 'ready')), fields=['backend_name', 'queue_name', '-priority', 'id'], name='backroom_ready'), models.Index(condition=models.Q(('state', 'deferred')), fields=['backend_name', 'due_at'], name='backroom_deferred'), models.Index(condition=models.Q(('state', 'running')), fields=['backend_name', 'lease_until'], name='backroom_running'), models.Index(condition=models.Q(('state', 'failed')), fields=['backend_name', 'id'], name='backroom_failed'), models.Index(condition=models.Q(('expires_at__isnull', False), ('state__in', ['deferred', 'ready'])), fields=['backend_name', 'expires_at'], name='backroom_expiring'), models.Index(condition=models.Q(('prune_at__isnull', False)), fields=['backend_name', 'prune_at'], name='backroom_prune')],
                 'constraints': [models.UniqueConstraint(condition=models.Q(('unique_key__isnull', False)), fields=('backend_name', 'unique_key'), name='backroom_unique')],
