@@ -4,8 +4,8 @@ import pytest
 
 from backroom.offload import maintenance, operations
 from backroom.offload.maintenance import CHECK_SECONDS, GONE_SECONDS
-from backroom.offload.operations import FIRST_CHECK_SECONDS
 from backroom.offload.owners import Owner
+from backroom.offload.placing import FIRST_CHECK_SECONDS, place
 from backroom.offload.tasks import prune_operations
 from backroom.tasks import control
 from backroom.testing import run_tasks
@@ -13,7 +13,7 @@ from tests.offload.test_operations import ANN, order
 
 
 def test_an_operation_goes_some_time_after_its_task(operations_database, fake_clock):
-    operation = operations.place(order(operations_database), ANN)
+    operation = place(order(operations_database), ANN)
     fake_clock.advance(FIRST_CHECK_SECONDS)
     assert maintenance.prune() == 0
     run_tasks(operations_database)
@@ -34,22 +34,22 @@ def test_an_operation_goes_some_time_after_its_task(operations_database, fake_cl
 
 
 def test_a_gone_operation_is_joined_by_nobody(operations_database, fake_clock):
-    first = operations.place(order(operations_database), ANN)
+    first = place(order(operations_database), ANN)
     run_tasks(operations_database)
     fake_clock.advance(30 * 86_400)
     control.prune(using=operations_database)
-    assert operations.place(order(operations_database, cache_for=10**9), ANN).pk != first.pk
+    assert place(order(operations_database, cache_for=10**9), ANN).pk != first.pk
 
 
 def test_each_step_is_bounded(operations_database, fake_clock, django_assert_max_num_queries):
     for number in range(7):
-        operations.place(order(operations_database), Owner(user_id=str(number)))
+        place(order(operations_database), Owner(user_id=str(number)))
     fake_clock.advance(FIRST_CHECK_SECONDS)
     assert [maintenance.step(batch=3) for _ in range(4)] == [(3, 0), (3, 0), (1, 0), (0, 0)]
 
 
 def test_an_operation_of_a_backend_that_is_no_more_goes_too(operations_database, fake_clock):
-    operations.place(order(operations_database), ANN)
+    place(order(operations_database), ANN)
     operations.operations().update(backend_name="removed")
     fake_clock.advance(FIRST_CHECK_SECONDS)
     maintenance.prune()

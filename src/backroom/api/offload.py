@@ -12,18 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer, Serializer
 
-from backroom.api.problems import ProblemDetails, ProblemRaised, ProblemResponse
-from backroom.offload import answers, idempotency, inputs, operations, origins
-from backroom.offload.exceptions import IdempotencyMismatch
-from backroom.offload.models import Operation
+from backroom.api.problems import ProblemDetails, ProblemResponse
+from backroom.offload import answers, inputs, operations, origins
 from backroom.offload.negotiation import keep_private
-from backroom.offload.operations import Order
-from backroom.offload.owners import Owner, new_owner_of
-from backroom.offload.problems import Problem
+from backroom.offload.ordering import Ordering
 from backroom.offload.representations import status_data, url_of
 from backroom.offload.status import Status
-from backroom.offload.views import outside_transactions
-from backroom.offload.waiting import look_until
+from backroom.offload.wrapping import outside_transactions
 
 NAMESPACE = "backroom_api"
 
@@ -32,7 +27,7 @@ class NoInput(Serializer[Any]):
     """The input of a view whose URL says everything."""
 
 
-class OffloadAPIView(ProblemDetails, GenericAPIView[Any]):
+class OffloadAPIView(Ordering, ProblemDetails, GenericAPIView[Any]):
     """An API view whose work a task does.
 
     The arguments of the URL and the validated data of `serializer_class` are the task's keyword arguments. The
@@ -51,14 +46,8 @@ class OffloadAPIView(ProblemDetails, GenericAPIView[Any]):
 
     """
 
-    task: Any = None
     serializer_class: type[BaseSerializer[Any]] | None = NoInput
     result_serializer_class: type[BaseSerializer[Any]] | None = None
-    cache_for: float = 0.0
-    shared: bool = False
-    wait: float = 0.2
-    max_wait: float = 10.0
-    using: str | None = None
     http_method_names: ClassVar[list[str]] = ["post", "options"]  # type: ignore[misc]
 
     @classmethod
@@ -77,10 +66,6 @@ class OffloadAPIView(ProblemDetails, GenericAPIView[Any]):
         return self.offload(request.data)
 
     # ── The project's part ──────────────────────────────────────────────────────────────────────
-
-    def get_task(self) -> Any:
-        """Return the task, with whatever `using()` is to change for this request."""
-        return self.task if self.using is None else self.task.using(backend=self.using)
 
     def get_task_arguments(self, serializer: BaseSerializer[Any]) -> Mapping[str, Any]:
         """Return the task's keyword arguments, from the URL and from a serializer that is valid.
@@ -102,40 +87,7 @@ class OffloadAPIView(ProblemDetails, GenericAPIView[Any]):
         """Validate, find or start the operation, wait a moment for it, answer."""
         serializer = self.get_serializer(data=data)
         serializer.is_valid(raise_exception=True)
-        try:
-            order = self.get_order(self.get_task_arguments(serializer))
-            operation = operations.place(order, self.get_owner())
-        except idempotency.InvalidKey as error:
-            raise ProblemRaised(Problem(status=400, code="idempotency_key_invalid", detail=str(error))) from error
-        except IdempotencyMismatch as error:
-            raise ProblemRaised(Problem(status=422, code="idempotency_key_reused", detail=str(error))) from error
-        return self.answer(self.awaited(operation))
-
-    def get_order(self, arguments: Mapping[str, Any]) -> Order:
-        """Return what is asked for; raise `InvalidKey` for an Idempotency-Key that is none."""
-        given = self.request.headers.get("Idempotency-Key")
-        return Order(
-            task=self.get_task(),
-            args=self.args,
-            kwargs=arguments,
-            view=origins.name_of(self),
-            origin=origins.origin_path(self.request),
-            method=self.request.method or "",
-            cache_for=self.cache_for,
-            shared=self.shared,
-            idempotency_key="" if given is None else idempotency.parse(given),
-        )
-
-    def get_owner(self) -> Owner:
-        """Return whose the operation will be: the user's that the view authenticated, else the session's."""
-        return new_owner_of(self.request)
-
-    def awaited(self, operation: Operation) -> Status:
-        """Return how the operation stands after waiting as long as the view and the client agree on."""
-        seconds = answers.preferences_of(self.request).seconds(default=self.wait, limit=self.max_wait)
-        if not operations.is_visible_to_workers():
-            seconds = 0.0
-        return look_until(lambda: operations.status_of(operation), lambda status: status.is_finished, seconds=seconds)
+        return self.answer(self.ordered(self.get_task_arguments(serializer)))
 
     def answer(self, status: Status) -> HttpResponseBase:
         """Answer the request that asked for the work."""

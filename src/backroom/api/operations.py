@@ -11,17 +11,18 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from backroom.api.offload import NAMESPACE, OffloadAPIView, accepted, is_browsable, private
-from backroom.api.problems import ProblemDetails, ProblemRaised
+from backroom.api.problems import ProblemDetails
 from backroom.offload import answers, operations, origins
 from backroom.offload.events import event_stream
 from backroom.offload.models import Operation
 from backroom.offload.negotiation import EVENTS
 from backroom.offload.owners import owner_of
+from backroom.offload.problems import ProblemRaised
 from backroom.offload.representations import etag_of, status_data, status_json
 from backroom.offload.resources import MAX_WAIT, NOT_FOUND, TOO_LATE
 from backroom.offload.status import Status
-from backroom.offload.views import outside_transactions
 from backroom.offload.waiting import look_until
+from backroom.offload.wrapping import outside_transactions
 
 
 class OperationResource(ProblemDetails):

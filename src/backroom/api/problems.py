@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
 from backroom.offload.negotiation import keep_private
-from backroom.offload.problems import CONTENT_TYPE, Problem
+from backroom.offload.problems import CONTENT_TYPE, Problem, ProblemRaised
 
 CODES: Final = {
     400: "bad_request",
@@ -36,14 +36,6 @@ class ProblemResponse(Response):
 
     def __init__(self, problem: Problem, **kwargs: Any) -> None:
         super().__init__(problem.as_dict(), status=problem.status, headers=dict(problem.headers), **kwargs)
-
-
-class ProblemRaised(Exception):
-    """Ends a request with a problem."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.code)
-        self.problem = problem
 
 
 class ProblemDetails(APIView):

@@ -91,6 +91,12 @@ def with_strict_csp(response: HttpResponse) -> HttpResponse:
     return response
 
 
+def method_problem(request: HttpRequest, refused: HttpResponse) -> HttpResponse:
+    """Return 405 as a problem, with the methods that the plain answer names."""
+    found = Problem(status=405, code="method_not_allowed", headers={"Allow": refused.headers["Allow"]})
+    return problem(request, found)
+
+
 def known[R: HttpResponseBase](response: R) -> R:
     """Keep a failure that the worker has logged from being logged, and mailed to ADMINS, whenever it is looked at."""
     # The attribute by which Django itself remembers what it has logged.

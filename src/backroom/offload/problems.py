@@ -14,6 +14,7 @@ from django.tasks.base import TaskError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from backroom.errors import BackroomError
 from backroom.options import Setting
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -53,6 +54,14 @@ class Problem:
     def at(self, instance: str) -> "Problem":
         """Return the problem as one of this occurrence: the path of what was asked for."""
         return dataclasses.replace(self, instance=instance)
+
+
+class ProblemRaised(BackroomError):
+    """Ends a request with a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail or problem.code)
+        self.problem = problem
 
 
 def problem_response(problem: Problem) -> HttpResponse:

@@ -18,8 +18,9 @@ from backroom.offload.owners import owner_of
 from backroom.offload.problems import Problem
 from backroom.offload.representations import etag_of, status_json, url_of
 from backroom.offload.status import Status
-from backroom.offload.views import NOT_ACCEPTABLE, OffloadView, outside_transactions
+from backroom.offload.views import NOT_ACCEPTABLE, OffloadView
 from backroom.offload.waiting import look_until
+from backroom.offload.wrapping import outside_transactions
 
 MAX_WAIT: Final = 20.0
 """Seconds that `Prefer: wait=N` can hold a request for the status."""
@@ -66,8 +67,7 @@ class Resource(View):
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Answer 405 with the methods there are (RFC 9110, 15.5.6)."""
         refused = super().http_method_not_allowed(request, *args, **kwargs)
-        problem = Problem(status=405, code="method_not_allowed", headers={"Allow": refused.headers["Allow"]})
-        return refused if wants_page(request) else answers.problem(request, problem)
+        return refused if wants_page(request) else answers.method_problem(request, refused)
 
 
 class OperationResource(Resource):

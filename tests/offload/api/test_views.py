@@ -276,6 +276,6 @@ def test_a_person_follows_an_operation_in_the_browsable_api(client):
 
 
 def test_an_unexpected_error_is_nobodys_problem_but_the_operators(client, monkeypatch):
-    monkeypatch.setattr("backroom.offload.operations.place", lambda *_: pytest.fail("the store is away"))
+    monkeypatch.setattr("backroom.offload.ordering.place", lambda *_: pytest.fail("the store is away"))
     with pytest.raises(pytest.fail.Exception):
         client.post("/open/", {"year": 2024})
