@@ -23,7 +23,7 @@ QUICK = Sizes(
     claims=50,
     counted=(100, 600),
 )
-QUICK_SYSTEMS = ["backroom", "django-tasks-db"]
+QUICK_SYSTEMS = ["backroom:sqlite", "backroom:pg", "django-tasks-db"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if not plan.systems:
         sys.exit(f"No system matches {options.systems}. There are: {', '.join(SYSTEMS)}")
-    taken = measure(plan, options.directory)
+    taken = {**measure(plan, options.directory), "is_quick": options.quick}
     text = report(taken)
     print(text)
     if not options.quick or options.output:
@@ -83,8 +83,8 @@ def _metrics(text: str) -> list[str]:
 
 
 def _wanted(label: str, words: Sequence[str]) -> bool:
-    """Tell whether a label is asked for: by itself, by its name, by its store, or by a beginning of it."""
-    return not words or any(label == word or f":{word}" in label or label.startswith(f"{word}:") for word in words)
+    """Tell whether a label is asked for: by itself, by its name, or by its store."""
+    return not words or any(label == word or word in label.split(":")[:2] for word in words)
 
 
 def _keep(folder: Path, taken: dict[str, object], text: str) -> None:

@@ -160,8 +160,8 @@ def _sum_counts(folder: Path) -> Counter[str]:
 
     total: Counter[str] = Counter()
     for file in folder.iterdir():
-        statements, commits, writes, locks = FIELDS.unpack(file.read_bytes())
-        total.update(statements=statements, commits=commits, write_commits=writes, write_locks=locks)
+        statements, commits, writes = FIELDS.unpack(file.read_bytes())
+        total.update(statements=statements, commits=commits, write_commits=writes)
     return total
 
 

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = os.environ.get("BENCH_COUNTS")
-FIELDS = struct.Struct("<4q")
+FIELDS = struct.Struct("<3q")
 
 _connect = sqlite3.connect
 _counts: dict[int, "_Counts"] = {}
 
 
 class _Counts:
-    """Statements, COMMITs, commits that changed rows, statements that take the write lock."""
+    """Statements, COMMITs, commits that changed rows."""
 
     def __init__(self, path: str) -> None:
         with Path(path).open("w+b") as file:
             file.truncate(FIELDS.size)
             self._memory = mmap.mmap(file.fileno(), FIELDS.size)
-        self._values = [0, 0, 0, 0]
+        self._values = [0, 0, 0]
 
     def add(self, field: int) -> None:
         self._values[field] += 1
@@ -54,8 +54,6 @@ class _Watch:
             counts.add(1)
             if self._changed():
                 counts.add(2)
-        if verb == "BEGIN" and "DEFERRED" not in statement.upper():
-            counts.add(3)
 
     def _changed(self) -> bool:
         before, self._changes = self._changes, self._connection.total_changes
