@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.tasks.driver import METRICS, Plan, measure
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         systems=[SYSTEMS[label] for label in SYSTEMS if _wanted(label, words)],
         metrics=[metric for metric in METRICS if metric in (options.metrics or METRICS)],
         rounds=1 if options.quick else options.rounds,
-        sizes=QUICK if options.quick else Sizes(),
+        sizes=_sizes(options),
         patience=0 if options.quick else options.patience,
     )
     if not plan.systems:
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         *("--systems", "-s"), type=_words, help=f"names or labels, with commas; there are {', '.join(SYSTEMS)}"
     )
     parser.add_argument(*("--metrics", "-m"), type=_metrics, help=f"with commas; there are {', '.join(METRICS)}")
+    parser.add_argument("--depths", type=_numbers, help="of waiting tasks, with commas; default 1000,1000000")
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
     parser.add_argument(
         "--patience", type=float, default=60, help="seconds to wait for a quiet machine before each run (%(default)s)"
@@ -73,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(sorted(int(word.replace("_", "")) for word in _words(text)))
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    sizes = QUICK if options.quick else Sizes()
+    return replace(sizes, depths=options.depths) if options.depths else sizes
 
 
 def _metrics(text: str) -> list[str]:
