@@ -86,6 +86,14 @@ class TestRaised:
         assert (transition.state, transition.failures, transition.due_at) == ("deferred", 1, after(NOW, 10))
         assert transition.finished_at is transition.prune_at is None
 
+    @pytest.mark.parametrize("outcome", [raised(), Crashed()], ids=["retry", "crash"])
+    def test_what_was_started_in_time_may_be_started_again_late(self, outcome):
+        assert after_(claim(expires_at=NOW), outcome, max_attempts=2).expires_at is None
+
+    def test_what_was_given_back_is_still_to_be_started_in_time(self):
+        assert after_(claim(expires_at=NOW), Released()).expires_at == NOW
+        assert after_(claim(expires_at=NOW), Snoozed(1)).expires_at == NOW
+
     def test_attempts_that_a_worker_lost_do_not_count_as_failures(self):
         assert after_(claim(attempts=5, crashes=4), raised(), max_attempts=2).state == "deferred"
 
@@ -113,8 +121,13 @@ class TestRaised:
 
     def test_a_function_sees_the_exception_and_the_result(self):
         seen = []
+
+        def backoff(*shown):
+            seen.append(shown)
+            return 5
+
         outcome = raised()
-        after_(claim(), outcome, max_attempts=2, backoff=lambda *each: seen.append(each) or 5)
+        after_(claim(), outcome, max_attempts=2, backoff=backoff)
         assert seen == [(outcome.exception, None)]
 
     @pytest.mark.parametrize(("answer", "wait"), [(2.5, 2.5), (0, 0), (-7, 0), (float("nan"), 0)])

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from django.tasks.base import TaskResultStatus
 from django.tasks.signals import task_finished
 
-from backroom.clock import to_datetime
+from backroom.tasks.moments import shown
 from backroom.tasks.records import (
     CANCELLED,
     DEFERRED,
@@ -70,16 +70,14 @@ def _final_result(move: Move, defaults: Defaults) -> TaskResult[..., Any]:
     # The common case, spelled out: building a second result would cost as much as the attempt did.
     object.__setattr__(result, "status", TaskResultStatus.SUCCESSFUL)
     object.__setattr__(result, "label", SUCCESSFUL)
-    object.__setattr__(result, "finished_at", to_datetime(transition.finished_at or 0))
+    object.__setattr__(result, "finished_at", shown(transition.finished_at or 0))
     object.__setattr__(result, "_return_value", json.loads(transition.result or "null"))
     return result
 
 
 def _send_retried(move: Move, sender: type) -> None:
     if move.result is not None:
-        task_retried.send_robust(
-            sender=sender, task_result=move.result, run_after=to_datetime(move.transition.due_at or 0)
-        )
+        task_retried.send_robust(sender=sender, task_result=move.result, run_after=shown(move.transition.due_at or 0))
 
 
 ACTIONS: Final = {SUCCESSFUL: "succeeded", FAILED: "failed", READY: "released", DEFERRED: "deferred"}

@@ -40,7 +40,11 @@ def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int) ->
     except RecursionError:
         msg = "The arguments are nested too deeply, or contain themselves. Pass an id and load the rest in the task."
         raise InvalidArguments(msg) from None
-    payload = dumps({"args": plain_args, "kwargs": plain_kwargs})
+    try:
+        payload = dumps({"args": plain_args, "kwargs": plain_kwargs})
+    except ValueError:
+        # Python does not write down an integer of thousands of digits.
+        raise InvalidArguments(_too_long(plain_args, plain_kwargs)) from None
     if len(payload) > limit:
         raise InvalidArguments(_too_large(plain_args, plain_kwargs, len(payload), limit))
     return plain_args, plain_kwargs, payload
@@ -116,9 +120,22 @@ def _decoded(value: bytes, name: str) -> str:
         raise InvalidArguments(msg) from None
 
 
+def _named(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    positional = {f"argument {index}": value for index, value in enumerate(args, 1)}
+    return positional | {f"argument {key!r}": value for key, value in kwargs.items()}
+
+
+def _too_long(args: list[Any], kwargs: dict[str, Any]) -> str:
+    for name, value in _named(args, kwargs).items():
+        try:
+            dumps(value)
+        except ValueError as error:
+            return f"Unsupported value: {name} cannot be written as JSON: {error}. Pass large numbers as strings."
+    return "The arguments cannot be written as JSON."
+
+
 def _too_large(args: list[Any], kwargs: dict[str, Any], size: int, limit: int) -> str:
-    sizes = {f"argument {index}": len(dumps(value)) for index, value in enumerate(args, 1)}
-    sizes |= {f"argument {key!r}": len(dumps(value)) for key, value in kwargs.items()}
+    sizes = {name: len(dumps(value)) for name, value in _named(args, kwargs).items()}
     largest = max(sizes, key=lambda name: sizes[name])
     return (
         f"The arguments take {size:,} bytes as JSON, {sizes[largest]:,} of them {largest}; the limit is {limit:,}. "

@@ -9,8 +9,8 @@ from django.utils.module_loading import import_string
 
 from backroom.tasks.policy import Exponential
 
-CARRIED: Final = ("max_attempts", "backoff", "retry_on", "fail_on", "timeout", "keep_result", "atomic")
-"""The options that matter after the enqueue; the others have columns of their own."""
+CARRIED: Final = ("max_attempts", "backoff", "retry_on", "fail_on", "timeout", "expires", "keep_result", "atomic")
+"""The options that have no column of their own. `unique` has done its work once the task is enqueued."""
 
 
 def encoded(task: Any, base: Any) -> str:
@@ -23,11 +23,12 @@ def encoded(task: Any, base: Any) -> str:
 
 def decoded(text: str) -> dict[str, Any]:
     """Return the options that `encoded` wrote, ready for `replace()`."""
-    return {name: _decode(name, value) for name, value in json.loads(text).items()} if text else {}
+    return {name: _decode(value) for name, value in json.loads(text).items()} if text else {}
 
 
 def _differs(task: Any, base: Any, name: str) -> bool:
-    return bool(getattr(task, name) != getattr(base, name, None))
+    # A task that another backend's settings made, moved here by using(backend=…), is Django's own and has no options.
+    return hasattr(task, name) and bool(getattr(task, name) != getattr(base, name, None))
 
 
 def _encode(value: Any) -> Any:
@@ -40,14 +41,14 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def _decode(name: str, value: Any) -> Any:
+def _decode(value: Any) -> Any:
     match value:
         case {"exponential": [base, factor, cap]}:
             return Exponential(base=base, factor=factor, cap=cap)
         case {"path": path}:
             return import_string(path)
         case list():
-            return tuple(_decode(name, item) for item in value)
+            return tuple(_decode(item) for item in value)
     return value
 
 

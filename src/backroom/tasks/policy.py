@@ -132,16 +132,14 @@ def requeued(record: Record) -> Transition:
     """
     if record.state not in FINISHED:
         raise IllegalMove(record, READY)
-    return _transition(
-        record, READY, failures=0, crashes=0, expires_at=None, started_at=record.started_at, cancel_requested=False
-    )
+    return _transition(record, READY, failures=0, crashes=0, expires_at=None, cancel_requested=False)
 
 
 def advanced(record: Record) -> Transition:
     """Make a deferred task ready now; raise `IllegalMove` for any other."""
     if record.state != DEFERRED:
         raise IllegalMove(record, READY)
-    return _transition(record, READY, started_at=record.started_at)
+    return _transition(record, READY)
 
 
 def is_expired(record: Record, now: Moment) -> bool:
@@ -161,9 +159,8 @@ def _retried_or_failed(claim: Claim, raised: Raised, *, rules: Rules, now: Momen
     if wait is None:
         reason: Reason = TIMEOUT if isinstance(raised.exception, TaskTimeout) else ERROR
         return _finished(claim, FAILED, reason, rules=rules, now=now, errors=errors, failures=failures)
-    return _transition(
-        claim, DEFERRED, due_at=after(now, wait), errors=errors, failures=failures, started_at=claim.started_at
-    )
+    # It was started in time, so the next attempt may be late.
+    return _transition(claim, DEFERRED, due_at=after(now, wait), expires_at=None, errors=errors, failures=failures)
 
 
 def _wait(raised: Raised, failures: int, *, rules: Rules, draw: float) -> float | None:
@@ -187,7 +184,7 @@ def _wait(raised: Raised, failures: int, *, rules: Rules, draw: float) -> float 
 def _crashed(claim: Claim, *, rules: Rules, now: Moment) -> Transition:
     crashes = claim.crashes + 1
     if crashes < rules.crash_budget:
-        return _transition(claim, READY, crashes=crashes, started_at=claim.started_at)
+        return _transition(claim, READY, crashes=crashes, expires_at=None)
     message = f"The worker died {crashes} times while it ran this task, which is the crash budget."
     errors = _with(claim, _path(WorkerLost), f"{_path(WorkerLost)}: {message}\n")
     return _finished(claim, FAILED, LOST, rules=rules, now=now, errors=errors, crashes=crashes)

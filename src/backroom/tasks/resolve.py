@@ -6,13 +6,11 @@ from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.tasks.base import Task as DjangoTask
-from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from backroom.clock import Moment, to_datetime
 from backroom.errors import BackroomError
+from backroom.tasks.moments import shown
 from backroom.tasks.overrides import decoded
 from backroom.tasks.policy import Exponential, Rules
 from backroom.tasks.records import Record
@@ -88,9 +86,9 @@ def _resolved(
     base = module_task(task_path)
     changes: dict[str, Any] = {"priority": priority, "queue_name": queue_name, "backend": backend_name}
     if record and record.run_after is not None:
-        changes["run_after"] = _local(record.run_after)
-    if record and record.metadata and hasattr(base, "metadata"):
-        changes["metadata"] = decoded_metadata(record)
+        changes["run_after"] = shown(record.run_after)
+    if hasattr(base, "metadata"):
+        changes["metadata"] = decoded_metadata(record) if record else {}
     task = _restored(base, changes | decoded(overrides))
     return Resolved(
         task,
@@ -134,8 +132,3 @@ def _rules(task: Any, defaults: Defaults) -> Rules:
         keep_seconds=float(keep),
         keep_failed_seconds=defaults.failed_retention,
     )
-
-
-def _local(moment: Moment) -> Any:
-    value = to_datetime(moment)
-    return value if settings.USE_TZ else timezone.make_naive(value)

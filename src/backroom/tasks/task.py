@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Self, TypedDic
 
 from django.tasks.base import Task as DjangoTask
 from django.tasks.exceptions import InvalidTask
-from django.utils import timezone
 
+from backroom.clock import SystemClock, after
+from backroom.tasks.moments import shown
 from backroom.tasks.policy import Backoff, Exponential
 from backroom.tasks.records import UniqueScope
 
@@ -117,7 +118,7 @@ class Task(_Base[P, R]):
             msg = f"using() does not know {', '.join(unknown)}. It takes: {', '.join(sorted(CHANGEABLE))}."
             raise TypeError(msg)
         if isinstance(given.get("run_after"), timedelta):
-            given["run_after"] = timezone.now() + given["run_after"]
+            given["run_after"] = shown(after(SystemClock().now(), given["run_after"].total_seconds()))
         for name in ("priority", "queue_name", "backend"):
             # As in the base class: there, None means as it was.
             if given.get(name, "") is None:
@@ -136,13 +137,15 @@ def _normalize(task: Task[..., Any]) -> None:
     object.__setattr__(task, "unique", _unique(task.unique))
     if isinstance(task.backoff, list):
         object.__setattr__(task, "backoff", tuple(task.backoff))
+    if isinstance(task.expires, timedelta):
+        object.__setattr__(task, "expires", task.expires.total_seconds())
     for problem in _problems(task):
         msg = f"Task {task.module_path}: {problem}"
         raise InvalidTask(msg)
 
 
 def _exception_classes(name: str, value: Any) -> tuple[type[BaseException], ...]:
-    classes = value if isinstance(value, tuple) else (value,) if isinstance(value, type) else tuple(value)
+    classes: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list | set | frozenset) else (value,)
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             msg = f"{name} takes exception classes; {cls!r} is none."
@@ -168,7 +171,7 @@ def _problems(task: Task[..., Any]) -> Iterator[str]:
         yield f"max_attempts is {task.max_attempts!r}; use a whole number from 1 upwards."
     if task.timeout is not None and not (_is_number(task.timeout) and task.timeout > 0):
         yield f"timeout is {task.timeout!r}; use a number of seconds above 0, or None."
-    if task.expires is not None and not isinstance(task.expires, timedelta) and not _is_number(task.expires):
+    if task.expires is not None and not _is_number(task.expires):
         yield f"expires is {task.expires!r}; use a number of seconds, a timedelta, or None."
     if not isinstance(task.keep_result, bool) and not (_is_number(task.keep_result) and task.keep_result >= 0):
         yield f"keep_result is {task.keep_result!r}; use True, False or a number of seconds."

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
@@ -12,16 +11,16 @@ from django.core import checks
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
-from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from backroom.clock import Clock, Moment, SystemClock, after, from_datetime
+from backroom.clock import Clock, Moment, SystemClock, after
 from backroom.options import Above, AtLeast, parse
 from backroom.tasks.arguments import dumps, normalized, payload_of
 from backroom.tasks.attempts import Attempts
 from backroom.tasks.exceptions import InvalidArguments
 from backroom.tasks.ids import new_id
 from backroom.tasks.middleware import Middleware
+from backroom.tasks.moments import moment_of
 from backroom.tasks.overrides import encoded
 from backroom.tasks.records import DEFERRED, READY, Record
 from backroom.tasks.resolve import Defaults, module_task, resolve
@@ -190,7 +189,7 @@ class Backend(BaseTaskBackend):
     ) -> tuple[Record, list[Any], dict[str, Any]]:
         plain_args, plain_kwargs, payload = payload_of(args, kwargs, limit=self.settings.max_payload_bytes)
         now = self.clock.now()
-        run_after = None if task.run_after is None else _moment(task.run_after)
+        run_after = None if task.run_after is None else moment_of(task.run_after)
         is_deferred = run_after is not None and run_after > now
         path = task.module_path
         record = Record(
@@ -222,10 +221,6 @@ class Backend(BaseTaskBackend):
         return result_of(record, resolve(record, self.defaults).task)
 
 
-def _moment(run_after: Any) -> Moment:
-    return from_datetime(timezone.make_aware(run_after) if timezone.is_naive(run_after) else run_after)
-
-
 def _metadata(task: Any) -> str:
     metadata = getattr(task, "metadata", None)
     return dumps(normalized(metadata, "metadata")) if metadata else ""
@@ -235,7 +230,7 @@ def _expires_at(task: Any, start: Moment) -> Moment | None:
     expires = getattr(task, "expires", None)
     if expires is None:
         return None
-    return after(start, expires.total_seconds() if isinstance(expires, timedelta) else expires)
+    return after(start, expires)
 
 
 def _with_unique_key(record: Record, task: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
@@ -250,7 +245,7 @@ def _with_unique_key(record: Record, task: Any, args: list[Any], kwargs: dict[st
     until = after(record.enqueued_at, unique.scope) if unique.stored_scope == "window" else None
     return record._replace(
         # Hashed, so that a key of any length fits the index and the arguments stay out of it.
-        unique_key=hashlib.sha256(f"{record.task_path}\n{key}".encode()).hexdigest(),
+        unique_key=hashlib.sha256(f"{record.task_path}\n{key}".encode("utf-8", "surrogatepass")).hexdigest(),
         unique_scope=unique.stored_scope,
         unique_until=until,
     )

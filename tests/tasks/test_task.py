@@ -1,0 +1,147 @@
+"""Declaring a task, and changing one with using()."""
+
+import pickle
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from django.tasks import Task as DjangoTask
+from django.tasks import task
+from django.tasks.exceptions import InvalidTask
+from django.utils import timezone
+
+from backroom.tasks import Exponential, Task, Unique
+from tests.tasks import work
+
+
+def test_a_task_is_djangos_and_ours():
+    assert isinstance(work.note, DjangoTask)
+    assert isinstance(work.note, Task)
+
+
+def test_equal_options_make_equal_tasks():
+    changed = work.note.using(retry_on=[LookupError], backoff=[1, 2], unique=True)
+    assert changed == work.note.using(retry_on=(LookupError,), backoff=(1, 2), unique=Unique())
+    assert changed == work.note.using(retry_on=LookupError, backoff=(1, 2), unique=Unique(scope="unfinished"))
+    assert hash(changed) == hash(work.note.using(retry_on=(LookupError,), backoff=(1, 2), unique=Unique()))
+    assert changed != work.note
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_attempts": 0}, "max_attempts is 0"),
+        ({"max_attempts": 1.5}, "max_attempts is 1.5"),
+        ({"max_attempts": True}, "max_attempts is True"),
+        ({"backoff": -1}, "backoff is -1"),
+        ({"backoff": ()}, "backoff is ()"),
+        ({"backoff": "soon"}, "backoff is 'soon'"),
+        ({"backoff": float("nan")}, "backoff is nan"),
+        ({"retry_on": "ValueError"}, "retry_on takes exception classes"),
+        ({"retry_on": [int]}, "retry_on takes exception classes; <class 'int'> is none"),
+        ({"fail_on": ValueError()}, "fail_on"),
+        ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": timedelta(1)}, "timeout is"),
+        ({"expires": "tomorrow"}, "expires is 'tomorrow'"),
+        ({"expires": float("inf")}, "expires is inf"),
+        ({"keep_result": -1}, "keep_result is -1"),
+        ({"keep_result": None}, "keep_result is None"),
+        ({"metadata": [1]}, "metadata is [1]"),
+        ({"unique": "id"}, "unique is 'id'"),
+        ({"unique": Unique(scope=cast("Any", "forever"))}, "Unique.scope is 'forever'"),
+        ({"unique": Unique(scope=0)}, "Unique.scope is 0"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_with_what_would(options, words):
+    with pytest.raises(InvalidTask) as caught:
+        work.note.using(**options)
+    assert words in str(caught.value)
+    with pytest.raises(InvalidTask):
+        task(**options)(work.note.func)
+
+
+def test_an_unknown_option_is_refused():
+    with pytest.raises(TypeError, match="colour"):
+        cast("Any", task)(colour="red")(work.note.func)
+    with pytest.raises(TypeError, match=r"does not know colour\. It takes: atomic, backend, backoff"):
+        work.note.using(colour="red")
+    for name in ("func", "takes_context"):
+        with pytest.raises(TypeError, match=name):
+            work.note.using(**{name: None})
+
+
+def test_using_changes_every_option_and_leaves_the_others():
+    changes = {
+        "priority": 5,
+        "max_attempts": 7,
+        "backoff": Exponential(base=3),
+        "retry_on": (OSError,),
+        "fail_on": (ValueError,),
+        "timeout": 5,
+        "expires": 86_400.0,
+        "keep_result": False,
+        "atomic": True,
+        "unique": Unique(scope="pending"),
+        "metadata": {"a": 1},
+    }
+    changed = work.with_options.using(**changes)
+    assert {name: getattr(changed, name) for name in changes} == changes
+    for name, value in changes.items():
+        alone = work.with_options.using(**{name: value})
+        rest = changes.keys() - {name}
+        assert getattr(alone, name) == value
+        assert [getattr(alone, each) for each in rest] == [getattr(work.with_options, each) for each in rest]
+
+
+def test_expires_takes_a_timedelta():
+    assert work.note.using(expires=timedelta(minutes=1)) == work.note.using(expires=60)
+
+
+class TestRunAfter:
+    def test_a_timedelta_counts_from_now(self, fake_clock):
+        fake_clock.move_to(datetime(2031, 5, 1, 12, tzinfo=UTC))
+        assert work.note.using(run_after=timedelta(hours=2)).run_after == datetime(2031, 5, 1, 14, tzinfo=UTC)
+
+    def test_a_datetime_is_taken_as_it_is(self):
+        moment = timezone.now() + timedelta(days=1)
+        assert work.note.using(run_after=moment).run_after == moment
+
+    def test_none_takes_it_away(self):
+        later = work.note.using(run_after=timedelta(hours=1))
+        assert later.using(priority=1).run_after == later.run_after
+        assert later.using(run_after=None).run_after is None
+
+    def test_without_time_zones_it_is_naive(self, settings, fake_clock):
+        settings.USE_TZ = False
+        settings.TIME_ZONE = "Asia/Kathmandu"
+        fake_clock.move_to(datetime(2031, 5, 1, 12, tzinfo=UTC))
+        assert work.note.using(run_after=timedelta(0)).run_after == datetime(2031, 5, 1, 17, 45)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        work.note,
+        work.with_options,
+        work.with_options.using(backoff=work.four_seconds, unique=work.key_of_order, metadata={"a": [1]}),
+        work.note.using(run_after=timedelta(days=1), priority=-3),
+    ],
+    ids=["plain", "with options", "with functions", "deferred"],
+)
+def test_a_task_can_be_pickled(changed):
+    assert pickle.loads(pickle.dumps(changed)) == changed
+
+
+def test_a_function_inside_another_is_refused_where_it_is_declared():
+    def inside():
+        """Stand where no worker could import it."""
+
+    with pytest.raises(InvalidTask, match="module level"):
+        task(inside)
+
+
+def test_a_task_is_checked_again_when_it_is_enqueued(settings):
+    nowhere = work.note.using(queue_name="default")
+    settings.TASKS = {"default": settings.TASKS["default"] | {"QUEUES": ["other"]}}
+    with pytest.raises(InvalidTask, match="Queue 'default' is not valid"):
+        nowhere.enqueue()
