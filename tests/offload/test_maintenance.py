@@ -1,13 +1,11 @@
 """Operations are forgotten after their tasks, in bounded batches."""
 
-import pytest
-
 from backroom.offload import maintenance, operations
 from backroom.offload.maintenance import CHECK_SECONDS, GONE_SECONDS
 from backroom.offload.owners import Owner
 from backroom.offload.placing import FIRST_CHECK_SECONDS, place
-from backroom.offload.tasks import prune_operations
-from backroom.tasks import control
+from backroom.tasks import control, queries
+from backroom.tasks.maintenance import tidy
 from backroom.testing import run_tasks
 from tests.offload.test_operations import ANN, order
 
@@ -57,7 +55,13 @@ def test_an_operation_of_a_backend_that_is_no_more_goes_too(operations_database,
     assert maintenance.prune() == 1
 
 
-@pytest.mark.django_db
-def test_a_project_can_schedule_it_as_a_task():
-    prune_operations.enqueue()
-    assert run_tasks()[0].return_value == 0
+def test_a_workers_maintenance_looks_after_operations_too(operations_database, fake_clock):
+    operation = place(order(operations_database), ANN)
+    fake_clock.advance(60 * 86_400)
+    backend = queries.backend_of(operations_database)
+    control.cancel([operation.task_id], using=operations_database)
+    fake_clock.advance(60 * 86_400)
+    for _ in range(2):
+        tidy(backend, backend.clock.now())
+        fake_clock.advance(GONE_SECONDS + CHECK_SECONDS)
+    assert operations.get(operation.pk) is None

@@ -12,5 +12,8 @@ class OffloadConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from backroom.offload import checks  # noqa: F401 - models are loaded now
+        """Register the system checks, and take part in the workers' maintenance."""
+        from backroom.offload import checks, maintenance  # noqa: F401 - models are loaded now
+        from backroom.tasks.signals import tidying
+
+        tidying.connect(maintenance.on_tidying, dispatch_uid="backroom.offload")

@@ -1,7 +1,7 @@
 """Forget operations, in bounded batches, some time after their tasks have been forgotten."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from backroom.clock import Moment, SystemClock, after
 from backroom.offload import operations
@@ -15,6 +15,11 @@ CHECK_SECONDS: Final = 3_600.0
 """Between two looks at whether a task is still kept."""
 GONE_SECONDS: Final = 7 * 86_400.0
 """How long an operation whose task is no longer kept answers 410, before it answers 404."""
+
+
+def on_tidying(**_signal: Any) -> None:
+    """Do one step in each of a worker's rounds of maintenance."""
+    step()
 
 
 def prune(*, batch: int = BATCH) -> int:

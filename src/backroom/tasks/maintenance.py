@@ -1,5 +1,6 @@
 """Keep the store in order, in bounded steps: dead leases, tasks never started in time, finished tasks, gone workers.
 
+The packages above tasks do theirs in the same rounds, on the signal `tidying`.
 Every worker does it, at times of its own; two that do the same work at once find that the fence has moved.
 """
 
@@ -13,6 +14,7 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.policy import decide, expired
 from backroom.tasks.records import Crashed, Record, Transition
 from backroom.tasks.resolve import rules_of
+from backroom.tasks.signals import tidying
 
 BATCH = 500
 SILENT_LEASES = 4
@@ -25,6 +27,7 @@ def tidy(backend: Backend, now: Moment) -> None:
     expire(backend, now)
     backend.store.prune(now, BATCH)
     forget_silent(backend, now)
+    tidying.send_robust(sender=type(backend), using=backend.alias)
 
 
 def reclaim(backend: Backend, now: Moment, *, limit: int = BATCH) -> int:
