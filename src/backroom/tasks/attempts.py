@@ -13,7 +13,7 @@ from backroom.tasks.execution import Execution
 from backroom.tasks.middleware import Middleware
 from backroom.tasks.policy import decide, is_expired
 from backroom.tasks.records import Cancelled, Claim, Expired, Outcome, Raised, Released, Succeeded, Transition
-from backroom.tasks.resolve import Defaults, UnknownTask, resolve, rules_of
+from backroom.tasks.resolve import Defaults, Resolved, UnknownTask, resolve, rules_of
 from backroom.tasks.results import TaskResult, result_of
 from backroom.tasks.stores.base import Store
 
@@ -42,14 +42,17 @@ class Attempts:
     layers: tuple[Middleware, ...]
     max_result_bytes: int
 
-    def begin(self, claim: Claim) -> Execution | Attempt:
-        """Return the execution of a claim, or the end of one that is not to be started at all."""
+    def begin(self, claim: Claim, resolved: Resolved | None = None) -> Execution | Attempt:
+        """Return the execution of a claim, or the end of one that is not to be started at all.
+
+        `resolved` saves a second look for the claim's function.
+        """
         if claim.cancel_requested:
             return self.ended(claim, Cancelled())
         if claim.expires_at is not None and is_expired(claim, self.clock.now()):
             return self.ended(claim, Expired())
         try:
-            resolved = resolve(claim, self.defaults)
+            resolved = resolved or resolve(claim, self.defaults)
         except UnknownTask as error:
             return self.ended(claim, outcome_of(error))
         return Execution(claim, resolved, result_of(claim, resolved.task))

@@ -17,6 +17,7 @@ from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.execution import Execution
 from backroom.tasks.records import Claim, Renewal
+from backroom.tasks.resolve import Resolved
 
 logger = logging.getLogger("backroom.worker")
 
@@ -29,10 +30,11 @@ CANCEL_TICK: Final = 1.0
 class Holding:
     """One claim in this process's hands; `execution` is None until a slot has started it."""
 
-    __slots__ = ("cancel_seen_at", "claim", "execution", "hard_at", "place", "soft_at")
+    __slots__ = ("cancel_seen_at", "claim", "execution", "hard_at", "place", "resolved", "soft_at")
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
+        self.resolved: Resolved | None = None
         self.execution: Execution | None = None
         self.place = 0
         self.soft_at: float | None = None

@@ -242,15 +242,17 @@ class WorkerProcess:
         for_threads: list[Holding] = []
         for_loop: list[Holding] = []
         for holding in self._holdings.take(claims):
-            (for_loop if self._is_coroutine(holding.claim) else for_threads).append(holding)
+            (for_loop if self._is_coroutine(holding) else for_threads).append(holding)
         self._threads.put(for_threads)
         self._loop.put(for_loop)
 
-    def _is_coroutine(self, claim: Claim) -> bool:
+    def _is_coroutine(self, holding: Holding) -> bool:
         try:
-            return resolve(claim, self.backend.defaults).is_coroutine
+            holding.resolved = resolve(holding.claim, self.backend.defaults)
         except UnknownTask:
+            # A slot finds that out again, and says it where errors are recorded.
             return False
+        return holding.resolved.is_coroutine
 
     def _give_back(self) -> None:
         """Return what the slots did not come to: another worker may have a slot free."""
@@ -341,7 +343,7 @@ class WorkerProcess:
     def _run(self, holding: Holding, place: int) -> None:
         refresh_connections()
         try:
-            begun = self.backend.attempts.begin(holding.claim)
+            begun = self.backend.attempts.begin(holding.claim, holding.resolved)
             if isinstance(begun, Execution):
                 self._watch(holding, begun, place)
                 begun = self.backend.attempts.run(begun)
@@ -355,7 +357,7 @@ class WorkerProcess:
 
     async def _arun(self, holding: Holding, place: int) -> None:
         try:
-            begun = self.backend.attempts.begin(holding.claim)
+            begun = self.backend.attempts.begin(holding.claim, holding.resolved)
             if isinstance(begun, Execution):
                 self._watch(holding, begun, place + self.settings.threads)
                 begun = await self.backend.attempts.arun(begun)
