@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import figures
-from reports.charts import charts_of, shown
+from reports import figures, world
+from reports.charts import charts_of, path_of, shown
 from reports.figures import Figures, build
 from reports.sources import airports, some_airports
 from reports.table import survey
+from tests.examples.frontdesk import SITE
 
 CITIES = """\
 name,country,lat,lon,height,founded
@@ -167,3 +168,14 @@ def _positions(value: Any) -> list[float]:
         case str() if re.fullmatch(r"-?[\d.]+%", value):
             return [float(value[:-1])]
     return []
+
+
+def test_the_map_on_the_first_page_is_the_one_of_the_reports():
+    drawn = (SITE / "frontdesk/static/frontdesk/world.svg").read_text()
+    assert f'd="{path_of(world.land())}"' in drawn
+
+
+def test_a_line_has_as_many_dots_as_it_stands_for():
+    dots = [world.Dot(3, 7), world.Dot(3, 8), world.Dot(3, 9), world.Dot(4, 0)]
+    lengths = [float(length) for length in re.findall(r"h([\d.]+)", path_of(dots))]
+    assert [int(length) + 1 for length in lengths] == [3, 1]

@@ -168,6 +168,24 @@ def test_an_order_that_was_cancelled_while_it_waited_leaves_no_upload(site: Fron
     wait_until(lambda: site.uploads() == [], what="the uploads to go")
 
 
+def test_an_upload_that_is_gone_is_told_to_its_visitor(site: Frontdesk):
+    visitor = Visitor(site)
+    busy = [visitor.order(SLOW + b"1,2,%d\n" % number).headers["Location"] for number in range(2)]
+    before = set(site.uploads())
+    location = visitor.order(CITIES).headers["Location"]
+    (upload,) = set(site.uploads()) - before
+    (site.state / "uploads" / upload).unlink()
+    for each in busy:
+        visitor.send("DELETE", each, headers={"Accept": "application/json"})
+    order = visitor.finished(location)
+    assert (order["state"], order["problem"]["status"]) == ("failed", 422)
+    assert "Send it again" in visitor.get(f"{location}result/").text
+
+
+def test_other_users_of_the_machine_cannot_look_into_uploads(site: Frontdesk):
+    assert (site.state / "uploads").stat().st_mode & 0o077 == 0
+
+
 def test_a_report_survives_the_death_of_its_worker(own_site: Frontdesk):
     own_site.start()
     visitor = Visitor(own_site)

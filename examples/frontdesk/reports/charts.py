@@ -5,7 +5,7 @@ size on a phone. There are no style attributes: a strict Content-Security-Policy
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -463,9 +463,9 @@ def _map(figures: MapFigures) -> MapChart:
     return MapChart(
         view_box=f"0 0 {world.WIDTH:.0f} {world.HEIGHT:.1f}",
         outline=f"M{'L'.join(points)}Z",
-        land=_path(sorted(world.land() - counts.keys())),
+        land=path_of(world.land() - counts.keys()),
         dots=[
-            Dots(level=level, path=_path(dots), legend=_legend(level)) for level, dots in enumerate(by_level) if dots
+            Dots(level=level, path=path_of(dots), legend=_legend(level)) for level, dots in enumerate(by_level) if dots
         ],
         rings=[_ring(number, lonely) for number, lonely in enumerate(figures["loneliest"], start=1)],
         places=f"{figures['places']:,}",
@@ -474,9 +474,16 @@ def _map(figures: MapFigures) -> MapChart:
     )
 
 
-def _path(dots: Sequence[world.Dot]) -> str:
-    """Return lines of no length, which round caps make into dots."""
-    return "".join(f"M{dot.x:g} {dot.y:.1f}h0" for dot in dots)
+def path_of(dots: Iterable[world.Dot]) -> str:
+    """Return a line through each run of neighbouring dots, to be drawn with dashes of no length, one unit apart."""
+    runs: list[list[world.Dot]] = []
+    for dot in sorted(dots):
+        if runs and runs[-1][-1] == (dot.row, dot.column - 1):
+            runs[-1].append(dot)
+        else:
+            runs.append([dot])
+    # A little longer than the run, so that the last dash does not fall off its end.
+    return "".join(f"M{run[0].x:g} {run[0].y:.1f}h{len(run) - 0.9:.1f}" for run in runs)
 
 
 def _legend(level: int) -> str:

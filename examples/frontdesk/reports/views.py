@@ -78,11 +78,10 @@ class Desk(OffloadView):
 
     def awaited(self, operation: Operation) -> Status:
         """Return how the order stands; an order that joined an earlier one left its own upload unused."""
-        status = super().awaited(operation)
         self._placed = operation.pk
-        if status.record is not None and self._kept and self._kept in status.record.metadata:
+        if operation.is_new:
             self._kept = ""
-        return status
+        return super().awaited(operation)
 
     def render_result(self, status: Status, result: Any) -> HttpResponse:
         """Return the page of a report."""
