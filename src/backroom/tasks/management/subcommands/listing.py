@@ -1,6 +1,5 @@
 """`manage.py backroom list`: tasks, newest first."""
 
-from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
 
@@ -15,17 +14,14 @@ from backroom.tasks.management.subcommands.base import (
     write_json,
     write_lines,
 )
-from backroom.tasks.management.subcommands.selection import add_filters, as_json, pages, task_table
-from backroom.tasks.records import DEFERRED, FAILED, RUNNING, Query, Record
+from backroom.tasks.management.subcommands.selection import REASONS, add_filters, as_json, pages, task_table
+from backroom.tasks.records import CANCELLED, DEFERRED, EXPIRED, FAILED, LOST, RUNNING, TIMEOUT, Query, State
 
-STATE_OF: Final[dict[Label, Any]] = {
+STATE_OF: Final[dict[Label, State]] = {
     "scheduled": DEFERRED,
     "retrying": DEFERRED,
     "cancelling": RUNNING,
-    "cancelled": FAILED,
-    "expired": FAILED,
-    "lost": FAILED,
-    "timeout": FAILED,
+    **dict.fromkeys((CANCELLED, EXPIRED, LOST, TIMEOUT), FAILED),
 }
 """The state that a label is finer than; the other labels are states."""
 
@@ -46,9 +42,9 @@ class List:
     def run(self, command: BaseCommand, options: dict[str, Any]) -> int:
         """Print it."""
         alias = backend_named(options["backend"])
-        query = Query(states=_states(options["label"]), queue_name=options["queue"], task_path=options["task"])
-        found = (record for page in pages(query, alias) for record in page if _is(options["label"])(record))
-        records = list(islice(found, options["limit"]))
+        found = (record for page in pages(_query(options), alias) for record in page)
+        wanted = (record for record in found if options["label"] in {None, label(record)})
+        records = list(islice(wanted, options["limit"]))
         if options["json"]:
             write_json(command, {"backend": alias, "tasks": [as_json(record) for record in records]})
         else:
@@ -56,9 +52,12 @@ class List:
         return 0
 
 
-def _states(wanted: Label | None) -> tuple[Any, ...]:
-    return () if wanted is None else (STATE_OF.get(wanted, wanted),)
-
-
-def _is(wanted: Label | None) -> Callable[[Record], bool]:
-    return lambda record: wanted is None or label(record) == wanted
+def _query(options: dict[str, Any]) -> Query:
+    """Return what the store can look for itself; what it finds may still be too much."""
+    word = options["label"]
+    return Query(
+        states=() if word is None else (STATE_OF.get(word, word),),
+        queue_name=options["queue"],
+        task_path=options["task"],
+        reason=word if word in REASONS else None,
+    )
