@@ -304,7 +304,7 @@ class Project:
 
 
 def wait_until(
-    is_true: Callable[[], bool],
+    is_true: Callable[[], object],
     *,
     seconds: float = 20,
     what: str | Callable[[], str] = "the condition",
