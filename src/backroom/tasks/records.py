@@ -104,6 +104,7 @@ class Transition(NamedTuple):
     result: str | None
     errors: str
     unique_key: str | None
+    """None gives the key up; anything else keeps what the record has by then, which another task may have taken."""
     cancel_requested: bool | None = None
     """None leaves the request as it is: it may have arrived after the record was read."""
     progress: str | None = None
@@ -116,6 +117,8 @@ def moved(record: Record, transition: Transition) -> Record:
     for name in ("cancel_requested", "progress"):
         if values[name] is None:
             del values[name]
+    if values["unique_key"] is not None:
+        del values["unique_key"]
     return record._replace(**values)
 
 

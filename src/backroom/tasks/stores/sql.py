@@ -152,11 +152,14 @@ UNLESS_NULL: Final = frozenset({"cancel_requested", "progress"})
 
 def _changes(value_of: Callable[[str], str]) -> str:
     """Return the SET clause of a transition; `value_of` spells the new value of a column."""
-    values = {name.removeprefix("new_"): value_of(name) for name, _ in MOVED[2:]}
-    return ", ".join(
-        f"{column} = COALESCE({value}, {column})" if column in UNLESS_NULL else f"{column} = {value}"
-        for column, value in values.items()
-    )
+    return ", ".join(_change(name.removeprefix("new_"), value_of(name)) for name, _ in MOVED[2:])
+
+
+def _change(column: str, value: str) -> str:
+    if column == "unique_key":
+        # Given up or kept, never set: its window may have passed meanwhile, and the key be another task's.
+        return f"{column} = CASE WHEN {value} IS NULL THEN NULL ELSE {column} END"
+    return f"{column} = COALESCE({value}, {column})" if column in UNLESS_NULL else f"{column} = {value}"
 
 
 APPLY: Final = f"""

@@ -72,6 +72,17 @@ class Uniqueness(StoreCase):
         third = new_record(enqueued_at=after(NOW, 61), **unique("a", "window", 121))
         assert self.store.insert([third]) == {third.id: later.id}
 
+    def test_a_key_that_was_lost_while_its_task_ran_does_not_come_back(self) -> None:
+        for change in (succeeded, failed, raised, crashed, released, lambda claim: snoozed(claim, 60)):
+            claim = self.insert_and_claim(**unique("a", "window", 1))
+            (second,) = self.insert(enqueued_at=after(NOW, 2), **unique("a", "window", 3))
+            assert self.store.apply([change(claim)]) == {claim.id}
+            assert self.read(claim).unique_key is None
+            assert self.read(second).unique_key == "a"
+            self.claim(ids=[second.id], now=after(NOW, 3))
+            (third,) = self.insert(enqueued_at=after(NOW, 4), **unique("a", "window", 5))
+            self.store.apply([cancelled(third, rules=RULES, now=after(NOW, 5))._replace(unique_key=None)])
+
     def test_of_one_batch_the_first_with_a_key_goes_in(self) -> None:
         first, second, other, third = batch = [
             new_record(**unique("a")),
