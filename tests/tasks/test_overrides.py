@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import pytest
 from django.tasks.exceptions import InvalidTask
@@ -8,6 +9,12 @@ from hypothesis import strategies as st
 from backroom.tasks import Exponential
 from backroom.tasks.overrides import decoded, encoded
 from tests.tasks import work
+
+
+class Waits:
+    def __call__(self, *_):
+        return 1.0
+
 
 waits = st.floats(0, 1e6)
 exceptions = st.lists(st.sampled_from([ValueError, LookupError, work.Refused, SystemExit]), max_size=3)
@@ -49,7 +56,15 @@ def test_a_task_as_it_is_defined_needs_no_text():
     assert decoded("") == {}
 
 
-@pytest.mark.parametrize("change", [{"backoff": lambda *_: 1}, {"retry_on": type("Local", (Exception,), {})}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backoff": lambda *_: 1},
+        {"retry_on": type("Local", (Exception,), {})},
+        {"backoff": partial(work.four_seconds)},
+        {"backoff": Waits()},
+    ],
+)
 def test_what_a_worker_could_not_import_is_refused(change):
     with pytest.raises(InvalidTask, match=r"cannot be found again .* at module level"):
         encoded(work.with_options.using(**change), work.with_options)

@@ -22,8 +22,12 @@ def encoded(task: Any, base: Any) -> str:
 
 
 def decoded(text: str) -> dict[str, Any]:
-    """Return the options that `encoded` wrote, ready for `replace()`."""
-    return {name: _decode(value) for name, value in json.loads(text).items()} if text else {}
+    """Return the options that `encoded` wrote; raise `ValueError` for one that is not known here."""
+    changed: dict[str, Any] = json.loads(text) if text else {}
+    if unknown := sorted(changed.keys() - set(CARRIED)):
+        msg = f"There is no option {', '.join(unknown)}."
+        raise ValueError(msg)
+    return {name: _decode(value) for name, value in changed.items()}
 
 
 def _differs(task: Any, base: Any, name: str) -> bool:
@@ -53,7 +57,8 @@ def _decode(value: Any) -> Any:
 
 
 def _path(value: type | Callable[..., Any]) -> str:
-    path = f"{value.__module__}.{value.__qualname__}"
+    # An instance that can be called, such as a functools.partial, has no name of its own.
+    path = f"{value.__module__}.{getattr(value, '__qualname__', '')}"
     try:
         found = import_string(path)
     except ImportError:

@@ -14,6 +14,7 @@ from backroom.tasks.moments import shown
 from backroom.tasks.overrides import decoded
 from backroom.tasks.policy import Exponential, Rules
 from backroom.tasks.records import Record
+from backroom.tasks.task import Task, normalize
 
 UNKNOWN_TASK_RULES = Rules(max_attempts=10, backoff=Exponential(base=5, cap=300))
 """For a record whose function cannot be imported: a newer release may have enqueued it, so the wait may help."""
@@ -46,8 +47,8 @@ def module_task(task_path: str) -> Any:
     """Return the task that a module defines under this path; raise `UnknownTask` when there is none."""
     try:
         found = import_string(task_path)
-    except ImportError as error:
-        msg = f"Task {task_path} cannot be imported: {error}. Deploy the code that defines it, or cancel the task."
+    except (Exception, SystemExit) as error:  # a module of the project's raises what it likes
+        msg = f"Task {task_path} cannot be imported: {error!r}. Deploy the code that defines it, or cancel the task."
         raise UnknownTask(msg) from error
     if not isinstance(found, DjangoTask):
         msg = f"{task_path} is {type(found)}, not a task. Decorate the function with django.tasks.task."
@@ -56,14 +57,17 @@ def module_task(task_path: str) -> Any:
 
 
 def resolve(record: Record, defaults: Defaults) -> Resolved:
-    """Return what `record` is to be run as; raise `UnknownTask` when its function cannot be found."""
-    if record.run_after is None and not record.metadata:
-        return _resolved_alike(
-            record.task_path, record.priority, record.queue_name, record.backend_name, record.overrides, defaults
+    """Return what `record` is to be run as; raise `UnknownTask` when this code cannot tell."""
+    try:
+        return _resolved_of(record, defaults)
+    except UnknownTask:
+        raise
+    except (Exception, SystemExit) as error:  # what a record says may name anything, and importing it do anything
+        msg = (
+            f"Task {record.task_path} cannot be restored from its record {record.id}: {error!r}. "
+            "Deploy the code that enqueued it, or cancel the task."
         )
-    return _resolved(
-        record.task_path, record.priority, record.queue_name, record.backend_name, record.overrides, defaults, record
-    )
+        raise UnknownTask(msg) from error
 
 
 def rules_of(record: Record, defaults: Defaults) -> Rules:
@@ -72,6 +76,16 @@ def rules_of(record: Record, defaults: Defaults) -> Rules:
         return resolve(record, defaults).rules
     except UnknownTask:
         return UNKNOWN_TASK_RULES
+
+
+def _resolved_of(record: Record, defaults: Defaults) -> Resolved:
+    if record.run_after is None and not record.metadata:
+        return _resolved_alike(
+            record.task_path, record.priority, record.queue_name, record.backend_name, record.overrides, defaults
+        )
+    return _resolved(
+        record.task_path, record.priority, record.queue_name, record.backend_name, record.overrides, defaults, record
+    )
 
 
 def _resolved(
@@ -89,7 +103,10 @@ def _resolved(
         changes["run_after"] = shown(record.run_after)
     if hasattr(base, "metadata"):
         changes["metadata"] = decoded_metadata(record) if record else {}
-    task = _restored(base, changes | decoded(overrides))
+    options = decoded(overrides)
+    task = _restored(base, changes | options)
+    if options and isinstance(task, Task):
+        normalize(task)
     return Resolved(
         task,
         _rules(task, defaults),
@@ -104,7 +121,10 @@ _resolved_alike = lru_cache(maxsize=1024)(_resolved)
 
 def decoded_metadata(record: Record) -> dict[str, Any]:
     """Return the metadata of a record."""
-    metadata: dict[str, Any] = json.loads(record.metadata) if record.metadata else {}
+    metadata: object = json.loads(record.metadata) if record.metadata else {}
+    if not isinstance(metadata, dict):
+        msg = f"The metadata of {record.id} is {type(metadata)}, not a dict."
+        raise TypeError(msg)
     return metadata
 
 

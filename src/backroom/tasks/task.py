@@ -104,7 +104,7 @@ class Task(_Base[P, R]):
 
     def __post_init__(self) -> None:
         """Check the options, then let the backend check the task."""
-        _normalize(self)
+        normalize(self)
         # Zero-argument super() needs the class cell, which a dataclass with slots replaces.
         DjangoTask.__post_init__(self)
 
@@ -130,7 +130,7 @@ CHANGEABLE: Final = frozenset(Changes.__annotations__)
 """What `using()` changes."""
 
 
-def _normalize(task: Task[..., Any]) -> None:
+def normalize(task: Task[..., Any]) -> None:
     """Bring the options into one form each, so that equal tasks compare equal; raise `InvalidTask` for nonsense."""
     for name in ("retry_on", "fail_on"):
         object.__setattr__(task, name, _exception_classes(name, getattr(task, name)))
