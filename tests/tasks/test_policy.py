@@ -16,6 +16,7 @@ from backroom.tasks.policy import (
     advanced,
     cancelled,
     decide,
+    errors_in,
     expired,
     is_expired,
     requeued,
@@ -86,13 +87,12 @@ class TestRaised:
         assert (transition.state, transition.failures, transition.due_at) == ("deferred", 1, after(NOW, 10))
         assert transition.finished_at is transition.prune_at is None
 
-    @pytest.mark.parametrize("outcome", [raised(), Crashed()], ids=["retry", "crash"])
+    @pytest.mark.parametrize("outcome", [raised(), Crashed(), Snoozed(1)], ids=["retry", "crash", "snooze"])
     def test_what_was_started_in_time_may_be_started_again_late(self, outcome):
         assert after_(claim(expires_at=NOW), outcome, max_attempts=2).expires_at is None
 
     def test_what_was_given_back_is_still_to_be_started_in_time(self):
         assert after_(claim(expires_at=NOW), Released()).expires_at == NOW
-        assert after_(claim(expires_at=NOW), Snoozed(1)).expires_at == NOW
 
     def test_attempts_that_a_worker_lost_do_not_count_as_failures(self):
         assert after_(claim(attempts=5, crashes=4), raised(), max_attempts=2).state == "deferred"
@@ -279,6 +279,13 @@ class TestOperators:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("text", ["{", "5", "[[1]]", "[1]", "null", '{"a": 1}', "[[1,2,3]]"])
+    def test_errors_that_cannot_be_read_hold_nothing_up(self, text):
+        (kept, new) = json.loads(after_(claim(errors=text), raised()).errors)
+        assert "could not be read" in kept[1]
+        assert new == ["builtins.ValueError", "Traceback\n"]
+        assert len(errors_in(claim(errors=text))) == 1
+
     def test_of_many_errors_the_first_and_the_latest_are_kept(self):
         record, numbers = claim(), count()
         for number in range(25):

@@ -102,7 +102,8 @@ def decide(claim: Claim, outcome: Outcome, *, rules: Rules, now: Moment, draw: f
         case Raised():
             return _retried_or_failed(claim, outcome, rules=rules, now=now, draw=draw)
         case Snoozed(seconds):
-            return _returned(claim, DEFERRED, due_at=after(now, seconds))
+            # It was started in time, as after a failure.
+            return _returned(claim, DEFERRED, due_at=after(now, seconds), expires_at=None)
         case Released():
             return _returned(claim, READY)
         case Crashed():
@@ -140,6 +141,17 @@ def advanced(record: Record) -> Transition:
     if record.state != DEFERRED:
         raise IllegalMove(record, READY)
     return _transition(record, READY)
+
+
+def errors_in(record: Record) -> list[tuple[str, str]]:
+    """Return the class path and the traceback of each error that a record keeps, oldest first.
+
+    What somebody else's hand has made unreadable counts as one error that says so: it must not hold the task up.
+    """
+    try:
+        return [(str(path), str(text)) for path, text in json.loads(record.errors or "[]")]
+    except (ValueError, TypeError) as error:
+        return [(_path(type(error)), f"The errors before this could not be read: {error}\n")]
 
 
 def is_expired(record: Record, now: Moment) -> bool:
@@ -190,9 +202,9 @@ def _crashed(claim: Claim, *, rules: Rules, now: Moment) -> Transition:
     return _finished(claim, FAILED, LOST, rules=rules, now=now, errors=errors, crashes=crashes)
 
 
-def _returned(claim: Claim, state: State, *, due_at: Moment | None = None) -> Transition:
+def _returned(claim: Claim, state: State, **changes: Any) -> Transition:
     """Give a claim back as if it had not been made: a worker that starts it later finds it as it was."""
-    return _unstarted(_transition(claim, state, due_at=due_at), claim)
+    return _unstarted(_transition(claim, state, **changes), claim)
 
 
 def _unstarted(transition: Transition, claim: Claim) -> Transition:
@@ -271,8 +283,7 @@ _CANCELLED_ERROR: Final = (_path(TaskCancelled), f"{_path(TaskCancelled)}: Cance
 
 def _with(record: Record, class_path: str, traceback: str) -> str:
     """Add an error; of a long list the first one and the latest are kept."""
-    errors: list[list[str]] = json.loads(record.errors) if record.errors else []
-    errors.append([class_path, traceback])
+    errors = [*errors_in(record), (class_path, traceback)]
     if len(errors) > KEPT_ERRORS:
         errors = [errors[0], *errors[1 - KEPT_ERRORS :]]
     return json.dumps(errors)

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from backroom.clock import Moment, to_datetime
 from backroom.tasks.lifecycle import label
+from backroom.tasks.policy import errors_in
 from backroom.tasks.records import DEFERRED, FAILED, READY, RUNNING, SUCCESSFUL, Progress, Record
 from backroom.tasks.task import P, R
 
@@ -106,7 +107,7 @@ def errors_of(record: Record) -> list[TaskError]:
     """Return the errors of a record's attempts, oldest first."""
     if not record.errors:
         return []
-    return [TaskError(exception_class_path=path, traceback=text) for path, text in json.loads(record.errors)]
+    return [TaskError(exception_class_path=path, traceback=text) for path, text in errors_in(record)]
 
 
 def progress_of(record: Record) -> Progress | None:
