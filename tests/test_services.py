@@ -126,6 +126,17 @@ def test_a_projects_processes_end_with_it(make_project):
     wait_until(lambda: not _is_alive(child), what=f"the end of process {child}")
 
 
+def test_ctrl_c_reaches_a_process_even_if_the_tests_ignore_it(make_project):
+    project: Project = make_project(migrate=False)
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = project.start("sleep", "600")
+        process.interrupt()
+        assert process.wait(10) == -signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+
+
 PAGE = """<!doctype html><html lang="en"><head><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body {{ background: white }}

@@ -53,7 +53,10 @@ def find_program(*names: str, service: str, package: str) -> str:
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Have this process get the signal when its parent ends. For `preexec_fn`; only Linux can."""
+    """Have this process get the signal when its parent ends, which only Linux can. For `preexec_fn`."""
+    # A shell starts what it runs in the background with SIGINT ignored, and that is inherited: a test that
+    # presses Ctrl-C would press it in vain.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         _libc.prctl(pr_set_pdeathsig, number)
