@@ -89,6 +89,28 @@ class TestStatements(SQLCase):
         assert self.count(lambda: self.store.insert(records)) == 4
         assert self.count(lambda: self.store.insert([new_record(**unique("1"))])) == 5
 
+    def test_what_is_too_long_for_one_statement_is_cut_up(self, monkeypatch):
+        records = [new_record(payload="x" * 10) for _ in range(5)]
+        unique_ones = [new_record(payload="x" * 10, **unique(str(index))) for index in range(5)]
+        monkeypatch.setattr(sql, "CHUNK_CHARACTERS", 25)
+        assert self.store.insert(records) == self.store.insert(unique_ones) == {}
+        transitions = [succeeded(claim, "y" * 30) for claim in self.claim(20)]
+        assert self.store.apply([*transitions, transitions[0]._replace(id="gone")]) == set(
+            ids_of(records + unique_ones)
+        )
+        assert [found.result for found in self.store.get(ids_of(records))] == ["y" * 30] * 5
+
+    def test_a_chunk_is_short_in_rows_and_in_characters(self, monkeypatch):
+        monkeypatch.setattr(sql, "CHUNK_CHARACTERS", 25)
+        monkeypatch.setattr(sql, "CHUNK", 3)
+        assert list(sql._chunks([10, 10, 10, 30, 1, 1, 1, 1], lambda size: size)) == [
+            [10, 10],
+            [10],
+            [30],
+            [1, 1, 1],
+            [1],
+        ]
+
     def test_renewing_a_hundred_is_one_statement(self):
         self.insert(100)
         renewals = [Renewal(claim.id, claim.fence, "[1,2,null]") for claim in self.claim(100)]
@@ -289,6 +311,32 @@ class TestIndexes(SQLCase):
         assert "SCAN backroom_tasks" not in plan
         assert "Seq Scan" not in plan
         assert "USE TEMP B-TREE FOR ORDER BY" not in plan
+
+
+@pytest.mark.parametrize("store_database", ["postgres"], indirect=True)
+class TestPlans(SQLCase):
+    @pytest.fixture(autouse=True)
+    def _database(self, store_database):
+        self.alias = store_database
+
+    @pytest.mark.parametrize("queues", [(), ("default",), ("default", "mail")])
+    def test_a_look_reads_an_index_when_the_statistics_say_that_all_is_ready(self, queues):
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO backroom_tasks_taskrecord (id, backend_name, queue_name, priority, task_path, payload,"
+                " enqueued_at, state) SELECT i, 'contract', 'default', 0, 'p', '{}', i,"
+                " CASE WHEN i % 3 = 0 THEN 'deferred' ELSE 'ready' END FROM generate_series(1, 30000) AS i"
+            )
+            cursor.execute("ANALYZE backroom_tasks_taskrecord")
+            with self.statements() as captured:
+                self.store._look(request(queues=queues))
+            cursor.execute(f"EXPLAIN {captured[0]['sql'].replace('%', '%%')}")
+            plan = "\n".join(row for (row,) in cursor.fetchall())
+            cursor.execute("TRUNCATE backroom_tasks_taskrecord")
+            cursor.execute("ANALYZE backroom_tasks_taskrecord")
+        assert "Seq Scan on backroom" not in plan, plan
+        assert "backroom_ready" in plan, plan
+        assert "backroom_deferred" in plan, plan
 
 
 class TestParameters(SQLCase):

@@ -5,7 +5,7 @@ The tables belong to `backroom.tasks.models`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cache
 from typing import Any, Final
@@ -99,9 +99,17 @@ SELECT_HOLDERS: Final = f"""
     SELECT unique_key, id FROM {TABLE} WHERE backend_name = %s AND unique_key IN {{ids}}
 """
 
+# Each asks for the first entry of an index. EXISTS would let PostgreSQL read the table instead, and all of it, when its
+# statistics are of a time at which most rows were ready.
+IS_READY: Final = f"(SELECT min(queue_name) FROM {TABLE} WHERE state = 'ready' AND backend_name = %s) IS NOT NULL"
+IS_READY_AMONG: Final = f"""
+    EXISTS (SELECT 1 FROM {{names}} AS asked WHERE (
+        SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = asked.name
+        ORDER BY priority DESC, id LIMIT 1
+    ) IS NOT NULL)
+"""
 LOOK: Final = f"""
-    SELECT EXISTS (SELECT 1 FROM {TABLE} WHERE state = 'ready' AND backend_name = %s {{queues}}),
-           EXISTS (SELECT 1 FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s)
+    SELECT {{ready}}, (SELECT min(due_at) FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s) <= %s
 """
 
 PROMOTE: Final = f"""
@@ -127,6 +135,15 @@ READY_QUEUES: Final = f"""
 PICK: Final = f"""
     SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = %s
     ORDER BY priority DESC, id LIMIT %s {{skip_locked}}
+"""
+
+FIRST_OF_QUEUES: Final = f"""
+    SELECT name,
+           (SELECT priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = asked.name
+            ORDER BY priority DESC, id LIMIT 1),
+           (SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = asked.name
+            ORDER BY priority DESC, id LIMIT 1)
+    FROM {{names}} AS asked
 """
 
 PICK_IDS: Final = f"""
@@ -243,7 +260,11 @@ SELECT_WORKERS: Final = f"""
 FORGET: Final = f"DELETE FROM {WORKERS} WHERE backend_name = %s AND id IN {{ids}}"
 
 CHUNK: Final = 5_000
-"""Records in one INSERT: enough to make the statement's own cost vanish, few enough to bound its memory."""
+"""Rows in one statement: enough to make the statement's own cost vanish, few enough to bound its memory."""
+CHUNK_CHARACTERS: Final = 16_000_000
+"""Characters of JSON text in one statement, whose rows PostgreSQL can take up to 256 MB of."""
+MERGED: Final = 50
+"""Queues that one claim picks from: SQLite merges 500 at most, and PostgreSQL locks what it picks from each."""
 
 
 class SQLStore:
@@ -303,9 +324,7 @@ class SQLStore:
 
     def request_cancel(self, ids: Sequence[str]) -> frozenset[str]:
         """See Store.request_cancel()."""
-        rows = patiently(
-            self.alias, lambda: self._fetch(self._texts.request_cancel, self.backend_name, json.dumps(sorted(ids)))
-        )
+        rows = patiently(self.alias, lambda: self._fetch(self._texts.request_cancel, self.backend_name, _ids(ids)))
         return frozenset(id_ for (id_,) in rows)
 
     def cancelling(self, worker_id: str) -> frozenset[str]:
@@ -314,9 +333,7 @@ class SQLStore:
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """See Store.get()."""
-        return [
-            Record._make(row) for row in self._fetch(self._texts.get, self.backend_name, json.dumps(sorted(set(ids))))
-        ]
+        return [Record._make(row) for row in self._fetch(self._texts.get, self.backend_name, _ids(ids))]
 
     def find(self, query: Query, *, after: str | None = None, limit: int = 100) -> Page:
         """See Store.find()."""
@@ -406,8 +423,8 @@ class SQLStore:
 
     def _insert_many(self, records: Sequence[Record]) -> None:
         with write_transaction(self.alias):
-            for start in range(0, len(records), CHUNK):
-                rows = [_inserted(record) for record in records[start : start + CHUNK]]
+            for chunk in _chunks(records, _size_of_record):
+                rows = [_inserted(record) for record in chunk]
                 if dialect_of(self.alias).writes_row_by_row:
                     execute_each(self.alias, INSERT, rows)
                 else:
@@ -421,8 +438,8 @@ class SQLStore:
         with write_transaction(self.alias):
             # The holder of a key may finish between the insert and the look for it; then the key is free again.
             while waiting := list(left.values()):
-                for start in range(0, len(waiting), CHUNK):
-                    self._insert_unique_chunk(waiting[start : start + CHUNK], left)
+                for chunk in _chunks(waiting, _size_of_record):
+                    self._insert_unique_chunk(chunk, left)
                 keys = json.dumps([record.unique_key for record in left.values()])
                 holders = dict(self._fetch(self._texts.select_holders, self.backend_name, keys)) if left else {}
                 held = {id_: holders[record.unique_key] for id_, record in left.items() if record.unique_key in holders}
@@ -440,10 +457,13 @@ class SQLStore:
             del left[id_]
 
     def _look(self, request: Request) -> tuple[bool, bool]:
-        statement = LOOK.format(queues=_among(request.queues))
-        rows = self._fetch(statement, self.backend_name, *request.queues, self.backend_name, request.now)
-        ready, due = rows[0]
-        return bool(ready), bool(due)
+        due = (self.backend_name, request.now)
+        if request.queues:
+            rows = self._fetch(self._texts.look_among, _names(request.queues), self.backend_name, *due)
+        else:
+            rows = self._fetch(LOOK.format(ready=IS_READY), self.backend_name, *due)
+        is_ready, is_due = rows[0]
+        return bool(is_ready), bool(is_due)
 
     def _apply_and_claim(self, transitions: Sequence[Transition], request: Request | None) -> Exchange:
         with write_transaction(self.alias):
@@ -455,7 +475,11 @@ class SQLStore:
     def _apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
         if dialect_of(self.alias).writes_row_by_row and self._apply_all(transitions):
             return frozenset(transition.id for transition in transitions)
-        return frozenset(id_ for (id_,) in self._fetch(self._texts.apply, json.dumps(transitions)))
+        return frozenset(
+            id_
+            for chunk in _chunks(transitions, _size_of_transition)
+            for (id_,) in self._fetch(self._texts.apply, json.dumps(chunk))
+        )
 
     def _apply_all(self, transitions: Sequence[Transition]) -> bool:
         """Apply all or none, row by row: a count cannot tell which of them lost on their fence."""
@@ -476,9 +500,43 @@ class SQLStore:
     def _claim(self, request: Request, *, due: bool) -> list[Claim]:
         if due:
             self._fetch(self._texts.promote, self.backend_name, request.now)
-        pick, values = self._pick(request)
-        if not pick:
-            return []
+        if request.ids is not None:
+            pick = self._texts.pick_ids.format(queues=_among(request.queues))
+            values = [self.backend_name, _ids(request.ids), *request.queues, request.limit]
+            return self._claim_picked(request, pick, values)
+        queues = request.queues or self._ready_queues()
+        if len(queues) > MERGED:
+            return self._claim_in_rounds(request, queues)
+        return self._claim_from(queues, request) if queues else []
+
+    def _claim_in_rounds(self, request: Request, queues: Sequence[str]) -> list[Claim]:
+        """Claim from the queues whose first records come first, so many at a time that no other queue's do sooner."""
+        claims: list[Claim] = []
+        left = dict.fromkeys(queues)
+        with write_transaction(self.alias):
+            while len(claims) < request.limit and (first := self._first_queues(list(left))):
+                wanted = min(MERGED, request.limit - len(claims))
+                found = self._claim_from(first, request._replace(limit=wanted))
+                if len(found) < wanted:
+                    # What is left in them is locked, and another worker's already.
+                    left = {name: None for name in left if name not in first}
+                claims += found
+        return _in_order(claims)
+
+    def _first_queues(self, queues: Sequence[str]) -> list[str]:
+        rows = self._fetch(self._texts.first_of_queues, self.backend_name, self.backend_name, _names(queues))
+        first = sorted((-priority, id_, name) for name, priority, id_ in rows if id_ is not None)
+        return [name for _, _, name in first[:MERGED]]
+
+    def _claim_from(self, queues: Sequence[str], request: Request) -> list[Claim]:
+        values: list[Any] = [value for queue in queues for value in (self.backend_name, queue, request.limit)]
+        if len(queues) == 1:
+            return self._claim_picked(request, self._texts.pick, values)
+        merged = " UNION ALL ".join(f"SELECT * FROM ({self._texts.pick}) AS q{index}" for index in range(len(queues)))
+        pick = f"SELECT id FROM ({merged}) AS merged ORDER BY priority DESC, id LIMIT %s"
+        return self._claim_picked(request, pick, [*values, request.limit])
+
+    def _claim_picked(self, request: Request, pick: str, values: Sequence[Any]) -> list[Claim]:
         rows = self._fetch(
             CLAIM.format(pick=pick),
             *values,
@@ -489,18 +547,7 @@ class SQLStore:
             f"{request.worker_id} ",
         )
         # RETURNING has no order of its own.
-        return sorted((Record._make(row) for row in rows), key=lambda claim: (-claim.priority, claim.id))
-
-    def _pick(self, request: Request) -> tuple[str, list[Any]]:
-        if request.ids is not None:
-            pick = self._texts.pick_ids.format(queues=_among(request.queues))
-            return pick, [self.backend_name, json.dumps(sorted(request.ids)), *request.queues, request.limit]
-        queues = request.queues or self._ready_queues()
-        values: list[Any] = [value for queue in queues for value in (self.backend_name, queue, request.limit)]
-        if len(queues) < 2:
-            return self._texts.pick if queues else "", values
-        merged = " UNION ALL ".join(f"SELECT * FROM ({self._texts.pick}) AS q{index}" for index in range(len(queues)))
-        return f"SELECT id FROM ({merged}) AS merged ORDER BY priority DESC, id LIMIT %s", [*values, request.limit]
+        return _in_order(Record._make(row) for row in rows)
 
     def _ready_queues(self) -> tuple[str, ...]:
         return tuple(name for (name,) in self._fetch(READY_QUEUES, self.backend_name, self.backend_name))
@@ -529,6 +576,9 @@ class _Texts:
         self.release_past_windows = RELEASE_PAST_WINDOWS.format(ids=ids)
         self.select_holders = SELECT_HOLDERS.format(ids=ids)
         self.promote = PROMOTE.format(**locked)
+        names = dialect.rows([("name", "text")])
+        self.look_among = LOOK.format(ready=IS_READY_AMONG.format(names=names))
+        self.first_of_queues = FIRST_OF_QUEUES.format(names=names)
         self.pick = PICK.format(**locked)
         self.pick_ids = PICK_IDS.format(ids=ids, queues="{queues}", **locked)
         self.apply = APPLY.format(rows=dialect.rows(MOVED))
@@ -545,6 +595,42 @@ _texts_of = cache(_Texts)
 def _among(queues: Sequence[str]) -> str:
     """Return the condition that keeps a statement to these queues; none where every queue will do."""
     return f"AND queue_name IN ({', '.join(['%s'] * len(queues))})" if queues else ""
+
+
+def _names(queues: Sequence[str]) -> str:
+    return json.dumps([[name] for name in queues])
+
+
+def _ids(ids: Sequence[str]) -> str:
+    """Return ids as JSON, less those that are none: PostgreSQL knows no text with a NUL or half a character."""
+    return json.dumps(sorted({id_ for id_ in ids if id_.isprintable()}))
+
+
+def _in_order(claims: Iterable[Claim]) -> list[Claim]:
+    return sorted(claims, key=lambda claim: (-claim.priority, claim.id))
+
+
+def _chunks[T](rows: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Cut rows into lists short enough for one statement each."""
+    chunk: list[T] = []
+    size = 0
+    for row in rows:
+        added = size_of(row)
+        if chunk and (len(chunk) == CHUNK or size + added > CHUNK_CHARACTERS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += added
+    if chunk:
+        yield chunk
+
+
+def _size_of_record(record: Record) -> int:
+    return len(record.payload) + len(record.metadata) + len(record.overrides)
+
+
+def _size_of_transition(transition: Transition) -> int:
+    return len(transition.result or "") + len(transition.errors) + len(transition.progress or "")
 
 
 def _inserted(record: Record) -> tuple[Any, ...]:

@@ -8,10 +8,12 @@ from backroom.testing.stores.case import (
     deferred,
     failed,
     ids_of,
+    new_record,
     raised,
     released,
     request,
     snoozed,
+    succeeded,
 )
 
 
@@ -94,6 +96,25 @@ class Claiming(StoreCase):
         (third,) = self.insert(queue_name="b")
         assert ids_of(self.claim(3, queues=["a", "b", "c"])) == ids_of([urgent, first, second])
         assert ids_of(self.claim(3)) == ids_of([third, slow])
+
+    def test_order_holds_across_very_many_queues(self) -> None:
+        queues = [f"queue {number}" for number in range(600)]
+        records = [new_record(queue_name=name, priority=number % 7) for number, name in enumerate(queues)]
+        records += [new_record(queue_name=name, priority=number % 3) for number, name in enumerate(queues[:90])]
+        assert self.store.insert(records) == {}
+        wanted = ids_of(sorted(records, key=lambda record: (-record.priority, record.id)))
+        assert ids_of(self.claim(1)) == wanted[:1]
+        assert ids_of(self.claim(130)) == wanted[1:131]
+        assert ids_of(self.claim(70, queues=queues)) == wanted[131:201]
+        assert ids_of(self.claim(1_000)) == wanted[201:]
+        assert self.claim(9, queues=queues) == self.claim(9) == []
+
+    def test_very_many_queues_are_claimed_from_whatever_has_to_be_done_first(self) -> None:
+        first = self.insert_and_claim()
+        self.store.insert([new_record(queue_name=f"queue {number}", **deferred(1)) for number in range(600)])
+        exchange = self.store.exchange([succeeded(first)], request(600, now=after(NOW, 1)))
+        assert exchange.applied == {first.id}
+        assert len(exchange.claims) == 600
 
     def test_a_name_is_not_a_pattern_and_case_matters(self) -> None:
         self.insert(queue_name="Mail")

@@ -5,7 +5,7 @@ from typing import Any
 from backroom.clock import after
 from backroom.tasks.records import Query, Record
 from backroom.tasks.stores.base import COUNT_CAP
-from backroom.testing.stores.case import NOW, StoreCase, deferred, failed, ids_of, succeeded, unique
+from backroom.testing.stores.case import NOW, StoreCase, deferred, failed, ids_of, request, succeeded, unique
 
 
 class Reading(StoreCase):
@@ -17,6 +17,13 @@ class Reading(StoreCase):
         assert self.store.get(asked) == [records[0], records[2]]
         assert self.store.get([]) == []
         assert self.store.get(["unknown", "'; DROP TABLE x; --", "%"]) == []
+
+    def test_what_cannot_be_an_id_is_unknown(self) -> None:
+        (record,) = self.insert()
+        for id_ in ("\0", f"{record.id}\0", "\ud800", "", "ü", "\\", '"'):
+            assert self.store.get([id_, record.id]) == [record]
+            assert self.store.request_cancel([id_]) == frozenset()
+            assert self.store.claim(request(9, ids=[id_])) == []
 
     def test_the_newest_are_found_first(self) -> None:
         records = self.insert(3)
