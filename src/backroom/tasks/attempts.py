@@ -4,14 +4,14 @@ import random
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.tasks.signals import task_started
 
 from backroom.clock import Clock
 from backroom.tasks.execute import aexecute, execute, outcome_of
 from backroom.tasks.execution import Execution
 from backroom.tasks.middleware import Middleware
-from backroom.tasks.policy import decide, is_expired
+from backroom.tasks.policy import DEFAULT_RULES, decide, is_expired
 from backroom.tasks.records import Cancelled, Claim, Expired, Outcome, Raised, Released, Succeeded, Transition
 from backroom.tasks.resolve import Defaults, Resolved, UnknownTask, resolve, rules_of
 from backroom.tasks.results import TaskResult, result_of
@@ -28,7 +28,7 @@ class Attempt(NamedTuple):
     is_applied: bool = False
     """Whether the transition was committed already, together with the task's own writes."""
     is_lost: bool = False
-    """Whether the claim turned out to be another worker's by then, so that nothing was written."""
+    """Whether nothing is to be written: the claim is another worker's by now, or its lease is to decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +77,17 @@ class Attempts:
         transition = decide(claim, outcome, rules=rules, now=self.clock.now(), draw=random.random())  # noqa: S311 - jitter
         return Attempt(claim, transition, result, outcome.exception if isinstance(outcome, Raised) else None)
 
-    def failed(self, claim: Claim, error: Exception) -> Attempt:
+    def failed(self, claim: Claim, error: BaseException) -> Attempt:
         """Return the attempt that ended in an error outside the task's function."""
         return self.ended(claim, outcome_of(error))
 
     def released(self, claim: Claim) -> Transition:
-        """Return the transition that gives a claim back."""
-        return self.ended(claim, Released()).transition
+        """Return the transition that gives a claim back; it needs no rules, so nothing is looked up for it."""
+        return decide(claim, Released(), rules=DEFAULT_RULES, now=self.clock.now(), draw=0.0)
+
+    def lost(self, claim: Claim) -> Attempt:
+        """Return the attempt of which nothing is to be written."""
+        return Attempt(claim, self.released(claim), is_lost=True)
 
     def _ended(self, execution: Execution, outcome: Outcome) -> Attempt:
         attempt = self.ended(execution.claim, outcome, execution)
@@ -106,6 +110,9 @@ class Attempts:
                     raise _RolledBack(attempt._replace(is_lost=True))
         except _RolledBack as rolled_back:
             return rolled_back.attempt
+        except (OperationalError, InterfaceError):
+            # Locked, restarted, cut off: no fault of the task. If the commit did get through, the fence has moved.
+            return Attempt(execution.claim, self.released(execution.claim))
         except DatabaseError as error:
             # The commit itself failed, on a deferred constraint for example: the task's writes are the cause.
             return self._ended(execution, outcome_of(error, execution))

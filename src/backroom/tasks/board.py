@@ -52,13 +52,12 @@ class Board:
     def clear(self, place: int) -> None:
         """Say that a slot runs nothing."""
         with self._lock:
-            self._memory[place * _ENTRY.size] = b"\0"
+            _ENTRY.pack_into(self._memory, place * _ENTRY.size, b"", 0.0)
 
     def posts(self) -> Iterator[Post]:
         """Return what the slots run."""
         for place in range(self._places):
             task_id, deadline = _ENTRY.unpack_from(self._memory, place * _ENTRY.size)
-            # The first byte alone is cleared.
             if name := task_id.partition(b"\0")[0]:
                 yield Post(name.decode(), deadline)
 

@@ -1,6 +1,5 @@
 """Run one execution and say what came of it. Knows no store and no clock."""
 
-import asyncio
 from collections.abc import Sequence
 from traceback import format_exception
 from typing import Any
@@ -9,7 +8,7 @@ from backroom.tasks.arguments import result_of
 from backroom.tasks.exceptions import Snooze, TaskCancelled, TaskTimeout
 from backroom.tasks.execution import Execution, TaskContext
 from backroom.tasks.middleware import Middleware, onion
-from backroom.tasks.records import Cancelled, Outcome, Raised, Released, Snoozed, Succeeded
+from backroom.tasks.records import Cancelled, Outcome, Raised, Snoozed, Succeeded
 
 
 def execute(execution: Execution, *, layers: tuple[Middleware, ...] = (), max_result_bytes: int) -> Outcome:
@@ -35,9 +34,6 @@ async def aexecute(execution: Execution, *, layers: tuple[Middleware, ...] = (),
         with onion(execution, layers):
             value = await execution.acall(function, *_arguments(execution), **execution.result.kwargs)
             return Succeeded(result_of(value, limit=max_result_bytes))
-    except asyncio.CancelledError:
-        # The loop is being shut down; the task has done nothing wrong.
-        return Released()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - as in execute()

@@ -50,9 +50,9 @@ class Execution:
 
     def report(self, done: float, total: float | None, message: str) -> None:
         """Note how far the task has come; the store hears of it with the next renewal."""
-        numbers: tuple[tuple[str, Any], ...] = (("done", done), ("total", total))
-        for name, value in numbers:
-            if value is not None and not (isinstance(value, int | float) and isfinite(value)):
+        numbers: dict[str, Any] = {"done": done} if total is None else {"done": done, "total": total}
+        for name, value in numbers.items():
+            if not (isinstance(value, int | float) and isfinite(value)):
                 msg = f"progress() takes finite numbers; {name} is {value!r}."
                 raise ValueError(msg)
         self._progress = json.dumps([done, total, str(message)[:KEPT_MESSAGE]])
@@ -69,6 +69,11 @@ class Execution:
     def is_cancel_requested(self) -> bool:
         """Tell whether somebody wants the task cancelled."""
         return self._cancel_requested
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether an exception was raised in the task from outside."""
+        return self._interruption is not None
 
     def interrupt(self, exception: type[BaseException]) -> None:
         """Raise `exception` inside the task, once, if its function is running now."""
@@ -101,11 +106,16 @@ class Execution:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine is always run by a task
 
-        def cancel(_exception: type[BaseException]) -> None:
-            loop.call_soon_threadsafe(task.cancel)
+        def cancel() -> None:
+            # The loop comes to this later, when the coroutine may have ended and the task be at something else.
+            if self._interrupt is not None:
+                task.cancel()
+
+        def cancel_soon(_exception: type[BaseException]) -> None:
+            loop.call_soon_threadsafe(cancel)
 
         with self._lock:
-            self._interrupt = cancel
+            self._interrupt = cancel_soon
         try:
             return await function(*args, **kwargs)
         except asyncio.CancelledError:

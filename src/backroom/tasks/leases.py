@@ -1,15 +1,13 @@
-"""Watch over the claims that this process holds: renew them, write their progress, stop them when they must stop.
+"""Look after the claims that this process holds: renew them, write their progress, stop them when they must stop.
 
-A thread of its own, which task code cannot block short of holding Python's global lock for a whole lease.
+Two threads do it. The keeper talks to the store, which may keep it waiting; the watcher does not, so that a timeout
+strikes in time whatever the store does.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
-
-from django.db import connections
 
 from backroom.clock import after
 from backroom.tasks.backends.base import Backend
@@ -28,7 +26,7 @@ CANCEL_TICK: Final = 1.0
 
 
 class Holding:
-    """One claim in this process's hands; `execution` is None until a slot has started it."""
+    """One claim in this process's hands; `execution` is None until a slot has started it, and after it has ended."""
 
     __slots__ = ("cancel_seen_at", "claim", "execution", "hard_at", "place", "resolved", "soft_at")
 
@@ -36,7 +34,7 @@ class Holding:
         self.claim = claim
         self.resolved: Resolved | None = None
         self.execution: Execution | None = None
-        self.place = 0
+        self.place: int | None = None
         self.soft_at: float | None = None
         self.hard_at = 0.0
         self.cancel_seen_at: float | None = None
@@ -56,73 +54,66 @@ class Holdings(dict[str, Holding]):
         for id_ in ids:
             self.pop(id_, None)
 
+    def running(self) -> list[tuple[Holding, Execution]]:
+        """Return the claims that a slot is working on now. A slot may end one of them at any moment."""
+        pairs = [(holding, holding.execution) for holding in list(self.values())]
+        return [(holding, execution) for holding, execution in pairs if execution is not None]
+
+
+class Watcher:
+    """Stops attempts that have overrun their timeout, or that somebody wants cancelled. Never waits for anything."""
+
+    def __init__(self, holdings: Holdings, board: Board, *, cancel_grace: float) -> None:
+        self._holdings = holdings
+        self._board = board
+        self._cancel_grace = cancel_grace
+
+    def look(self) -> None:
+        """Look at every running attempt once."""
+        now = time.monotonic()
+        for holding, execution in self._holdings.running():
+            if holding.soft_at is not None and now >= holding.soft_at:
+                holding.soft_at = None
+                execution.interrupt(TaskTimeout)
+            if holding.cancel_seen_at is not None and now >= holding.cancel_seen_at + self._cancel_grace:
+                execution.interrupt(TaskCancelled)
+                self._limit(holding, holding.cancel_seen_at + 2 * self._cancel_grace)
+
+    def _limit(self, holding: Holding, hard_at: float) -> None:
+        if holding.place is not None and (holding.hard_at == 0.0 or hard_at < holding.hard_at):
+            holding.hard_at = hard_at
+            self._board.limit(holding.place, holding.claim.id, hard_at)
+
 
 class Keeper:
-    """The thread that keeps the holdings."""
+    """Keeps the leases, writes progress, and learns which attempts somebody wants cancelled."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        worker_id: str,
-        holdings: Holdings,
-        board: Board,
-        *,
-        on_beat: Callable[[], None],
-        on_tick: Callable[[], None],
-    ) -> None:
+    def __init__(self, backend: Backend, worker_id: str, holdings: Holdings, *, on_beat: Callable[[], None]) -> None:
         self._backend = backend
         self._worker_id = worker_id
         self._holdings = holdings
-        self._board = board
         self._on_beat = on_beat
-        self._on_tick = on_tick
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="backroom-keeper", daemon=True)
-        self._renewed_at = time.monotonic()
-        self._asked_at = time.monotonic()
+        self._renewed_at = float("-inf")
+        self._asked_at = float("-inf")
 
-    def start(self) -> None:
-        """Begin to keep."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop, once the round under way is done."""
-        self._stopped.set()
-        self._thread.join(timeout=TICK * 8)
-
-    def _run(self) -> None:
-        self._guarded(self._on_beat)
-        while not self._stopped.wait(TICK):
-            self._on_tick()
-            now = time.monotonic()
-            self._stop_overdue(now)
-            self._guarded(self._keep, now)
-        connections.close_all()
-
-    def _keep(self, now: float) -> None:
+    def keep(self) -> None:
+        """Do one round; what fails is tried again in the next one."""
+        now = time.monotonic()
         if now - self._renewed_at >= self._backend.settings.lease / 3:
-            self._renewed_at = now
             self._renew(list(self._holdings.values()))
             self._on_beat()
+            self._renewed_at = now
         else:
             self._write_progress()
-        if now - self._asked_at >= CANCEL_TICK and any(holding.execution for holding in list(self._holdings.values())):
-            self._asked_at = now
+        if now - self._asked_at >= CANCEL_TICK and self._holdings.running():
             self._note_cancels(self._backend.store.cancelling(self._worker_id))
-
-    def _guarded(self, work: Callable[..., None], *args: float) -> None:
-        try:
-            work(*args)
-        except Exception as error:  # noqa: BLE001 - the store may be away; the feeder says so, and leases outlast it
-            logger.debug("action=keeper_failed reason=%r", str(error))
-            connections.close_all()
+            self._asked_at = now
 
     def _write_progress(self) -> None:
-        running = [(holding.claim, holding.execution) for holding in list(self._holdings.values())]
         fresh = [
-            Renewal(claim.id, claim.fence, progress)
-            for claim, execution in running
-            if execution is not None and (progress := execution.take_progress()) is not None
+            Renewal(holding.claim.id, holding.claim.fence, progress)
+            for holding, execution in self._holdings.running()
+            if (progress := execution.take_progress()) is not None
         ]
         if fresh:
             self._backend.store.renew(fresh, self._lease_until())
@@ -137,40 +128,25 @@ class Keeper:
         held = self._backend.store.renew(sorted(renewals), self._lease_until())
         self._note_cancels(held.cancel_requested)
         for holding in holdings:
-            if holding.claim.id not in held.ids and self._holdings.get(holding.claim.id) is holding:
-                self._lose(holding)
-
-    def _lose(self, holding: Holding) -> None:
-        """Stop an attempt that belongs to another worker by now: whatever it finds will not be taken."""
-        if holding.execution is not None and not holding.execution.is_cancel_requested():
-            logger.warning("action=lease_lost task_id=%s path=%s", holding.claim.id, holding.claim.task_path)
-            holding.execution.request_cancel()
-            holding.execution.interrupt(TaskCancelled)
+            if holding.claim.id not in held.ids:
+                _give_up(holding)
 
     def _note_cancels(self, ids: frozenset[str]) -> None:
-        now = time.monotonic()
         for id_ in ids:
             holding = self._holdings.get(id_)
-            if holding is not None and holding.execution is not None and holding.cancel_seen_at is None:
-                holding.cancel_seen_at = now
-                holding.execution.request_cancel()
-
-    def _stop_overdue(self, now: float) -> None:
-        grace = self._backend.settings.cancel_grace
-        for holding in list(self._holdings.values()):
-            if holding.execution is None:
-                continue
-            if holding.soft_at is not None and now >= holding.soft_at:
-                holding.execution.interrupt(TaskTimeout)
-                holding.soft_at = None
-            if holding.cancel_seen_at is not None and now >= holding.cancel_seen_at + grace:
-                holding.execution.interrupt(TaskCancelled)
-                self._limit(holding, holding.cancel_seen_at + 2 * grace)
-
-    def _limit(self, holding: Holding, hard_at: float) -> None:
-        if holding.hard_at == 0.0 or hard_at < holding.hard_at:
-            holding.hard_at = hard_at
-            self._board.limit(holding.place, holding.claim.id, hard_at)
+            execution = holding.execution if holding else None
+            if holding is not None and execution is not None and holding.cancel_seen_at is None:
+                holding.cancel_seen_at = time.monotonic()
+                execution.request_cancel()
 
     def _lease_until(self) -> int:
         return after(self._backend.clock.now(), self._backend.settings.lease)
+
+
+def _give_up(holding: Holding) -> None:
+    """Stop an attempt that belongs to another worker by now: whatever it finds will not be taken."""
+    execution = holding.execution
+    if execution is not None and not execution.is_cancel_requested():
+        logger.warning("action=lease_lost task_id=%s path=%s", holding.claim.id, holding.claim.task_path)
+        execution.request_cancel()
+        execution.interrupt(TaskCancelled)

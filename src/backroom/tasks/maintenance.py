@@ -4,9 +4,11 @@ The packages above tasks do theirs in the same rounds, on the signal `tidying`.
 Every worker does it, at times of its own; two that do the same work at once find that the fence has moved.
 """
 
+import logging
 import random
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from backroom.clock import Moment, after
 from backroom.tasks.announcements import Move, announce
@@ -14,36 +16,40 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.policy import decide, expired
 from backroom.tasks.records import Crashed, Record, Transition
 from backroom.tasks.resolve import rules_of
+from backroom.tasks.rounds import guarded
 from backroom.tasks.signals import tidying
 
-BATCH = 500
-SILENT_LEASES = 4
+logger = logging.getLogger("backroom.worker")
+
+BATCH: Final = 500
+SECONDS: Final = 1.0
+"""For how long one round goes on with one thing that has more than a batch to do."""
+SILENT_LEASES: Final = 4
 """After so many leases without a word a worker is taken for gone."""
 
 
-def tidy(backend: Backend, now: Moment) -> None:
-    """Do one bounded step of everything."""
-    reclaim(backend, now)
-    expire(backend, now)
-    backend.store.prune(now, BATCH)
-    forget_silent(backend, now)
+def tidy(backend: Backend, now: Moment, *, but_not_of: str = "") -> None:
+    """Do a bounded amount of everything; what goes wrong with one thing keeps nothing else from being done.
+
+    `but_not_of` is the worker that does it: as long as it lives, a lease of its own is late and not lost.
+    """
+    guarded("reclaim", lambda: _full_batches(lambda: reclaim(backend, now, but_not_of=but_not_of)))
+    guarded("expire", lambda: _full_batches(lambda: expire(backend, now)))
+    guarded("prune", lambda: _full_batches(lambda: backend.store.prune(now, BATCH)))
+    guarded("forget", lambda: forget_silent(backend, now))
     tidying.send_robust(sender=type(backend), using=backend.alias)
 
 
-def reclaim(backend: Backend, now: Moment, *, limit: int = BATCH) -> int:
+def reclaim(backend: Backend, now: Moment, *, limit: int = BATCH, but_not_of: str = "") -> int:
     """Take tasks from workers that let their leases run out; return how many."""
-    return move(backend, ((claim, crashed(backend, claim, now)) for claim in backend.store.overdue(limit, now)))
+    overdue = [claim for claim in backend.store.overdue(limit, now) if claim.worker_id != but_not_of]
+    return move(backend, overdue, lambda claim: crashed(backend, claim, now))
 
 
 def expire(backend: Backend, now: Moment, *, limit: int = BATCH) -> int:
     """Fail waiting tasks whose time to be started is over; return how many."""
-    return move(
-        backend,
-        (
-            (record, expired(record, rules=rules_of(record, backend.defaults), now=now))
-            for record in backend.store.unstarted(limit, now)
-        ),
-    )
+    late = backend.store.unstarted(limit, now)
+    return move(backend, late, lambda record: expired(record, rules=rules_of(record, backend.defaults), now=now))
 
 
 def forget_silent(backend: Backend, now: Moment) -> None:
@@ -58,11 +64,24 @@ def crashed(backend: Backend, claim: Record, now: Moment) -> Transition:
     return decide(claim, Crashed(), rules=rules_of(claim, backend.defaults), now=now, draw=random.random())  # noqa: S311 - jitter
 
 
-def move(backend: Backend, changes: Iterable[tuple[Record, Transition]]) -> int:
-    """Apply transitions and tell the world of those that applied; return how many did."""
-    moves = [Move(record, transition) for record, transition in changes]
-    applied = backend.store.apply([item.transition for item in moves]) if moves else frozenset[Any]()
+def move(backend: Backend, records: Iterable[Record], change: Callable[[Record], Transition]) -> int:
+    """Apply a change to records and tell the world of those to which it applied; return how many they were."""
+    moves = []
+    for record in records:
+        try:
+            moves.append(Move(record, change(record)))
+        except Exception:
+            # One that cannot be decided must not keep the others from being moved.
+            logger.exception("action=undecided task_id=%s path=%s", record.id, record.task_path)
+    applied = backend.store.apply([item.transition for item in moves]) if moves else frozenset[str]()
     announce([item for item in moves if item.record.id in applied], sender=type(backend), defaults=backend.defaults)
     if applied:
         backend.wake()
     return len(applied)
+
+
+def _full_batches(step: Callable[[], int]) -> None:
+    """Do `step` again as long as it finds a whole batch to do, for about a second."""
+    until = time.monotonic() + SECONDS
+    while step() >= BATCH and time.monotonic() < until:
+        continue

@@ -1,5 +1,6 @@
 """The onion round one execution. A layer is a function from an `Execution` to a context manager."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
@@ -36,4 +37,21 @@ def refresh_connections() -> None:
     One connection a slot is kept from task to task; Django checks its health when the next task first uses it.
     """
     for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            # A task left `atomic()` open: Django would close nothing, and commit nothing, inside it.
+            discard_connections()
+            return
         connection.close_if_unusable_or_obsolete()
+
+
+def discard_connections() -> None:
+    """Close this thread's database connections, whatever Django believes about their state, and forget them.
+
+    After an exception from outside, a connection may be in a transaction that Django does not know of, or believe in
+    one that is over. Its next user would write into it without ever committing.
+    """
+    for connection in connections.all(initialized_only=True):
+        with contextlib.suppress(Exception):
+            if connection.connection is not None:
+                connection.connection.close()
+        del connections[connection.alias]

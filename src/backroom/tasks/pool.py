@@ -1,12 +1,15 @@
 """Slots: threads for functions and an event loop for coroutines. They know nothing of stores and claims' origins."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final
+
+logger = logging.getLogger("backroom.worker")
 
 type Work = Any
 """What a slot is given; only the two functions that a pool was made with look inside."""
@@ -28,6 +31,25 @@ class Pace:
         self.seconds += self.WEIGHT * (seconds - self.seconds)
 
 
+class Waiting:
+    """How long the oldest work of a queue has waited, told from counts alone."""
+
+    def __init__(self) -> None:
+        self._put = 0
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def put(self, count: int) -> None:
+        """Note that so many pieces of work were queued."""
+        self._put += count
+        self._marks.append((time.monotonic(), self._put))
+
+    def seconds(self, left: int) -> float:
+        """Return how long the oldest of the `left` pieces that are still queued has waited."""
+        while self._marks and self._marks[0][1] <= self._put - left:
+            self._marks.popleft()
+        return time.monotonic() - self._marks[0][0] if self._marks else 0.0
+
+
 class Threads:
     """A fixed number of threads that take work from one queue, in its order."""
 
@@ -39,6 +61,7 @@ class Threads:
         self._run = run
         self._on_idle = on_idle
         self._queue: SimpleQueue[Work] = SimpleQueue()
+        self._waiting = Waiting()
         self._threads = [
             threading.Thread(target=self._work, args=(place,), name=f"backroom-slot-{place}", daemon=True)
             for place in range(count)
@@ -51,6 +74,8 @@ class Threads:
 
     def put(self, work: Sequence[Work]) -> None:
         """Queue work."""
+        if work:
+            self._waiting.put(len(work))
         for item in work:
             self._queue.put(item)
 
@@ -58,6 +83,11 @@ class Threads:
     def unstarted(self) -> int:
         """How many pieces of work no thread has taken yet."""
         return self._queue.qsize()
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long the oldest of them has waited."""
+        return self._waiting.seconds(self._queue.qsize())
 
     def take_back(self) -> list[Work]:
         """Return the work that no thread has taken yet; it is the caller's again."""
@@ -93,18 +123,21 @@ class Loop:
         self._run = run
         self._on_idle = on_idle
         self._queue: deque[Work] = deque()
+        self._waiting = Waiting()
         self._places = list(range(count))
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopped = False
 
     def put(self, work: Sequence[Work]) -> None:
         """Queue work; the thread starts with the first piece."""
         if not work:
             return
+        self._waiting.put(len(work))
         self._queue.extend(work)
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="backroom-loop", daemon=True).start()
+            threading.Thread(target=self._keep_running, args=(self._loop,), name="backroom-loop", daemon=True).start()
         self._loop.call_soon_threadsafe(self._pump)
 
     @property
@@ -122,6 +155,11 @@ class Loop:
         """How many pieces of work have not been started yet."""
         return len(self._queue)
 
+    @property
+    def waiting_seconds(self) -> float:
+        """How long the oldest of them has waited."""
+        return self._waiting.seconds(len(self._queue))
+
     def take_back(self) -> list[Work]:
         """Return the work that has not been started yet; it is the caller's again."""
         work = []
@@ -132,9 +170,19 @@ class Loop:
             return work
 
     def stop(self) -> None:
-        """Cancel what still runs and end the thread."""
+        """End the thread; what still runs is left where it is."""
+        self._is_stopped = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _keep_running(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        while not self._is_stopped:
+            try:
+                loop.run_forever()
+            except BaseException:
+                # SystemExit and KeyboardInterrupt of a child task end the loop's run; the others' work goes on.
+                logger.exception("action=loop_interrupted")
 
     def _pump(self) -> None:
         while self._places and self._queue:

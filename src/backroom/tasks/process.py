@@ -2,34 +2,32 @@
 
 import contextlib
 import logging
+import math
 import os
 import random
-import resource
 import socket
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
-from asgiref.sync import sync_to_async
-from django.db import close_old_connections, connections
+from django.db import InterfaceError, OperationalError, connections
 
 from backroom.clock import after
-from backroom.tasks.announcements import Move, announce
+from backroom.tasks.announcements import Move
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board
-from backroom.tasks.execution import Execution
-from backroom.tasks.leases import Holding, Holdings, Keeper
+from backroom.tasks.clerk import Clerk
+from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
 from backroom.tasks.maintenance import tidy
-from backroom.tasks.middleware import refresh_connections
+from backroom.tasks.memory import MemoryWatch
 from backroom.tasks.pool import Loop, Threads
 from backroom.tasks.queries import backend_of
 from backroom.tasks.records import RUNNING, Claim, Query, Worker
-from backroom.tasks.resolve import UnknownTask, resolve
+from backroom.tasks.resolve import resolve
+from backroom.tasks.rounds import Rounds
+from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request
 
 logger = logging.getLogger("backroom.worker")
@@ -42,8 +40,6 @@ FLUSH: Final = 0.005
 """Seconds that a finished attempt waits for others to share its commit."""
 TIDY: Final = 5.0
 """Seconds between two rounds of maintenance, give or take a half."""
-STOP_PATIENCE: Final = 5.0
-CHECK_MEMORY: Final = 5.0
 AWAY_FIRST: Final = 0.1
 AWAY_MOST: Final = 5.0
 """Seconds between two tries at a store that cannot be reached: doubled from the first to the most."""
@@ -89,15 +85,19 @@ class WorkerProcess:
         self._unsettled: list[Attempt] = []
         self._stops = 0
         self._finished = 0
-        self._claimed_at = 0.0
         self._held_back_until = 0.0
         self._away_for = 0.0
         self._is_recycling = False
-        self._threads = Threads(settings.threads, self._run, on_idle=self._ring)
-        self._loop = Loop(settings.coroutines, self._arun, on_idle=self._ring)
+        self._slots = Slots(self.backend, board, settings.threads, on_done=self._take_in)
+        self._threads = Threads(settings.threads, self._slots.run, on_idle=self._ring)
+        self._loop = Loop(settings.coroutines, self._slots.arun, on_idle=self._ring)
         self._clerk = Clerk(self.backend)
-        self._keeper = Keeper(
-            self.backend, worker_id, self._holdings, board, on_beat=self._beat, on_tick=self._look_after_parent
+        self._watcher = Watcher(self._holdings, board, cancel_grace=self.backend.settings.cancel_grace)
+        self._keeper = Keeper(self.backend, worker_id, self._holdings, on_beat=self._beat)
+        self._rounds = (
+            Rounds("watcher", self._look, seconds=lambda: TICK),
+            Rounds("keeper", self._keeper.keep, seconds=lambda: TICK),
+            Rounds("tidy", self._tidy, seconds=lambda: random.uniform(TIDY / 2, TIDY * 3 / 2)),  # noqa: S311 - spreads the load
         )
         self._started_at = self.backend.clock.now()
         self._memory = MemoryWatch(settings.max_memory_growth)
@@ -107,19 +107,22 @@ class WorkerProcess:
         keep_connections()
         listener = self.backend.listener(self._ring)
         self._threads.start()
-        self._keeper.start()
         self._clerk.start()
+        for rounds in self._rounds:
+            rounds.start()
         listener.start()
         try:
             self._feed()
             self._drain()
         finally:
             listener.stop()
-            self._keeper.stop()
+            self._clerk.stop()
+            for rounds in self._rounds:
+                rounds.stop()
             self._threads.stop()
             self._loop.stop()
-            self._forget()
-            self._clerk.stop()
+            # Last, so that the attempts which go on in this process overlap as little as can be with their next ones.
+            self._hand_back()
             connections.close_all()
         return RECYCLE if self._is_recycling and not self._stops else DONE
 
@@ -157,18 +160,27 @@ class WorkerProcess:
                 self._wait(is_idle=not claims)
 
     def _drain(self) -> None:
-        """Finish what runs within the grace period, then hand the rest back."""
-        deadline = time.monotonic() + self.settings.grace
+        """Finish what runs: within the grace period when told to stop, however long it takes when recycling."""
         self._release(self._threads.take_back() + self._loop.take_back())
+        deadline = math.inf
         while self._holdings and self._stops < 2 and time.monotonic() < deadline:
+            if self._stops and deadline == math.inf:
+                deadline = time.monotonic() + self.settings.grace
             self._exchange(0)
             if self._holdings:
                 self._wait(is_idle=True)
         self._exchange(0)
-        if self._holdings:
-            logger.warning("action=handing_back tasks=%d", len(self._holdings))
-            self._release(list(self._holdings.values()))
-            self._exchange(0)
+
+    def _hand_back(self) -> None:
+        """Give back what still runs, and take leave of the store."""
+        left = [self.backend.attempts.released(holding.claim) for holding in self._holdings.values()]
+        with contextlib.suppress(Exception):
+            # A store that is away finds out by itself: leases run out, silent workers are taken for gone.
+            if left:
+                logger.warning("action=handing_back tasks=%d", len(left))
+                self.backend.store.apply(left)
+                self.backend.wake()
+            self.backend.store.forget([self.worker_id])
 
     def _room(self) -> int:
         """Return how many claims more the slots can start within `HOLD`."""
@@ -177,7 +189,8 @@ class WorkerProcess:
         ahead = min(MAX_AHEAD, int(HOLD / max(self._threads.pace.seconds, 1e-6)) * self._threads.count)
         self._threads.low = ahead // 3
         room = self._threads.count + ahead - (self._running - self._loop.running)
-        return max(room, BESIDE if self._loop.has_room else 0)
+        is_beside = self._loop.has_room and not self._threads.unstarted
+        return max(room, BESIDE if is_beside else 0)
 
     @property
     def _running(self) -> int:
@@ -196,26 +209,49 @@ class WorkerProcess:
     def _exchange(self, room: int) -> list[Claim]:
         """Settle what is done and claim up to `room` more, in one commit."""
         self._collect()
-        request = self._request(room) if room > 0 else None
-        if request is None and not self._unsettled:
+        request = self._request(room) if room > 0 and not self._away_for else None
+        if request is None and not self._unsettled and not self._away_for:
             return []
         pending = [attempt.transition for attempt in self._unsettled if not attempt.is_applied and not attempt.is_lost]
         try:
             applied, claims = self.backend.store.exchange(pending, request)
-        except Exception as error:  # noqa: BLE001 - whatever the driver raises when its server is away
+            if self._away_for:
+                self._recover()
+        except (OperationalError, InterfaceError) as error:
             self._store_is_away(error)
             return []
-        if self._away_for:
-            self._store_is_back()
+        except Exception as error:  # noqa: BLE001 - the store is there, and refuses one of the changes
+            return self._settle_singly(error)
         self._settle(applied)
         return claims
 
+    def _settle_singly(self, error: Exception) -> list[Claim]:
+        """Find the one among the changes that the store refuses, and leave that one to its lease."""
+        if len(self._unsettled) == 0:
+            self._store_is_away(error)
+            return []
+        applied: set[str] = set()
+        for attempt in self._unsettled:
+            try:
+                if not attempt.is_applied and not attempt.is_lost:
+                    applied |= self.backend.store.apply([attempt.transition])
+            except (OperationalError, InterfaceError) as away:
+                self._store_is_away(away)
+                return []
+            except Exception:
+                logger.exception("action=refused task_id=%s path=%s", attempt.claim.id, attempt.claim.task_path)
+        self._settle(frozenset(applied))
+        return []
+
     def _collect(self) -> None:
-        try:
+        known = {attempt.claim.id for attempt in self._unsettled}
+        with contextlib.suppress(Empty):
             while True:
-                self._unsettled.append(self._done.get_nowait())
-        except Empty:
-            return
+                attempt = self._done.get_nowait()
+                # A claim that was given up on may still end: what was said of it first counts.
+                if attempt.claim.id not in known:
+                    known.add(attempt.claim.id)
+                    self._unsettled.append(attempt)
 
     def _request(self, room: int) -> Request:
         now = self.backend.clock.now()
@@ -238,7 +274,6 @@ class WorkerProcess:
     def _hand_out(self, claims: Sequence[Claim]) -> None:
         if not claims:
             return
-        self._claimed_at = time.monotonic()
         for_threads: list[Holding] = []
         for_loop: list[Holding] = []
         for holding in self._holdings.take(claims):
@@ -249,19 +284,21 @@ class WorkerProcess:
     def _is_coroutine(self, holding: Holding) -> bool:
         try:
             holding.resolved = resolve(holding.claim, self.backend.defaults)
-        except UnknownTask:
-            # A slot finds that out again, and says it where errors are recorded.
+        except Exception:  # noqa: BLE001 - a slot finds that out again, and says it where errors are recorded
             return False
         return holding.resolved.is_coroutine
 
     def _give_back(self) -> None:
         """Return what the slots did not come to: another worker may have a slot free."""
-        if time.monotonic() - self._claimed_at < 2 * HOLD:
-            return
-        unstarted = self._threads.take_back() + self._loop.take_back()
+        unstarted: list[Holding] = []
+        if self._threads.waiting_seconds > 2 * HOLD:
+            unstarted += self._threads.take_back()
+            # Slower than it looked: claim nothing ahead until attempts have ended that say otherwise.
+            self._threads.pace.seconds = max(self._threads.pace.seconds, 2 * HOLD)
+        if self._loop.waiting_seconds > 2 * HOLD:
+            unstarted += self._loop.take_back()
         if unstarted:
             self._release(unstarted)
-            self._threads.pace.seconds = max(self._threads.pace.seconds, HOLD)
             # Without the pause this process would claim the same tasks again at once.
             self._held_back_until = time.monotonic() + HOLD
 
@@ -288,6 +325,13 @@ class WorkerProcess:
             while True:
                 self._wake.get_nowait()
 
+    def _take_in(self, attempt: Attempt) -> None:
+        """Take what a slot found."""
+        is_first = self._done.empty()
+        self._done.put(attempt)
+        if is_first:
+            self._ring()
+
     def _ring(self) -> None:
         self._wake.put(None)
 
@@ -299,23 +343,14 @@ class WorkerProcess:
         self._away_for = min(AWAY_MOST, max(AWAY_FIRST, 2 * self._away_for))
         connections.close_all()
 
-    def _store_is_back(self) -> None:
-        self._away_for = 0.0
-        logger.warning("action=store_back")
-        self._recover()
-
     def _recover(self) -> None:
         """Give back claims whose commit succeeded although its confirmation never arrived."""
         query = Query(states=(RUNNING,), worker_id=self.worker_id)
-        orphans = [
-            record for record in self.backend.store.find(query, limit=1000).records if record.id not in self._holdings
-        ]
+        found = self.backend.store.find(query, limit=2 * MAX_AHEAD).records
+        orphans = [record for record in found if record.id not in self._holdings]
         self.backend.store.apply([self.backend.attempts.released(orphan) for orphan in orphans])
-
-    def _forget(self) -> None:
-        with contextlib.suppress(Exception):
-            # A store that is away forgets by itself: silent workers are taken for gone.
-            self.backend.store.forget([self.worker_id])
+        self._away_for = 0.0
+        logger.warning("action=store_back")
 
     def _beat(self) -> None:
         self.backend.store.beat(
@@ -333,133 +368,14 @@ class WorkerProcess:
             ]
         )
 
-    def _look_after_parent(self) -> None:
+    def _tidy(self) -> None:
+        tidy(self.backend, self.backend.clock.now(), but_not_of=self.worker_id)
+
+    def _look(self) -> None:
+        self._watcher.look()
         if self.settings.parent is not None and os.getppid() != self.settings.parent and not self._stops:
             logger.warning("action=parent_gone: finishing what runs")
             self.finish()
-
-    # The slots: from a holding to an attempt.
-
-    def _run(self, holding: Holding, place: int) -> None:
-        refresh_connections()
-        try:
-            begun = self.backend.attempts.begin(holding.claim, holding.resolved)
-            if isinstance(begun, Execution):
-                self._watch(holding, begun, place)
-                begun = self.backend.attempts.run(begun)
-        except KeyboardInterrupt:
-            # No signal reaches this thread: the task raised it, and means no more than to be left alone.
-            begun = Attempt(holding.claim, self.backend.attempts.released(holding.claim))
-        except Exception as error:
-            logger.exception("action=slot_failed task_id=%s", holding.claim.id)
-            begun = self.backend.attempts.failed(holding.claim, error)
-        self._unwatch(holding, begun)
-
-    async def _arun(self, holding: Holding, place: int) -> None:
-        try:
-            begun = self.backend.attempts.begin(holding.claim, holding.resolved)
-            if isinstance(begun, Execution):
-                self._watch(holding, begun, place + self.settings.threads)
-                begun = await self.backend.attempts.arun(begun)
-        except Exception as error:
-            logger.exception("action=slot_failed task_id=%s", holding.claim.id)
-            begun = self.backend.attempts.failed(holding.claim, error)
-        if begun.exception is not None:
-            # Its connections are those of asgiref's thread, and one of them may be broken.
-            await sync_to_async(close_old_connections)()
-        self._unwatch(holding, begun)
-
-    def _watch(self, holding: Holding, execution: Execution, place: int) -> None:
-        holding.place = place
-        timeout = execution.resolved.timeout
-        if timeout is not None:
-            holding.soft_at = time.monotonic() + timeout
-            holding.hard_at = holding.soft_at + self.backend.settings.timeout_grace
-        self._board.post(place, holding.claim.id, holding.hard_at)
-        holding.execution = execution
-
-    def _unwatch(self, holding: Holding, attempt: Attempt) -> None:
-        holding.execution = None
-        self._board.clear(holding.place)
-        is_first = self._done.empty()
-        self._done.put(attempt)
-        if is_first:
-            self._ring()
-
-
-class Clerk:
-    """A thread for what may take its time: telling the world what became of tasks, and maintenance."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._moves: SimpleQueue[list[Move] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="backroom-clerk", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def announce(self, moves: list[Move]) -> None:
-        """Announce moves, in their order, before long."""
-        if moves:
-            self._moves.put(moves)
-
-    def stop(self) -> None:
-        """Announce what is left and end the thread."""
-        self._moves.put(None)
-        self._thread.join(timeout=STOP_PATIENCE)
-
-    def _work(self) -> None:
-        tidy_at = time.monotonic() + _spread(TIDY)
-        while True:
-            try:
-                moves = self._moves.get(timeout=max(0.0, tidy_at - time.monotonic()))
-            except Empty:
-                self._guarded(lambda: tidy(self._backend, self._backend.clock.now()))
-                tidy_at = time.monotonic() + _spread(TIDY)
-                continue
-            if moves is None:
-                connections.close_all()
-                return
-            self._guarded(lambda: announce(moves, sender=type(self._backend), defaults=self._backend.defaults))  # noqa: B023 - called at once
-
-    def _guarded(self, work: Callable[[], None]) -> None:
-        refresh_connections()
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001 - the store may be away; the next round does what this one could not
-            logger.debug("action=clerk_failed reason=%r", str(error))
-            connections.close_all()
-
-
-class MemoryWatch:
-    """Tells when this process has grown by more than it may since it had warmed up."""
-
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self._first: int | None = None
-        self._next_at = time.monotonic() + CHECK_MEMORY
-
-    def has_grown(self) -> bool:
-        """Tell whether the growth is more than allowed; looks every few seconds only."""
-        if self._most is None or time.monotonic() < self._next_at:
-            return False
-        self._next_at = time.monotonic() + CHECK_MEMORY
-        now = resident_bytes()
-        if self._first is None:
-            self._first = now
-        return now - self._first > self._most
-
-
-def resident_bytes() -> int:
-    """Return the resident set size of this process."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        # Without /proc there is only the highest size so far; macOS counts it in bytes, others in kilobytes.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return pages * resource.getpagesize()
 
 
 def keep_connections() -> None:
@@ -469,8 +385,3 @@ def keep_connections() -> None:
         if not settings.get("OPTIONS", {}).get("pool"):
             settings["CONN_MAX_AGE"] = None
             settings["CONN_HEALTH_CHECKS"] = True
-
-
-def _spread(seconds: float) -> float:
-    """Return about so many seconds, so that many processes do not do the same thing at the same time."""
-    return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - no secret

@@ -37,7 +37,8 @@ class _Reloader:
             signal.signal(number, self._on_signal)
         while not self._stops:
             files = _snapshot()
-            self._child = subprocess.Popen(_command())  # noqa: S603 - this command itself
+            # A group of its own: Ctrl-C reaches it through this process alone, and once.
+            self._child = subprocess.Popen(_command(), process_group=0)  # noqa: S603 - this command itself
             self._watch(files)
         return self._end()
 

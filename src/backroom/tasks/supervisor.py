@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from django import setup
 from django.apps import apps
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board, Memory, shared_memory
@@ -44,6 +44,7 @@ SLOWEST: Final = 10.0
 PAGE: Final = 500
 AT_ONCE: Final = signal.SIGUSR1
 """Tells a child not to finish what runs."""
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, AT_ONCE)
 
 # Forked children share the parent's pages; where fork is unsafe or missing they start afresh.
 _context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -62,7 +63,12 @@ class Child:
         self.process: Any = _context.Process(
             target=run_child, args=(settings, self.worker_id, self.memory), name="backroom-worker"
         )
-        self.process.start()
+        # A signal that comes before the child has handlers of its own would be taken by its copy of ours.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def outcome_for(self, claim: Claim, running: frozenset[str]) -> Outcome:
         """Say what the end of this process means for a claim that it held."""
@@ -91,6 +97,7 @@ class Supervisor:
         self._told = 0
         self._kill_at = float("inf")
         self._start_after = 0.0
+        self._settle_after = 0.0
         self._quick_deaths = 0
 
     def run(self) -> int:
@@ -99,12 +106,13 @@ class Supervisor:
             self._start_missing()
             while self._children or self._dead or (self._wanted and not self._stops):
                 self._sleep()
-                self._bury()
-                self._end_overdue()
-                self._settle_dead()
                 self._look_after_parent()
                 self._tell()
+                self._end_overdue()
+                self._bury()
                 self._start_missing()
+                # Last: the store may keep it waiting.
+                self._settle_dead()
         return DONE
 
     def stop(self) -> None:
@@ -122,6 +130,7 @@ class Supervisor:
             return
         while len(self._children) < self._wanted:
             close_everything()
+            gc.collect()
             gc.freeze()
             self._children.append(Child(self.settings))
 
@@ -159,16 +168,18 @@ class Supervisor:
 
     def _settle_dead(self) -> None:
         """Decide the fate of what dead processes held, so that it starts elsewhere now and not after its lease."""
-        if not self._dead:
+        if not self._dead or time.monotonic() < self._settle_after:
             return
+        child = self._dead.pop(0)
         try:
-            while self._dead:
-                self._settle(self._dead[0])
-                self._dead.pop(0)
-        except Exception as error:  # noqa: BLE001 - the store is away: the leases say it later
-            logger.debug("action=settle_failed reason=%r", str(error))
-            if self._stops:
-                self._dead.clear()
+            self._settle(child)
+        except (DatabaseError, InterfaceError):
+            # The store is away. Told to stop, this process does not wait for it: the leases will say it too.
+            if not self._stops:
+                self._dead.append(child)
+                self._settle_after = time.monotonic() + 1.0
+        except BaseException:
+            logger.exception("action=settle_failed worker_id=%s", child.worker_id)
         finally:
             close_everything()
 
@@ -178,7 +189,7 @@ class Supervisor:
         after = None
         while True:
             page = self.backend.store.find(query, after=after, limit=PAGE)
-            move(self.backend, [(claim, self._fate(claim, child, running)) for claim in page.records])
+            move(self.backend, page.records, lambda claim: self._fate(claim, child, running))
             after = page.next_after
             if after is None:
                 break
@@ -218,6 +229,18 @@ class Supervisor:
 
 def run_child(settings: ProcessSettings, worker_id: str, memory: Memory) -> None:
     """Be a worker process."""
+    status = 1
+    try:
+        status = _run_child(settings, worker_id, memory)
+    except BaseException:
+        logger.exception("action=worker_failed worker_id=%s", worker_id)
+    finally:
+        logging.shutdown()
+        # Threads that are still busy were given up on: their tasks have been handed back, or will be.
+        os._exit(status)
+
+
+def _run_child(settings: ProcessSettings, worker_id: str, memory: Memory) -> int:
     if not apps.ready:
         setup()
     gc.freeze()
@@ -227,10 +250,8 @@ def run_child(settings: ProcessSettings, worker_id: str, memory: Memory) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.finish())
     signal.signal(AT_ONCE, lambda _number, _frame: worker.hand_back())
-    status = worker.run()
-    logging.shutdown()
-    # Threads that are still busy were given up on: their tasks have been handed back.
-    os._exit(status)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return worker.run()
 
 
 def close_everything() -> None:
