@@ -19,13 +19,15 @@ def run_due(
 ) -> list[TaskResult[..., Any]]:
     """Run what is due, one after the other, until nothing is; return the results of the attempts in their order."""
     results: list[TaskResult[..., Any]] = []
+    # Read before anything is claimed: what the settings say of middleware may raise.
+    doing = backend.attempts
     while claims := backend.store.claim(_request(backend, queues, ids)):
         for claim in claims:
-            execution = backend.attempts.begin(claim)
             try:
-                attempt = backend.attempts.run(execution) if isinstance(execution, Execution) else execution
-            except KeyboardInterrupt:
-                backend.store.apply([backend.attempts.released(claim)])
+                execution = doing.begin(claim)
+                attempt = doing.run(execution) if isinstance(execution, Execution) else execution
+            except BaseException:
+                backend.store.apply([doing.released(claim)])
                 raise
             settle(backend, [attempt])
             results += [_reread(backend, attempt)] if attempt.result else []

@@ -16,8 +16,7 @@ pytest.register_assert_rewrite("backroom.testing.stores")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Begin each test with empty doubles, as Django begins it with an empty outbox."""
-    doubles = {"backroom.tasks.backends.immediate", "backroom.tasks.backends.dummy"}
-    if doubles & sys.modules.keys():
+    if "backroom.tasks.backends.memory" in sys.modules:
         from backroom.testing.tasks import clear_doubles
 
         clear_doubles()

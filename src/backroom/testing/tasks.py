@@ -4,17 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
+from django.tasks import DEFAULT_TASK_BACKEND_ALIAS
 from django.tasks.signals import task_enqueued
-from django.utils.module_loading import import_string
 
 from backroom.tasks.arguments import normalized
-from backroom.tasks.backends.base import Backend
+from backroom.tasks.backends.memory import forget_everything
 from backroom.tasks.inline import run_due
 from backroom.tasks.queries import backend_of
 from backroom.tasks.records import Query, Record
 from backroom.tasks.results import TaskResult
-from backroom.tasks.stores.memory import MemoryStore
 
 LISTED = 20
 """Tasks that a failed assertion lists."""
@@ -82,19 +80,8 @@ def assert_not_enqueued(
 
 
 def clear_doubles() -> None:
-    """Forget what the backends of TASKS keep in memory. The pytest plugin does so before each test."""
-    for alias, params in task_backends.settings.items():
-        # Made only when it is one of ours: another package's backend may connect to a server.
-        if _is_ours(params.get("BACKEND")) and isinstance(store := backend_of(alias).store, MemoryStore):
-            store.clear()
-
-
-def _is_ours(path: Any) -> bool:
-    try:
-        kind = import_string(path)
-    except (ImportError, TypeError, AttributeError):
-        return False
-    return isinstance(kind, type) and issubclass(kind, Backend)
+    """Forget every task that `ImmediateBackend` and `DummyBackend` keep. The pytest plugin does so before each test."""
+    forget_everything()
 
 
 def _results(task: Any) -> list[Any]:

@@ -1,39 +1,26 @@
 """A double that runs each task inside `enqueue()`, with all the options of `@task`: for tests and first steps."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from backroom.clock import after
-from backroom.tasks.backends.base import Backend, Call
+from backroom.tasks.backends.base import Call
+from backroom.tasks.backends.memory import MemoryBackend
 from backroom.tasks.inline import run_due
 from backroom.tasks.policy import advanced
 from backroom.tasks.records import DEFERRED
 from backroom.tasks.results import TaskResult
-from backroom.tasks.stores.memory import MemoryStore
 
 KEPT = 1_000
 """Finished tasks that are kept for `get_result`."""
 
 
-@cache
-def _store_of(_alias: str) -> MemoryStore:
-    return MemoryStore()
-
-
-class ImmediateBackend(Backend):
+class ImmediateBackend(MemoryBackend):
     """Runs a task before `enqueue()` returns, its retries included and without their waits.
 
     A task that is deferred, or that snoozes, stays READY: nothing here waits. `backroom.testing.run_tasks()` can
     run it later.
     """
-
-    is_shared = False
-
-    @property
-    def store(self) -> MemoryStore:
-        """A store in this process's memory, the same for all its threads."""
-        return _store_of(self.alias)
 
     def enqueue(  # type: ignore[override] # the stubs would have a task's parameters in its result's type
         self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
