@@ -178,3 +178,26 @@ def grows(megabytes):
 
 
 hoard: list[bytes] = []
+
+
+@task
+async def interrupts_loop():
+    raise KeyboardInterrupt
+
+
+@task
+async def exits_in_a_child_task():
+    async def leave():
+        raise SystemExit(1)
+
+    await asyncio.gather(leave())
+
+
+@task
+async def cancels_itself():
+    raise asyncio.CancelledError
+
+
+@task
+async def add_in_loop(a, b):
+    return a + b
