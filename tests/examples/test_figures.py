@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import figures, world
+from reports import building, world
+from reports.building import build
 from reports.charts import charts_of, path_of, shown
-from reports.figures import Figures, build
+from reports.figures import Figures
 from reports.sources import airports, some_airports
 from reports.table import survey
 from tests.examples.frontdesk import SITE
@@ -35,8 +36,8 @@ Rom,IT,41.9,12.5,21,1100-01-01
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch):
-    monkeypatch.setattr(figures, "RESAMPLES", 20)
-    monkeypatch.setattr(figures, "GROUP_RESAMPLES", 10)
+    monkeypatch.setattr(building, "RESAMPLES", 20)
+    monkeypatch.setattr(building, "GROUP_RESAMPLES", 10)
 
 
 def report(text: str, **options: Any) -> Figures:

@@ -233,7 +233,9 @@ def test_the_demo_ends_while_a_visitor_watches_and_goes_on_at_the_next_start(own
     assert process.wait(20) == 0
     started = time.monotonic()
     own_site.start()
-    assert time.monotonic() - started < 5
+    # On a machine that other work keeps busy everybody's seconds are longer.
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert time.monotonic() - started < 5 * busy
     assert visitor.finished(location)["state"] == "successful"
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.table import DELIMITERS, MAX_BYTES, MAX_COLUMNS, MAX_ROWS, Layout, NotATable, read, survey
+from reports.refusal import NotATable
+from reports.table import DELIMITERS, MAX_BYTES, MAX_COLUMNS, MAX_ROWS, Layout, read, survey
 
 # What a cell may hold: anything printable in any script, separators, quotes and line breaks included.
 CELLS = st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\t,;|\"'"), max_size=12).map(

@@ -6,7 +6,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 
-from reports.table import NotATable, survey
+from reports.refusal import NotATable
+from reports.table import survey
 
 
 class OrderForm(forms.Form):

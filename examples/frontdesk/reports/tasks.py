@@ -6,17 +6,18 @@ from django.tasks import task
 
 from backroom.offload import Refused
 from backroom.tasks import TaskContext
-from reports import figures
+from reports.building import build
+from reports.figures import Figures
+from reports.refusal import NotATable
 from reports.sources import airports
 from reports.spool import UPLOAD, path_of
-from reports.table import NotATable
 
 LONGEST_SECONDS: Final = 20 * 60
 WAITS_SECONDS: Final = 24 * 3_600
 
 
 @task(takes_context=True, timeout=LONGEST_SECONDS, expires=WAITS_SECONDS)  # type: ignore[call-overload, untyped-decorator]
-def build_report(context: TaskContext, *, name: str, digest: str) -> figures.Figures:  # noqa: ARG001 - a name for the content
+def build_report(context: TaskContext, *, name: str, digest: str) -> Figures:  # noqa: ARG001 - a name for the content
     """Return the report on the upload that the task's metadata names, or on the airports if it names none.
 
     `digest` is the upload's: orders for the same content are the same order, whatever the key of each upload.
@@ -30,7 +31,7 @@ def build_report(context: TaskContext, *, name: str, digest: str) -> figures.Fig
     path = path_of(key) if key else airports()
     try:
         with path.open("rb") as source:
-            return figures.build(source, name=name, report=report)
+            return build(source, name=name, report=report)
     except FileNotFoundError as error:
         message = "The upload is no longer here. Send it again."
         raise Refused(message) from error

@@ -15,8 +15,8 @@ from backroom.offload.negotiation import wants_page
 from backroom.offload.problems import Problem, problem_response
 from backroom.offload.status import Status
 from reports import spool
+from reports.building import build, printable
 from reports.charts import charts_of
-from reports.figures import build, printable
 from reports.forms import OrderForm
 from reports.sources import AIRPORTS_NAME, some_airports
 from reports.tasks import build_report

@@ -38,6 +38,8 @@ class Command(BaseCommand):
     """Start the example site and its worker, and end both on Ctrl-C."""
 
     help = "Start the example site and its worker on SQLite. PORT in the environment names the port (8000)."
+    # They would load the whole site here as well; the worker and `manage.py check` do them.
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Let the port be named on the command line too."""
