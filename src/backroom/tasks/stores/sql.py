@@ -99,9 +99,12 @@ SELECT_HOLDERS: Final = f"""
     SELECT unique_key, id FROM {TABLE} WHERE backend_name = %s AND unique_key IN {{ids}}
 """
 
-# Each asks for the first entry of an index. EXISTS would let PostgreSQL read the table instead, and all of it, when its
-# statistics are of a time at which most rows were ready.
-IS_READY: Final = f"(SELECT min(queue_name) FROM {TABLE} WHERE state = 'ready' AND backend_name = %s) IS NOT NULL"
+# Each asks for the first entry of an index. When PostgreSQL's statistics are of another time it would read the whole
+# table for EXISTS, if most rows were ready then, and the whole index for min(), if few were.
+IS_READY: Final = f"""
+    (SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s
+     ORDER BY queue_name, priority DESC, id LIMIT 1) IS NOT NULL
+"""
 IS_READY_AMONG: Final = f"""
     EXISTS (SELECT 1 FROM {{names}} AS asked WHERE (
         SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = asked.name
@@ -109,7 +112,10 @@ IS_READY_AMONG: Final = f"""
     ) IS NOT NULL)
 """
 LOOK: Final = f"""
-    SELECT {{ready}}, (SELECT min(due_at) FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s) <= %s
+    SELECT {{ready}}, (
+        SELECT due_at FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s
+        ORDER BY due_at LIMIT 1
+    ) IS NOT NULL
 """
 
 PROMOTE: Final = f"""
@@ -123,10 +129,12 @@ PROMOTE: Final = f"""
 # DISTINCT would read every waiting row; this reads one index entry for each queue.
 READY_QUEUES: Final = f"""
     WITH RECURSIVE queue(name) AS (
-        SELECT (SELECT min(queue_name) FROM {TABLE} WHERE state = 'ready' AND backend_name = %s)
+        SELECT (SELECT queue_name FROM {TABLE} WHERE state = 'ready' AND backend_name = %s
+                ORDER BY queue_name LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(queue_name) FROM {TABLE}
-                WHERE state = 'ready' AND backend_name = %s AND queue_name > queue.name)
+        SELECT (SELECT queue_name FROM {TABLE}
+                WHERE state = 'ready' AND backend_name = %s AND queue_name > queue.name
+                ORDER BY queue_name LIMIT 1)
         FROM queue WHERE queue.name IS NOT NULL
     )
     SELECT name FROM queue WHERE name IS NOT NULL
