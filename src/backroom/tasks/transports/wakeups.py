@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -30,6 +31,10 @@ HEARTBEAT: Final = 1.0
 """Seconds after which a waiting listener looks whether it is to stop."""
 PATIENCE: Final = 5.0
 """Seconds before a listener that lost its server tries again."""
+TRUST: Final = 5.0
+"""Seconds for which a folder that was this user's own is taken to be so still."""
+MOST_BELLS: Final = 256
+"""Bells that one ring reaches: an enqueue must not take the longer, the more of them dead workers left behind."""
 
 type OnRing = Callable[[], None]
 
@@ -106,6 +111,7 @@ class Doorbell:
         self._database = database
         self._folder = folder
         self._sender: socket.socket | None = None
+        self._trusted_until = 0.0
 
     def ring_on_commit(self) -> None:
         """See Wakeup.ring_on_commit()."""
@@ -117,15 +123,23 @@ class Doorbell:
     def ring(self) -> None:
         """See Wakeup.ring()."""
         try:
-            entries = os.listdir(self._folder)  # noqa: PTH208 - at every enqueue, and three times faster
+            self._trust()
+            with os.scandir(self._folder) as entries:
+                for entry in islice(entries, MOST_BELLS):
+                    self._ring_one(entry.path)
         except OSError:
+            # No worker of this user's has hung one up.
             return
-        for entry in entries:
-            self._ring_one(f"{self._folder}/{entry}")
 
     def listener(self, on_ring: OnRing) -> Listener:
         """See Wakeup.listener()."""
         return _DoorbellListener(self._folder, on_ring)
+
+    def _trust(self) -> None:
+        """Raise `OSError` unless the folder is this user's own: what lies in it is written to, and deleted."""
+        if time.monotonic() >= self._trusted_until:
+            _check_private(self._folder)
+            self._trusted_until = time.monotonic() + TRUST
 
     def _ring_one(self, path: str) -> None:
         if self._sender is None:
@@ -245,6 +259,12 @@ def _make_private(folder: Path) -> None:
     """Create the folder for this user alone; raise `OSError` when somebody else's stands there."""
     for part in (folder.parent, folder):
         part.mkdir(mode=0o700, exist_ok=True)
+    _check_private(folder)
+
+
+def _check_private(folder: Path) -> None:
+    """Raise `OSError` unless the folder is there and nobody but this user can write to it."""
+    for part in (folder.parent, folder):
         found = part.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
             msg = f"{part} does not belong to this user alone"
