@@ -1,5 +1,6 @@
 """The one file that names database vendors: what SQLite and PostgreSQL say differently, and how each is locked."""
 
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,10 @@ SUPPORTED: Final = {"sqlite": "SQLite ≥ 3.37", "postgresql": "PostgreSQL ≥ 1
 MINIMUM: Final = {"sqlite": (3, 37), "postgresql": (15, 0)}
 LOCK_PATIENCE: Final = 30.0
 """Seconds that a statement of ours waits for SQLite's one write lock, above the connection's own timeout."""
-
+REST: Final = (0.001, 0.01)
+"""Seconds from one try to the next, at least and at most."""
+AGAIN: Final = frozenset({"40001", "40P01"})
+"""serialization_failure and deadlock_detected (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html)."""
 
 ADVISED_FOR_FILES: Final = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL;", "timeout": 20}
 """OPTIONS of a SQLite alias that several processes write to."""
@@ -140,21 +144,27 @@ def write_transaction(alias: str) -> Iterator[None]:
 
 
 def patiently[T](alias: str, work: Callable[[], T], *, patience: float = LOCK_PATIENCE) -> T:
-    """Do `work`, again while SQLite says that it is locked, for at most `patience` seconds.
+    """Do `work`, again while the database asks for that, for at most `patience` seconds.
 
-    Inside a transaction of the caller there is no second try: what came before would have to be done again too.
+    SQLite asks for it when another writer is at work, PostgreSQL when it took the locks of one of two transactions
+    that waited for each other. Inside a transaction of the caller there is no second try: what came before would have to be done again too.
     """
     deadline = time.monotonic() + patience
     while True:
         try:
             return work()
         except OperationalError as error:
-            if not _is_locked(alias, error) or in_transaction(alias) or time.monotonic() > deadline:
+            if not _is_worth_another_try(alias, error) or in_transaction(alias) or time.monotonic() > deadline:
                 raise
+        # SQLite may have refused at once; those that wait are not to come back together.
+        time.sleep(random.uniform(*REST))  # noqa: S311 - jitter
 
 
-def _is_locked(alias: str, error: OperationalError) -> bool:
-    return vendor_of(alias) == "sqlite" and "locked" in str(error)
+def _is_worth_another_try(alias: str, error: OperationalError) -> bool:
+    if vendor_of(alias) == "sqlite":
+        return "locked" in str(error)
+    cause = error.__cause__
+    return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) in AGAIN
 
 
 def prepare_for_writers(alias: str) -> None:

@@ -1,4 +1,4 @@
-"""A moment as a column: an integer in the database, an aware datetime in Django's eyes."""
+"""Columns of our own: a moment is an integer in the database, and a key needs no second index."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,10 @@ from backroom.clock import from_datetime, to_datetime
 
 if TYPE_CHECKING:
     _Integer = models.BigIntegerField[datetime | int | None, datetime | None]
+    _Text = models.CharField[str, str]
 else:
     _Integer = models.BigIntegerField
+    _Text = models.CharField
 
 
 class MomentField(_Integer):
@@ -35,3 +37,14 @@ class MomentField(_Integer):
             return from_datetime(timezone.make_aware(value) if timezone.is_naive(value) else value)
         prepared: int | None = super().get_prep_value(value)
         return prepared
+
+
+class KeyField(_Text):
+    """Text that is looked up whole, never by how it begins."""
+
+    description = "Key (up to %(max_length)s characters)"
+
+    def db_type(self, connection: Any) -> str | None:
+        """Spell the type out: for a column that is `varchar` Django adds an index for LIKE in PostgreSQL."""
+        kind = super().db_type(connection)
+        return kind and kind.replace("varchar(", "character varying(")

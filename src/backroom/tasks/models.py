@@ -3,14 +3,14 @@
 from django.db import models
 from django.db.models import Q
 
-from backroom.sql.fields import MomentField
+from backroom.sql.fields import KeyField, MomentField
 from backroom.tasks.records import DEFERRED, FAILED, READY, RUNNING
 
 
 class TaskRecord(models.Model):
     """One task. The columns are those of `backroom.tasks.records.Record`, which documents them."""
 
-    id = models.CharField(max_length=64, primary_key=True)
+    id = KeyField(max_length=64, primary_key=True)
     backend_name = models.CharField(max_length=64)
     queue_name = models.CharField(max_length=128)
     priority = models.SmallIntegerField()
@@ -86,7 +86,7 @@ class TaskRecord(models.Model):
 class WorkerRecord(models.Model):
     """One worker process. The columns are those of `backroom.tasks.records.Worker`."""
 
-    id = models.CharField(max_length=64, primary_key=True)
+    id = KeyField(max_length=64, primary_key=True)
     backend_name = models.CharField(max_length=64)
     host = models.CharField(max_length=255)
     pid = models.IntegerField()

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='WorkerRecord',
             fields=[
-                ('id', models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ('id', backroom.sql.fields.KeyField(max_length=64, primary_key=True, serialize=False)),
                 ('backend_name', models.CharField(max_length=64)),
                 ('host', models.CharField(max_length=255)),
                 ('pid', models.IntegerField()),
@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='TaskRecord',
             fields=[
-                ('id', models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ('id', backroom.sql.fields.KeyField(max_length=64, primary_key=True, serialize=False)),
                 ('backend_name', models.CharField(max_length=64)),
                 ('queue_name', models.CharField(max_length=128)),
                 ('priority', models.SmallIntegerField()),
