@@ -63,7 +63,7 @@ class TestEnqueue:
             {"metadata": {"a": [1, {"b": None}]}},
             {"metadata": {}},
         ],
-        ids=str,
+        ids=lambda changes: str(changes).partition(" at 0x")[0],
     )
     @pytest.mark.parametrize("task", [work.note, work.with_options], ids=["plain", "with options"])
     def test_what_is_read_again_equals_what_was_enqueued(self, backend, task, changes):
