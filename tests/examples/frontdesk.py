@@ -208,5 +208,7 @@ def opened(folder: Path) -> Iterator[Frontdesk]:
     try:
         site.start()
         yield site
+        # What no visitor saw may still have gone wrong.
+        assert "Traceback" not in site.log.read_text(), site.log.read_text()
     finally:
         site.stop()

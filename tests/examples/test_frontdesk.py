@@ -168,13 +168,14 @@ def test_an_order_that_was_cancelled_while_it_waited_leaves_no_upload(site: Fron
     wait_until(lambda: site.uploads() == [], what="the uploads to go")
 
 
-def test_an_upload_that_is_gone_is_told_to_its_visitor(site: Frontdesk):
-    visitor = Visitor(site)
+def test_an_upload_that_is_gone_is_told_to_its_visitor(own_site: Frontdesk):
+    own_site.start()
+    visitor = Visitor(own_site)
     busy = [visitor.order(SLOW + b"1,2,%d\n" % number).headers["Location"] for number in range(2)]
-    before = set(site.uploads())
+    before = set(own_site.uploads())
     location = visitor.order(CITIES).headers["Location"]
-    (upload,) = set(site.uploads()) - before
-    (site.state / "uploads" / upload).unlink()
+    (upload,) = set(own_site.uploads()) - before
+    (own_site.state / "uploads" / upload).unlink()
     for each in busy:
         visitor.send("DELETE", each, headers={"Accept": "application/json"})
     order = visitor.finished(location)
