@@ -148,7 +148,7 @@ class InAClass(TestCase):
         with self.captureOnCommitCallbacks(execute=True):
             run_tasks()
         result.refresh()
-        self.assertEqual(result.return_value, 5)
+        assert result.return_value == 5
 
 
 def test_the_plugin_needs_no_settings():
