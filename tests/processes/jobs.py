@@ -5,11 +5,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from django.contrib.auth.models import Group
-from django.tasks import task
+from django.tasks import task as django_task
 
 from backroom.tasks import Snooze, TaskTimeout, Unique
+
+task: Any = django_task  # django-stubs 6.1.2 do not know that @task takes the backend's own options
 
 
 def note(path: str, text: object) -> None:
