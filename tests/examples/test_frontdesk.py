@@ -67,6 +67,17 @@ def test_a_browser_needs_the_token_of_the_page(site: Frontdesk):
     assert site.leftovers() == before
 
 
+def test_a_script_of_another_site_is_not_let_in(site: Frontdesk):
+    # What a browser asks before a script of another site may send a header of its own.
+    preflight = {
+        "Origin": "https://other.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "prefer",
+    }
+    answer = Visitor(site).send("OPTIONS", "/", headers=preflight)
+    assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+
+
 def test_the_same_file_sent_twice_is_one_order(site: Frontdesk):
     visitor = Visitor(site)
     first, second = visitor.order(SLOW), visitor.order(SLOW)

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import IO, Final
 
 AIRPORTS_NAME: Final = "airports.csv"
-AIRPORTS_ROWS: Final = 28_000
-"""About how many airports there are; a newer release of the package may have a few more."""
 
 
 def airports() -> Path:
