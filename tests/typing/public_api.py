@@ -3,8 +3,8 @@
 A public name that loses its type, or becomes `Any`, fails `make types` here.
 """
 
-from datetime import timedelta
-from typing import assert_type
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
 
 import backroom
 from backroom.tasks import (
@@ -18,6 +18,17 @@ from backroom.tasks import (
     enqueue_many,
 )
 from backroom.tasks import Task as BackroomTask
+from backroom.tasks.stores.base import Store
+from backroom.tasks.stores.memory import MemoryStore
+from backroom.testing import (
+    FakeClock,
+    assert_enqueued,
+    assert_not_enqueued,
+    captured_tasks,
+    clear_doubles,
+    run_tasks,
+)
+from backroom.testing.stores import StoreContract
 
 
 def of_the_package() -> None:
@@ -58,3 +69,21 @@ def in_a_task(context: TaskContext) -> str:
         raise Snooze(60)
     except (TaskTimeout, TaskCancelled) as stopped:
         return str(stopped)
+
+
+def of_a_test(report: BackroomTask[[int], str]) -> None:
+    clear_doubles()
+    with FakeClock(datetime(2030, 1, 1, tzinfo=UTC)).installed() as clock, captured_tasks() as tasks:
+        assert_type(clock, FakeClock)
+        report.enqueue(2024)
+        assert_type(clock.advance(timedelta(days=1)), int)
+        assert_type(clock.today(), datetime)
+    assert_type(tasks, list[Any])
+    assert_type(run_tasks("default", queues=["reports"]), list[TaskResult[..., Any]])
+    assert_type(assert_enqueued(report, args=[2024], kwargs={}, count=1, among=tasks), list[Any])
+    assert_not_enqueued(report)
+
+
+class OfAStore(StoreContract):
+    def make_store(self, backend_name: str) -> Store:
+        return MemoryStore()
