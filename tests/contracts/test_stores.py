@@ -19,6 +19,7 @@ class TestMemoryStore(StoreContract):
 
 
 # Real commits: other threads are to see what one has written.
+@pytest.mark.parametrize("store_database", ["default", "postgres", "pgbouncer"], indirect=True)
 @pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
 class TestSQLStore(StoreContract):
     @pytest.fixture(autouse=True)
