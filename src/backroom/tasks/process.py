@@ -286,7 +286,8 @@ class WorkerProcess:
             holding.resolved = resolve(holding.claim, self.backend.defaults)
         except Exception:  # noqa: BLE001 - a slot finds that out again, and says it where errors are recorded
             return False
-        return holding.resolved.is_coroutine
+        # A transaction belongs to a thread: in the loop others would write into it.
+        return holding.resolved.is_coroutine and not holding.resolved.atomic
 
     def _give_back(self) -> None:
         """Return what the slots did not come to: another worker may have a slot free."""
