@@ -18,6 +18,10 @@ class Colour(StrEnum):
     RED = "red"
 
 
+class Metres(float):
+    """A float of one's own."""
+
+
 class Size(IntEnum):
     LARGE = 3
 
@@ -67,6 +71,7 @@ def test_a_payload_has_the_arguments_in_ascii(args, kwargs):
         (b"abc \xc3\xa9", "abc é"),
         (Colour.RED, "red"),
         (Size.LARGE, 3),
+        (Metres(1.5), 1.5),
         (ChainMap({"a": (1,)}), {"a": [1]}),
         (range(3), [0, 1, 2]),
         ({Colour.RED: 1}, {"red": 1}),
@@ -102,6 +107,7 @@ def test_other_types_are_refused_by_name(value):
         ([], {"rows": {"x": {3: 4}}}, "argument 'rows'['x'] has the key 3 of <class 'int'>"),
         ([{None: 1}], {}, "argument 1 has the key None"),
         ([{True: 1}], {}, "argument 1 has the key True"),
+        ([Metres("nan")], {}, "argument 1 is nan"),
         ([b"\xff"], {}, "argument 1 is <class 'bytes'> that is not UTF-8"),
     ],
 )

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 from django.tasks import TaskResultStatus
 from django.tasks.signals import task_enqueued, task_finished, task_started
 
-from backroom.tasks import TaskCancelled, control
+from backroom.tasks import Snooze, TaskCancelled, control
 from backroom.tasks.backends.database import DatabaseBackend
 from backroom.tasks.exceptions import TaskTimeout
 from backroom.tasks.execution import Execution
@@ -191,6 +191,19 @@ class TestOrders:
 
         outcome: Any = outcome_of(TaskTimeout(), execution)
         assert outcome.traceback.endswith("TaskTimeout: The attempt took longer than its timeout of 2.5 s.\n")
+
+    @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+    def test_a_snooze_takes_seconds_that_can_be_waited(self, seconds):
+        with pytest.raises(ValueError, match="Snooze takes a number of seconds from 0 upwards"):
+            Snooze(seconds)
+
+    def test_a_cancelled_task_whose_function_is_gone_is_only_logged(self, backend, caplog):
+        result = on(backend, work.answer).enqueue()
+        rename(backend, result, "tests.tasks.work.gone")
+        with caplog.at_level(logging.INFO, "backroom.tasks"):
+            assert control.cancel([result.id], using=backend.alias) == [result.id]
+        assert f"action=cancelled task_id={result.id}" in caplog.text
+        assert backend.store.counts() == {("default", "failed"): 1}
 
 
 class TestContext:

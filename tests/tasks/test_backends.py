@@ -16,8 +16,10 @@ from django.utils import timezone
 
 from backroom.tasks import TaskResult, enqueue_many
 from backroom.tasks.exceptions import InvalidArguments
+from backroom.tasks.models import TaskRecord
 from backroom.tasks.queries import NotOurs
 from backroom.tasks.resolve import UnknownTask
+from backroom.tasks.stores.sql import SQLStore
 from backroom.testing import run_tasks
 from tests.tasks import work
 
@@ -335,6 +337,26 @@ class TestUnique:
         first = on(backend, work.once_with_odd_key).enqueue(1)
         assert on(backend, work.once_with_odd_key).enqueue(1).id == first.id
 
+    def test_a_holder_that_was_pruned_meanwhile_holds_nothing(self, backend, monkeypatch):
+        first = on(backend, work.once).enqueue(1)
+        real = SQLStore.get
+        looks: list[Any] = []
+
+        def get_too_late(store, ids):
+            looks.append(ids)
+            if len(looks) == 1:
+                TaskRecord.objects.using(backend.alias).filter(id__in=ids).delete()
+            return real(store, ids)
+
+        monkeypatch.setattr(SQLStore, "get", get_too_late)
+        second = on(backend, work.once).enqueue(1)
+        assert second.id != first.id
+        assert backend.get_result(second.id) == second
+        looks.clear()
+        results: list[Any] = enqueue_many(on(backend, work.once), [((1,), {}), ((2,), {})])
+        assert {first.id, second.id}.isdisjoint({result.id for result in results})
+        assert backend.store.counts() == {("default", "ready"): 2}
+
     def test_two_tasks_may_have_the_same_arguments(self, backend):
         assert on(backend, work.note, unique=True).enqueue(1).id != on(backend, work.answer, unique=True).enqueue(1).id
 
@@ -449,6 +471,4 @@ class TestWithoutTimeZones:
 
 def rename(backend, result, path):
     """Have a record name another task, as if a release had renamed it."""
-    from backroom.tasks.models import TaskRecord
-
     TaskRecord.objects.using(backend.alias).filter(id=result.id).update(task_path=path)

@@ -1,5 +1,6 @@
 """The tables: as the models say, as the records say."""
 
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -53,6 +54,22 @@ def test_moments_can_be_asked_for_as_datetimes(store_database):
     rows = TaskRecord.objects.using(store_database)
     assert rows.filter(enqueued_at__lte=timezone.now()).count() == 1
     assert rows.filter(enqueued_at__gt=timezone.now()).count() == 0
+
+
+@pytest.mark.parametrize("text", ["2030-01-01T00:00:00+00:00", "1893456000000000", 1_893_456_000_000_000])
+def test_a_moment_of_a_form_or_a_fixture_is_a_datetime(text):
+    field = TaskRecord._meta.get_field("enqueued_at")
+    value = field.to_python(text)
+    assert value == datetime(2030, 1, 1, tzinfo=UTC)
+    assert field.to_python(value) == value
+    assert field.to_python(None) is None
+    assert field.get_prep_value(value) == 1_893_456_000_000_000
+
+
+def test_a_naive_datetime_is_in_the_time_zone_of_the_project(settings):
+    settings.TIME_ZONE = "Asia/Kathmandu"
+    field = TaskRecord._meta.get_field("enqueued_at")
+    assert field.get_prep_value(datetime(2030, 1, 1, 5, 45)) == 1_893_456_000_000_000  # noqa: DTZ001
 
 
 def test_a_unique_key_is_the_databases_affair(store_database):

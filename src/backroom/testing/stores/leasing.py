@@ -42,6 +42,17 @@ class Leasing(StoreCase):
             frozenset({first.id, second.id}), frozenset({second.id})
         )
 
+    def test_a_worker_learns_which_of_its_claims_somebody_wants_cancelled(self) -> None:
+        self.insert(4)
+        mine, unasked, finished = self.claim(3, worker_id="worker-1")
+        (theirs,) = self.claim(1, worker_id="worker-2")
+        self.store.request_cancel(ids_of([mine, finished, theirs]))
+        self.store.apply([succeeded(finished)])
+        assert self.store.cancelling("worker-1") == {mine.id}
+        assert self.store.cancelling("worker-2") == {theirs.id}
+        assert self.store.cancelling("worker-3") == frozenset()
+        assert not self.read(unasked).cancel_requested
+
     def test_renewing_nothing_holds_nothing(self) -> None:
         assert self.store.renew([], after(NOW, 60)) == Held(frozenset(), frozenset())
 

@@ -104,6 +104,17 @@ class Reading(StoreCase):
             ("mail", "deferred"): 1,
         }
 
+    def test_each_queue_tells_its_oldest_ready_record(self) -> None:
+        assert self.store.oldest_ready() == []
+        self.insert_and_claim()
+        self.insert(**deferred(60))
+        (oldest,) = self.insert(priority=-100)
+        (mail,) = self.insert(queue_name="mail", priority=5)
+        self.insert(priority=100)
+        self.insert(queue_name="mail")
+        self.finish(self.insert_and_claim(queue_name="print"))
+        assert self.store.oldest_ready() == [oldest, mail]
+
     def test_what_has_been_kept_long_enough_is_pruned(self) -> None:
         old = self._finished(prune_at=NOW)
         young = self._finished(prune_at=NOW + 1)

@@ -22,6 +22,7 @@ class Sharing(StoreCase):
         assert self.store.get([ready.id, late.id]) == []
         assert self.store.find(Query()) == ([], None)
         assert self.store.counts() == {}
+        assert self.store.oldest_ready() == []
         assert self.store.unstarted(9, after(NOW, 60)) == []
         assert theirs.get([late.id]) == [late]
 
@@ -32,8 +33,10 @@ class Sharing(StoreCase):
         theirs.apply([succeeded(finished)._replace(prune_at=NOW)])
         assert self.store.overdue(9, after(NOW, 3600)) == []
         assert self.store.request_cancel([running.id]) == frozenset()
+        theirs.request_cancel([running.id])
+        assert self.store.cancelling(running.worker_id) == frozenset()
         assert self.store.prune(NOW, 9) == 0
-        assert theirs.get([running.id]) == [running]
+        assert theirs.get([running.id]) == [running._replace(cancel_requested=True)]
 
     def test_backends_work_side_by_side(self) -> None:
         theirs = self.make_store("theirs")
