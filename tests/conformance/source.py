@@ -6,7 +6,6 @@ of the lock file, and kept in a folder that git ignores. None of it is part of t
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import re
 import subprocess
@@ -52,9 +51,12 @@ def _fetch() -> None:
             wanted = [each for each in opened.getmembers() if "/tests/tasks/" in each.name and each.isfile()]
             opened.extractall(folder, members=wanted, filter="data")
         (tests,) = folder.glob("*/tests")
-        with contextlib.suppress(FileExistsError, NotADirectoryError):
-            # Of two runs that fetch at once the second finds it there.
+        try:
             tests.rename(FOLDER)
+        except OSError:
+            # Of two runs that fetch at once the second finds it there.
+            if not (FOLDER / "tasks").is_dir():
+                raise
 
 
 def _download(folder: Path) -> None:
