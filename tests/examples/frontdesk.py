@@ -87,6 +87,10 @@ class Frontdesk:
         """Return the names of the files in the spool."""
         return sorted(path.name for path in (self.state / "uploads").iterdir())
 
+    def wait_for_no_uploads(self) -> None:
+        """Wait until no upload is left; an order has finished a moment before its upload is deleted."""
+        wait_until(lambda: self.uploads() == [], what=lambda: f"{self.uploads()} to be deleted")
+
     def count(self, table: str) -> int:
         """Return how many rows a table has."""
         rows = self.query(f"SELECT count(*) FROM {table}")
@@ -98,9 +102,9 @@ class Frontdesk:
             return connection.execute(statement).fetchall()
 
     def leftovers(self) -> dict[str, int]:
-        """Return how much there is of everything that an order leaves."""
+        """Return how much there is of everything that orders leave, once no upload is left of those before."""
+        self.wait_for_no_uploads()
         return {
-            "uploads": len(self.uploads()),
             "tasks": self.count("backroom_tasks_taskrecord"),
             "operations": self.count("backroom_offload_operation"),
         }
