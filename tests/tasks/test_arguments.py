@@ -75,8 +75,8 @@ def test_a_payload_has_the_arguments_in_ascii(args, kwargs):
         (ChainMap({"a": (1,)}), {"a": [1]}),
         (range(3), [0, 1, 2]),
         ({Colour.RED: 1}, {"red": 1}),
-        ("\0", "\0"),
-        ("\ud800", "\ud800"),
+        pytest.param("\0", "\0", id="nul"),
+        pytest.param("\ud800", "\ud800", id="surrogate"),
         (deque([1]), [1]),
     ],
 )

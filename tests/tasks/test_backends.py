@@ -147,19 +147,18 @@ class TestArguments:
     @pytest.mark.parametrize(
         "value",
         [
-            "\0",
-            "\ud800",
-            "🦊",
-            "日本",
-            "%s %(a)s {b} $1 \\ ' \"",
-            2**70,
-            -0.0,
-            1e300,
-            [[]],
-            {"": {"\0": None}},
-            "x" * 500_000,
+            pytest.param("\0", id="nul"),
+            pytest.param("\ud800", id="surrogate"),
+            pytest.param("🦊", id="emoji"),
+            pytest.param("日本", id="kanji"),
+            pytest.param("%s %(a)s {b} $1 \\ ' \"", id="quotes"),
+            pytest.param(2**70, id="integer"),
+            pytest.param(-0.0, id="minus nought"),
+            pytest.param(1e300, id="float"),
+            pytest.param([[]], id="lists"),
+            pytest.param({"": {"\0": None}}, id="dicts"),
+            pytest.param("x" * 500_000, id="long"),
         ],
-        ids=lambda value: repr(value)[:20],
     )
     def test_every_json_value_arrives_as_it_left(self, backend, value):
         result = on(backend, work.note).enqueue(value, value=value)
