@@ -212,6 +212,19 @@ def test_reload_takes_up_changed_code(make_site: Callable[..., Site]) -> None:
     assert stop(worker) == 0
 
 
+def test_a_killed_worker_is_started_again_by_the_reloader(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    worker = site.worker("--reload")
+    site.enqueue("add", 1, 2)
+    site.wait_for_states(successful=1)
+    for child in children(worker):
+        child.kill()
+    worker.wait_for_output("starting it again")
+    site.enqueue("add", 1, 2)
+    site.wait_for_states(successful=2)
+    assert stop(worker) == 0
+
+
 def test_atomic_writes_and_their_completion_are_one(site: Site) -> None:
     ids = [site.enqueue("creates_group", f"group {number}")[0] for number in (0, 0, 1, 2)]
     assert site.worker("--burst").wait(timeout=30) == 0

@@ -52,12 +52,20 @@ class _Reloader:
                 logger.info("action=reloading changed=%s", changed[0])
                 self._end()
                 return
-            self._say_if_dead()
+            if self._was_killed():
+                return
 
-    def _say_if_dead(self) -> None:
-        if self._child is not None and self._child.poll() is not None:
-            logger.warning("action=worker_ended status=%s: waiting for a change", self._child.returncode)
-            self._child = None
+    def _was_killed(self) -> bool:
+        """Tell whether the worker is to be started again: killed, not ended by an error that a change must mend."""
+        if self._child is None or self._child.poll() is None:
+            return False
+        status = self._child.returncode
+        self._child = None
+        if status < 0:
+            logger.warning("action=worker_killed signal=%d: starting it again", -status)
+            return True
+        logger.warning("action=worker_ended status=%d: waiting for a change", status)
+        return False
 
     def _end(self) -> int:
         if self._child is None:
