@@ -4,6 +4,8 @@
 MAKEFLAGS += --no-print-directory
 PORT ?= 8000
 PYTEST_ARGS ?=
+# As many test processes as cores, each file in one of them; a server that tests share is started once for each.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 PY := .venv/bin/python
 ENVIRONMENT := pyproject.toml scripts/venv.sh
 
@@ -18,7 +20,7 @@ demo: .venv/.demo-stamp  ## Start the example site and its worker on SQLite (POR
 
 test: .venv/.dev-stamp  ## Run the tests, with real servers, processes and a browser
 	@scripts/system-packages.sh postgresql pgbouncer redis chromium
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: .venv/.dev-stamp  ## Check style, formatting and the direction of imports
 	@.venv/bin/ruff check
