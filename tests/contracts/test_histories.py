@@ -6,6 +6,7 @@ Hypothesis makes up the history: what is inserted, who claims, how attempts end,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -105,12 +106,13 @@ def pick[T](items: list[T], number: int) -> T:
 
 
 class Histories(RuleBasedStateMachine):
-    def __init__(self) -> None:
+    def __init__(self, alias: str) -> None:
         super().__init__()
+        self.alias = alias
         self.now = NOW
         self.number = 0
         self.memory = MemoryStore()
-        self.sql = SQLStore("default", "contract")
+        self.sql = SQLStore(alias, "contract")
         self.claims: list[Claim] = []
         """Every claim that was ever made: whoever holds an old one does not know that it is lost."""
         self.read: list[Record] = []
@@ -123,7 +125,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(batch=batches)
     def begin(self, batch: list[Plan]) -> None:
-        with connections["default"].cursor() as cursor:
+        with connections[self.alias].cursor() as cursor:
             cursor.execute("DELETE FROM backroom_tasks_taskrecord")
         self.insert(batch)
 
@@ -338,16 +340,24 @@ def whole(record: Record) -> None:
     assert label(record)
 
 
+EXAMPLES = {"default": 100, "postgres": 40}
+HASTE = {"default": "PRAGMA synchronous=OFF", "postgres": "SET synchronous_commit = off"}
+
+
 @pytest.mark.timeout(400)  # A history that breaks a promise is made as short as it goes, which may take minutes.
 @pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
-def test_no_history_breaks_a_promise_and_both_stores_tell_the_same():
-    with connections["default"].cursor() as cursor:
+def test_no_history_breaks_a_promise_and_both_stores_tell_the_same(store_database):
+    with connections[store_database].cursor() as cursor:
         # Thousands of commits that no power cut endangers.
-        cursor.execute("PRAGMA synchronous=OFF")
+        cursor.execute(HASTE[store_database])
+    factory: Any = partial(Histories, store_database)
     run_state_machine_as_test(
-        Histories,
+        factory,
         settings=settings(
-            max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES[store_database],
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
-    connections["default"].close()
+    connections[store_database].close()
