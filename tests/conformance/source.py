@@ -62,21 +62,17 @@ def _fetch() -> None:
 def _download(folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(_locked() or f"django=={VERSION}\n")
-    finished = subprocess.run(
-        [
-            *[sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"],
-            *["--no-deps", "--no-binary=django", f"--dest={folder}", f"--requirement={requirements}"],
-        ],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    if finished.returncode != 0:
+    command = [
+        *[sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"],
+        *["--no-deps", "--no-binary=django", f"--dest={folder}", f"--requirement={requirements}"],
+    ]
+    try:
+        subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise SourceMissing(
             "Django's own tests are run against our backends, and pip could not download the source distribution "
-            f"of Django {VERSION} that they come in:\n{finished.stderr}"
-        )
+            f"of Django {VERSION} that they come in: {error}\n{error.stderr}"
+        ) from None
 
 
 def _locked() -> str:
