@@ -71,7 +71,7 @@ def _download(folder: Path) -> None:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise SourceMissing(
             "Django's own tests are run against our backends, and pip could not download the source distribution "
-            f"of Django {VERSION} that they come in: {error}\n{error.stderr}"
+            f"of Django {VERSION} that they come in: {error}\n{error.stderr!s}"
         ) from None
 
 
