@@ -139,7 +139,11 @@ def _run(block: Block, project: Project) -> Process | None:
                 project.add_settings(block.text)
                 project.run("check")
             case Block(mark="background"):
-                return project.start("bash", "-euc", "\n".join(command for command, _ in commands(block)))
+                process = project.start("bash", "-euc", "\n".join(command for command, _ in commands(block)))
+                if "backroom worker" in block.text:
+                    # On a busy machine a page would otherwise give up on a worker that is still being imported.
+                    process.wait_for_output("Working on", seconds=60)
+                return process
             case Block(mark="", language="python"):
                 project.python(block.text)
             case Block(mark="", language="bash" | "console"):
