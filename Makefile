@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 PORT ?= 8000
 PYTEST_ARGS ?=
 # As many test processes as cores, each file in one of them; a server that tests share is started once for each.
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
 PY := .venv/bin/python
 ENVIRONMENT := pyproject.toml scripts/venv.sh
 
