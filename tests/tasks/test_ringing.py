@@ -1,12 +1,10 @@
 """Workers are woken when there is work for them, and not before it is committed."""
 
-import threading
-
 import pytest
 from django.db import connections, transaction
 
 from backroom.tasks import enqueue_many
-from backroom.tasks.transports.wakeups import Doorbell, Notifications, Silence, channel_of, wakeup_of
+from backroom.tasks.transports.wakeups import Doorbell, Notifications, Silence, channel_of, is_heard, wakeup_of
 from backroom.testing.stores.case import deferred, new_record
 from tests.tasks import work
 from tests.tasks.test_backends import on
@@ -18,21 +16,20 @@ on_postgresql = pytest.mark.parametrize("store_database", ["postgres"], indirect
 
 @pytest.fixture
 def listening(backend):
-    """Give an event that is set when a worker of this backend would be woken."""
-    rung = threading.Event()
-    listener = backend.listener(rung.set)
-    listener.start()
-    yield rung
-    listener.stop()
+    """Give what hears when a worker of this backend would be woken."""
+    listener = backend.listener()
+    listener.open()
+    # LISTEN itself rings once, for what came before it: PostgreSQL says nothing of that.
+    listener.hear()
+    yield listener
+    listener.close()
 
 
 def test_an_enqueue_wakes_who_listens(backend, listening):
-    # LISTEN itself rings once, for what came before it: PostgreSQL says nothing of that.
-    if backend.wakeup.channel:
-        assert listening.wait(10)
-        listening.clear()
+    assert not listening.hear()
     on(backend, work.note).enqueue()
-    assert listening.wait(10)
+    assert is_heard(listening, within=10)
+    assert not listening.hear()
 
 
 @on_sqlite

@@ -2,13 +2,12 @@
 
 import os
 import socket
-import threading
 from pathlib import Path
 
 import pytest
 
 from backroom.tasks.transports import wakeups
-from backroom.tasks.transports.wakeups import Doorbell
+from backroom.tasks.transports.wakeups import Doorbell, is_heard
 
 
 @pytest.fixture
@@ -68,12 +67,11 @@ def test_a_folder_that_comes_later_is_found_at_once(tmp_path, doorbell_of):
     folder = tmp_path / "u" / "db"
     doorbell = doorbell_of(folder)
     doorbell.ring()
-    rung = threading.Event()
-    listener = doorbell.listener(rung.set)
-    listener.start()
+    listener = doorbell.listener()
+    listener.open()
     doorbell.ring()
-    assert rung.wait(10)
-    listener.stop()
+    assert is_heard(listener, within=10)
+    listener.close()
 
 
 @pytest.mark.parametrize("part", ["parent", "folder"])

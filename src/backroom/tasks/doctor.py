@@ -26,6 +26,7 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.checks import TAG, check_version
 from backroom.tasks.records import READY, Worker
 from backroom.tasks.tables import count, span
+from backroom.tasks.transports.wakeups import is_heard
 from backroom.tasks.worker import WorkerSettings
 
 type Level = Literal["ok", "warn", "fail"]
@@ -275,20 +276,16 @@ def _wakeup(backend: Backend) -> Findings:
 
 def _heard_after(backend: Backend, wakeup: Any) -> float | None:
     """Ring, and return the seconds until it was heard, or None."""
-    rings: SimpleQueue[float] = SimpleQueue()
-    listener = backend.listener(lambda: rings.put(time.perf_counter()))
-    listener.start()
+    listener = backend.listener()
+    listener.open()
     try:
-        if wakeup.channel is not None:
-            # Such a listener calls once by itself, when it begins to hear.
-            rings.get(timeout=EAR)
+        # Some ring by themselves when they begin to hear, for what came before.
+        listener.hear()
         rung_at = time.perf_counter()
         wakeup.ring()
-        return rings.get(timeout=EAR) - rung_at
-    except Empty:
-        return None
+        return time.perf_counter() - rung_at if is_heard(listener, within=EAR) else None
     finally:
-        listener.stop()
+        listener.close()
 
 
 def _connections(backend: Backend) -> Findings:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 
 from backroom.clock import after
 from backroom.tasks.announcements import Move
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
+from backroom.tasks.bell import Bell
 from backroom.tasks.board import Board
 from backroom.tasks.clerk import Clerk
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
@@ -80,7 +81,8 @@ class WorkerProcess:
         self.backend: Backend = backend_of(settings.backend)
         self._board = board
         self._holdings = Holdings()
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._bell = Bell()
+        self._listener = self.backend.listener()
         self._done: SimpleQueue[Attempt] = SimpleQueue()
         self._unsettled: list[Attempt] = []
         self._stops = 0
@@ -92,6 +94,7 @@ class WorkerProcess:
         self._threads = Threads(settings.threads, self._slots.run, on_idle=self._ring)
         self._loop = Loop(settings.coroutines, self._slots.arun, on_idle=self._ring)
         self._clerk = Clerk(self.backend)
+        self._unavailable = self.backend.store.unavailable
         self._watcher = Watcher(self._holdings, board, cancel_grace=self.backend.settings.cancel_grace)
         self._keeper = Keeper(self.backend, worker_id, self._holdings, on_beat=self._beat)
         self._rounds = (
@@ -105,17 +108,16 @@ class WorkerProcess:
     def run(self) -> int:
         """Work; return the exit status."""
         keep_connections()
-        listener = self.backend.listener(self._ring)
         self._threads.start()
         self._clerk.start()
         for rounds in self._rounds:
             rounds.start()
-        listener.start()
+        self._listener.open()
         try:
             self._feed()
             self._drain()
         finally:
-            listener.stop()
+            self._listener.close()
             self._clerk.stop()
             for rounds in self._rounds:
                 rounds.stop()
@@ -123,6 +125,7 @@ class WorkerProcess:
             self._loop.stop()
             # Last, so that the attempts which go on in this process overlap as little as can be with their next ones.
             self._hand_back()
+            self._bell.close()
             connections.close_all()
         return RECYCLE if self._is_recycling and not self._stops else DONE
 
@@ -157,7 +160,7 @@ class WorkerProcess:
             if self.settings.is_burst and self._is_idle and not claims:
                 return
             if not claims or len(claims) < room:
-                self._wait(is_idle=not claims)
+                self._wait(is_idle=not claims, has_room=room > len(claims))
 
     def _drain(self) -> None:
         """Finish what runs: within the grace period when told to stop, however long it takes when recycling."""
@@ -217,7 +220,7 @@ class WorkerProcess:
             applied, claims = self.backend.store.exchange(pending, request)
             if self._away_for:
                 self._recover()
-        except (OperationalError, InterfaceError) as error:
+        except self._unavailable as error:
             self._store_is_away(error)
             return []
         except Exception as error:  # noqa: BLE001 - the store is there, and refuses one of the changes
@@ -235,7 +238,7 @@ class WorkerProcess:
             try:
                 if not attempt.is_applied and not attempt.is_lost:
                     applied |= self.backend.store.apply([attempt.transition])
-            except (OperationalError, InterfaceError) as away:
+            except self._unavailable as away:
                 self._store_is_away(away)
                 return []
             except Exception:
@@ -308,7 +311,7 @@ class WorkerProcess:
             transition = self.backend.attempts.released(holding.claim)
             self._done.put(Attempt(holding.claim, transition))
 
-    def _wait(self, *, is_idle: bool) -> None:
+    def _wait(self, *, is_idle: bool, has_room: bool = False) -> None:
         """Sleep until a slot or an enqueue rings, or until something is due."""
         if self._away_for:
             timeout = self._away_for
@@ -318,13 +321,14 @@ class WorkerProcess:
             timeout = self.backend.settings.poll
         else:
             timeout = HOLD
-        with contextlib.suppress(Empty):
-            self._wake.get(timeout=timeout)
-            if not self._done.empty() and self._running > 0 and not self._is_stopping:
-                # Others will be done in a moment, and one commit can serve them all.
-                time.sleep(FLUSH)
-            while True:
-                self._wake.get_nowait()
+        is_listening = has_room and not self._away_for
+        if not is_listening:
+            # What comes while there is no room for it must not pile up at the server.
+            self._listener.hear()
+        is_rung = self._bell.wait(timeout, self._listener if is_listening else None)
+        if is_rung and not self._done.empty() and self._running > 0 and not self._is_stopping:
+            # Others will be done in a moment, and one commit can serve them all.
+            time.sleep(FLUSH)
 
     def _take_in(self, attempt: Attempt) -> None:
         """Take what a slot found."""
@@ -334,7 +338,7 @@ class WorkerProcess:
             self._ring()
 
     def _ring(self) -> None:
-        self._wake.put(None)
+        self._bell.ring()
 
     # The store's absences, and the life signs of this process.
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from django.db import DatabaseError, InterfaceError, connections
 
+from backroom.tasks.exceptions import StoreUnavailable
+
 logger = logging.getLogger("backroom.worker")
 
 PATIENCE: Final = 2.0
@@ -42,7 +44,7 @@ def guarded(name: str, work: Callable[[], None]) -> None:
     """Do `work`; log what it raises instead of letting a thread of the worker die of it."""
     try:
         work()
-    except (DatabaseError, InterfaceError) as error:
+    except (DatabaseError, InterfaceError, StoreUnavailable) as error:
         # The store is away. The feeder says so once; the next round does what this one could not.
         logger.debug("action=%s_failed reason=%s", name, type(error).__name__)
         connections.close_all()

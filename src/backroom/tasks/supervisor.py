@@ -23,7 +23,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board, Memory, shared_memory
-from backroom.tasks.exceptions import TaskTimeout
+from backroom.tasks.exceptions import StoreUnavailable, TaskTimeout
 from backroom.tasks.execute import outcome_of
 from backroom.tasks.maintenance import move
 from backroom.tasks.policy import decide
@@ -173,7 +173,7 @@ class Supervisor:
         child = self._dead.pop(0)
         try:
             self._settle(child)
-        except (DatabaseError, InterfaceError):
+        except (DatabaseError, InterfaceError, StoreUnavailable):
             # The store is away. Told to stop, this process does not wait for it: the leases will say it too.
             if not self._stops:
                 self._dead.append(child)

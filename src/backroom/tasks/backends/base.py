@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
@@ -171,8 +171,8 @@ class Backend(BaseTaskBackend):
     def wake(self) -> None:
         """Tell idle workers that there is work. A hint: they look by themselves too."""
 
-    def listener(self, _on_ring: Callable[[], None]) -> Listener:
-        """Return what calls `_on_ring` when `wake` was called, here or in another process."""
+    def listener(self) -> Listener:
+        """Return what hears that `wake` was called, here or in another process."""
         return Silence()
 
     def prepare(self) -> None:

@@ -1,6 +1,5 @@
 """Tasks in the project's own database: SQLite or PostgreSQL."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +39,9 @@ class DatabaseBackend(Backend):
         """Ring once what the caller wrote is committed."""
         self.wakeup.ring_on_commit()
 
-    def listener(self, on_ring: Callable[[], None]) -> Listener:
-        """Return what calls `on_ring` when a task was enqueued."""
-        return self.wakeup.listener(on_ring)
+    def listener(self) -> Listener:
+        """Return what hears that a task was enqueued."""
+        return self.wakeup.listener()
 
     def prepare(self) -> None:
         """Switch a SQLite file to WAL."""

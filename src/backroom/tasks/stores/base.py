@@ -40,6 +40,8 @@ class Store(Protocol):
 
     supports_atomic: bool
     """Whether `transaction()` holds the task's own writes and a transition together."""
+    unavailable: tuple[type[Exception], ...]
+    """What its verbs raise while the store is away: worth waiting for, and no fault of what was asked."""
 
     def insert(self, records: Sequence[Record]) -> Mapping[str, str]:
         """Add records; return, for each that collided on its unique key, its id → the id that holds the key.

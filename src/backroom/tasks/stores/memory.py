@@ -30,6 +30,7 @@ class MemoryStore:
     """Keeps records in a dict under one lock."""
 
     supports_atomic = False
+    unavailable: tuple[type[Exception], ...] = ()
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}

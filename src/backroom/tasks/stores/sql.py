@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import cache
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from backroom.clock import Moment
 from backroom.sql.dialect import (
@@ -279,6 +279,7 @@ class SQLStore:
     """Keeps the records of one backend in a database alias. Connections belong to threads, so it holds none."""
 
     supports_atomic = True
+    unavailable = (OperationalError, InterfaceError)
 
     def __init__(self, alias: str, backend_name: str, *, channel: str | None = None) -> None:
         self.alias = alias

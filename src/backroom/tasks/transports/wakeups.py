@@ -8,12 +8,11 @@ import contextlib
 import hashlib
 import logging
 import os
+import select
 import socket
 import stat
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -25,10 +24,8 @@ from backroom.sql.dialect import fetch, is_server
 
 logger = logging.getLogger("backroom.worker")
 
-REST: Final = 0.002
-"""Seconds that a listener rests after a ring; rings that come meanwhile are heard as one."""
-HEARTBEAT: Final = 1.0
-"""Seconds after which a waiting listener looks whether it is to stop."""
+HEARTBEAT: Final = 0.1
+"""Seconds after which `is_heard` looks again at a listener that has no descriptor yet."""
 PATIENCE: Final = 5.0
 """Seconds before a listener that lost its server tries again."""
 TRUST: Final = 5.0
@@ -36,17 +33,27 @@ TRUST: Final = 5.0
 MOST_BELLS: Final = 256
 """Bells that one ring reaches: an enqueue must not take the longer, the more of them dead workers left behind."""
 
-type OnRing = Callable[[], None]
-
 
 class Listener(Protocol):
-    """Calls back when a ring arrives."""
+    """Hears rings on a descriptor, so that one thread can wait for them and for other things at once.
 
-    def start(self) -> None:
-        """Begin to listen, in a thread of its own."""
+    Used by one thread. What keeps it from hearing is logged and tried again later: polling goes on without it.
+    """
 
-    def stop(self) -> None:
-        """Stop listening."""
+    def open(self) -> None:
+        """Begin to hear."""
+
+    def fileno(self) -> int | None:
+        """Return the descriptor that becomes readable at a ring; None while there is none.
+
+        Asked by one who is about to wait, and can take what a ring is for.
+        """
+
+    def hear(self) -> bool:
+        """Take in what has arrived, without waiting for more; tell whether it rang."""
+
+    def close(self) -> None:
+        """Hear no more."""
 
 
 class Wakeup(Protocol):
@@ -61,8 +68,8 @@ class Wakeup(Protocol):
     def ring(self) -> None:
         """Ring every worker that listens."""
 
-    def listener(self, on_ring: OnRing) -> Listener:
-        """Return what calls `on_ring` at each ring."""
+    def listener(self) -> Listener:
+        """Return what hears the rings."""
 
 
 @cache
@@ -91,15 +98,23 @@ class Silence:
     def ring(self) -> None:
         """See Wakeup.ring()."""
 
-    def listener(self, _on_ring: OnRing) -> Listener:
+    def listener(self) -> Listener:
         """See Wakeup.listener()."""
         return self
 
-    def start(self) -> None:
-        """See Listener.start()."""
+    def open(self) -> None:
+        """See Listener.open()."""
 
-    def stop(self) -> None:
-        """See Listener.stop()."""
+    def fileno(self) -> int | None:
+        """See Listener.fileno()."""
+        return None
+
+    def hear(self) -> bool:
+        """See Listener.hear()."""
+        return False
+
+    def close(self) -> None:
+        """See Listener.close()."""
 
 
 class Doorbell:
@@ -131,9 +146,9 @@ class Doorbell:
             # No worker of this user's has hung one up.
             return
 
-    def listener(self, on_ring: OnRing) -> Listener:
+    def listener(self) -> Listener:
         """See Wakeup.listener()."""
-        return _DoorbellListener(self._folder, on_ring)
+        return _DoorbellListener(self._folder)
 
     def _trust(self) -> None:
         """Raise `OSError` unless the folder is this user's own: what lies in it is written to, and deleted."""
@@ -157,38 +172,44 @@ class Doorbell:
 
 
 class _DoorbellListener:
-    def __init__(self, folder: Path, on_ring: OnRing) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._on_ring = on_ring
         self._path = folder / f"{os.getpid()}-{os.urandom(3).hex()}"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._is_stopped = False
+        self._socket: socket.socket | None = None
 
-    def start(self) -> None:
-        """See Listener.start()."""
+    def open(self) -> None:
+        """See Listener.open()."""
+        bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        bell.settimeout(0)
         try:
             _make_private(self._folder)
-            self._socket.bind(str(self._path))
+            bell.bind(str(self._path))
         except OSError as error:
-            self._socket.close()
+            bell.close()
             logger.warning("action=doorbell_off reason=%r: workers find new tasks by polling", str(error))
             return
-        threading.Thread(target=self._listen, name="backroom-doorbell", daemon=True).start()
+        self._socket = bell
 
-    def stop(self) -> None:
-        """See Listener.stop()."""
-        self._is_stopped = True
+    def fileno(self) -> int | None:
+        """See Listener.fileno()."""
+        return self._socket.fileno() if self._socket else None
+
+    def hear(self) -> bool:
+        """See Listener.hear()."""
+        is_rung = False
         with contextlib.suppress(OSError):
-            self._path.unlink()
-
-    def _listen(self) -> None:
-        self._socket.settimeout(HEARTBEAT)
-        while not self._is_stopped:
-            with contextlib.suppress(TimeoutError):
+            while self._socket:
                 self._socket.recv(1)
-                self._on_ring()
-                time.sleep(REST)
-        self._socket.close()
+                is_rung = True
+        return is_rung
+
+    def close(self) -> None:
+        """See Listener.close()."""
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+            with contextlib.suppress(OSError):
+                self._path.unlink()
 
 
 class Notifications:
@@ -205,47 +226,77 @@ class Notifications:
         """See Wakeup.ring()."""
         fetch(self._database, "SELECT pg_notify(%s, '')", [self.channel])
 
-    def listener(self, on_ring: OnRing) -> Listener:
+    def listener(self) -> Listener:
         """See Wakeup.listener()."""
-        return _NotificationListener(self._database, str(self.channel), on_ring)
+        return _NotificationListener(self._database, str(self.channel))
 
 
 class _NotificationListener:
-    def __init__(self, database: str, channel: str, on_ring: OnRing) -> None:
+    def __init__(self, database: str, channel: str) -> None:
         self._database = database
         self._channel = channel
-        self._on_ring = on_ring
-        self._is_stopped = False
+        self._wrapper: Any = None
+        self._retry_at = 0.0
+        self._is_fresh = False
 
-    def start(self) -> None:
-        """See Listener.start()."""
-        threading.Thread(target=self._listen, name="backroom-listen", daemon=True).start()
-
-    def stop(self) -> None:
-        """See Listener.stop()."""
-        self._is_stopped = True
-
-    def _listen(self) -> None:
-        while not self._is_stopped:
-            wrapper: Any = connections.create_connection(self._database)
-            try:
-                with wrapper.cursor() as cursor:
-                    cursor.execute(f'LISTEN "{self._channel}"')
-                self._hear(wrapper.connection)
-            except Exception as error:  # noqa: BLE001 - whatever the driver raises: polling goes on, and so does this
-                logger.debug("action=listen_lost reason=%r", str(error))
-                time.sleep(PATIENCE)
-            finally:
-                with contextlib.suppress(Exception):
-                    wrapper.close()
-
-    def _hear(self, connection: Any) -> None:
+    def open(self) -> None:
+        """See Listener.open()."""
+        wrapper: Any = connections.create_connection(self._database)
+        try:
+            with wrapper.cursor() as cursor:
+                cursor.execute(f'LISTEN "{self._channel}"')
+        except Exception as error:  # noqa: BLE001 - whatever the driver raises: polling goes on, and so does this
+            self._lose(wrapper, error)
+            return
+        self._wrapper = wrapper
         # What was enqueued before LISTEN took hold was not heard.
-        self._on_ring()
-        while not self._is_stopped:
-            for _ in connection.notifies(timeout=HEARTBEAT, stop_after=1):
-                self._on_ring()
-                time.sleep(REST)
+        self._is_fresh = True
+
+    def fileno(self) -> int | None:
+        """See Listener.fileno()."""
+        if self._wrapper is None and time.monotonic() >= self._retry_at:
+            self.open()
+        return self._wrapper.connection.fileno() if self._wrapper else None
+
+    def hear(self) -> bool:
+        """See Listener.hear()."""
+        if self._wrapper is None:
+            return False
+        is_rung, self._is_fresh = self._is_fresh, False
+        try:
+            connection = self._wrapper.connection.pgconn
+            connection.consume_input()
+            while connection.notifies():
+                is_rung = True
+        except Exception as error:  # noqa: BLE001 - as above
+            self._lose(self._wrapper, error)
+        return is_rung
+
+    def close(self) -> None:
+        """See Listener.close()."""
+        if self._wrapper is not None:
+            with contextlib.suppress(Exception):
+                self._wrapper.close()
+            self._wrapper = None
+
+    def _lose(self, wrapper: Any, error: Exception) -> None:
+        logger.debug("action=listen_lost reason=%r", str(error))
+        self._retry_at = time.monotonic() + PATIENCE
+        self._wrapper = None
+        with contextlib.suppress(Exception):
+            wrapper.close()
+
+
+def is_heard(listener: Listener, *, within: float) -> bool:
+    """Wait at most so many seconds for a ring; tell whether there was one."""
+    deadline = time.monotonic() + within
+    while not listener.hear():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        descriptor = listener.fileno()
+        select.select([descriptor] if descriptor is not None else [], [], [], min(left, HEARTBEAT))
+    return True
 
 
 def _address(database: str) -> Path:
