@@ -1,0 +1,29 @@
+"""What every part that keeps something in Redis or Valkey shares: how servers are named, reached and scripted.
+
+    server = server_of(parse(RedisOptions, options).address)
+    server.call("SET", key("backroom", "sessions", "abc"), b"...")
+
+Importing it connects to nothing and needs no settings. Replies are the server's own (RESP 2): bytes, integers, lists
+and None. What goes wrong with the server is a `RedisUnavailable`, whatever the client library raised.
+"""
+
+from backroom.redis.addresses import Address
+from backroom.redis.errors import RedisUnavailable
+from backroom.redis.keys import key, slot_of
+from backroom.redis.links import Link
+from backroom.redis.options import REDIS_URL, RedisOptions
+from backroom.redis.scripts import Script
+from backroom.redis.servers import Server, server_of
+
+__all__ = [
+    "REDIS_URL",
+    "Address",
+    "Link",
+    "RedisOptions",
+    "RedisUnavailable",
+    "Script",
+    "Server",
+    "key",
+    "server_of",
+    "slot_of",
+]

@@ -1,0 +1,58 @@
+"""What can be wrong with a server, in one class for every part: what happened, at which server, and what to do."""
+
+from typing import Final
+
+from redis import exceptions
+
+from backroom.errors import BackroomError
+
+
+class RedisUnavailable(BackroomError):
+    """The server cannot serve now. Wait, or do as the message says."""
+
+    def __init__(self, message: str, *, may_have_happened: bool = False) -> None:
+        super().__init__(message)
+        self.may_have_happened = may_have_happened
+        """Whether the command may have been carried out although its reply never came."""
+
+
+CONNECT: Final = "Check that the server runs and that the address is right."
+CREDENTIALS: Final = "Correct the user and the password in its URL, or let the server's ACL permit the command."
+
+# The first whose start fits; the client library leaves the code away for those that it has a class for.
+REFUSALS: Final = (
+    (exceptions.OutOfMemoryError, "is out of memory", "Raise its maxmemory, or delete what is no longer needed."),
+    (exceptions.ReadOnlyError, "is a read-only replica", "Name its primary instead, or its Sentinels."),
+    (exceptions.BusyLoadingError, "is still loading its data", "Wait until it has."),
+    (exceptions.MasterDownError, "has lost its primary", "Bring the primary back, or name the Sentinels."),
+    (exceptions.ClusterDownError, "belongs to a cluster that is down", "Bring back the nodes that are missing."),
+    (exceptions.TryAgainError, "is moving the keys asked for to another node", "Try again."),
+    (exceptions.NoPermissionError, "does not permit this user the command", CREDENTIALS),
+    (exceptions.AuthenticationError, "does not accept the credentials", CREDENTIALS),
+)
+REFUSAL_CODES: Final = (
+    ("MISCONF", "cannot write to its disk", "Look into its log, and make room."),
+    ("NOREPLICAS", "has too few replicas to accept writes", "Bring its replicas back."),
+    ("BUSY", "is busy with a script", "Wait, or end the script with SCRIPT KILL."),
+    ("NOAUTH", "asks for a password", CREDENTIALS),
+)
+
+
+def unavailable(error: Exception, name: str) -> RedisUnavailable | None:
+    """Return what an error of the client library means for the server `name`, or None: then the caller is at fault."""
+    for kind, what, advice in REFUSALS:
+        if isinstance(error, kind):
+            return RedisUnavailable(f"{name} {what}. {advice}")
+    for code, what, advice in REFUSAL_CODES:
+        if str(error).startswith(code):
+            return RedisUnavailable(f"{name} {what}. {advice}")
+    if isinstance(error, exceptions.TimeoutError):
+        return RedisUnavailable(f"{name} does not answer in time. {CONNECT}", may_have_happened=True)
+    if isinstance(error, exceptions.ConnectionError | OSError):
+        return RedisUnavailable(f"{name} cannot be reached: {_sentence(error)} {CONNECT}", may_have_happened=True)
+    return None
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if text.endswith((".", "!", "?")) else f"{text}."
