@@ -72,7 +72,7 @@ def test_a_ring_of_another_thread_wakes(bell):
 
 def test_what_a_listener_has_heard_already_wakes(bell, ear):
     ear.ring()
-    assert bell.wait(10, ear)
+    assert bell.wait(10, ear) == "heard"
 
 
 def test_what_a_listener_hears_while_it_waits_wakes(bell, ear):
@@ -91,7 +91,7 @@ def test_a_listener_is_not_asked_for_by_one_who_has_no_room(bell, ear):
 
 def test_a_ring_of_its_own_wakes_who_listens_too(bell, ear):
     bell.ring()
-    assert bell.wait(10, ear)
+    assert bell.wait(10, ear) == "rung"
     assert not ear.hear()
 
 

@@ -58,6 +58,18 @@ class TestStatements(SQLCase):
         assert self.count(lambda: self.claim(100, queues=["default", "mail"])) == 2
         assert self.count(lambda: self.claim(100)) == 3
 
+    def test_on_postgresql_a_claim_that_is_expected_to_find_something_is_one_statement(self):
+        self.insert(400)
+        expected = request(100, queues=["default"])._replace(is_expected=True)
+        assert self.count(lambda: self.store.claim(expected)) == {"default": 2, "postgres": 1}[self.alias]
+        several = request(100, queues=["default", "mail"])._replace(is_expected=True)
+        assert self.count(lambda: self.store.claim(several)) == {"default": 2, "postgres": 1}[self.alias]
+        transitions = [succeeded(claim) for claim in self.store.claim(expected)]
+        # Begin, apply, claim, commit; SQLite looks too, and applies row by row.
+        assert (
+            self.count(lambda: self.store.exchange(transitions, expected)) == {"default": 7, "postgres": 4}[self.alias]
+        )
+
     def test_a_claim_of_what_has_become_due_is_a_transaction_with_one_more(self):
         self.insert(100, **deferred(0))
         # Look, begin, promote, claim, commit.

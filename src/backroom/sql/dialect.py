@@ -34,8 +34,12 @@ class Dialect(Protocol):
     """How one vendor says what the others say otherwise."""
 
     skip_locked: str
+    has_one_writer: bool
+    """Whether a statement that may write keeps every other writer out, even where it finds nothing to write."""
     writes_row_by_row: bool
     """Whether one prepared statement, run for each row, is faster than one statement for all rows."""
+    document_type: str
+    """The type of a column that holds a JSON object of strings."""
 
     def rows(self, columns: Sequence[tuple[str, str]]) -> str:
         """Return a FROM item that reads rows out of one JSON parameter: an array of arrays, `(name, type)` each."""
@@ -43,14 +47,22 @@ class Dialect(Protocol):
     def ids(self) -> str:
         """Return a sub-select that reads ids out of one JSON parameter, an array of strings."""
 
+    def merged(self, column: str) -> str:
+        """Return a document with one JSON parameter merged into it, in which null deletes (RFC 7396).
+
+        The values of both are strings, so that nothing is merged below the top.
+        """
+
 
 class SQLite:
     """SQLite ≥ 3.37 (RETURNING, UPDATE … FROM, json_each)."""
 
     # One writer at a time: there is nothing to skip.
     skip_locked = ""
+    has_one_writer = True
     # There are no round trips to save, and unpacking JSON takes longer than the write itself.
     writes_row_by_row = True
+    document_type = "text"
 
     def rows(self, columns: Sequence[tuple[str, str]]) -> str:
         """See Dialect.rows()."""
@@ -61,12 +73,18 @@ class SQLite:
         """See Dialect.ids()."""
         return "(SELECT value FROM json_each(%s))"
 
+    def merged(self, column: str) -> str:
+        """See Dialect.merged()."""
+        return f"json_patch({column}, %s)"
+
 
 class PostgreSQL:
     """PostgreSQL ≥ 15."""
 
     skip_locked = "FOR NO KEY UPDATE SKIP LOCKED"
+    has_one_writer = False
     writes_row_by_row = False
+    document_type = "jsonb"
 
     def rows(self, columns: Sequence[tuple[str, str]]) -> str:
         """See Dialect.rows()."""
@@ -77,6 +95,10 @@ class PostgreSQL:
     def ids(self) -> str:
         """See Dialect.ids()."""
         return "(SELECT json_array_elements_text(%s::json))"
+
+    def merged(self, column: str) -> str:
+        """See Dialect.merged()."""
+        return f"jsonb_strip_nulls({column} || %s::jsonb)"
 
 
 DIALECTS: Final[dict[str, Dialect]] = {"sqlite": SQLite(), "postgresql": PostgreSQL()}
@@ -94,6 +116,18 @@ def dialect_of(alias: str) -> Dialect:
         msg = f"Database {alias!r} is {vendor}. Use one of: {', '.join(SUPPORTED.values())}."
         raise UnsupportedDatabase(msg)
     return DIALECTS[vendor]
+
+
+def document_type(vendor: str) -> str | None:
+    """Return the type of a column that holds a JSON object of strings, or None for a vendor that is not supported."""
+    return DIALECTS[vendor].document_type if vendor in DIALECTS else None
+
+
+def change(alias: str, statement: str, parameters: Sequence[Any] = ()) -> int:
+    """Run a statement; return how many rows it changed."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return int(cursor.rowcount)
 
 
 def fetch(alias: str, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -4,12 +4,15 @@ import contextlib
 import os
 import select
 import time
-from typing import Final
+from typing import Final, Literal
 
 from backroom.tasks.transports.wakeups import Listener
 
 REST: Final = 0.001
 """Seconds for which no listener is heard after it rang: what is enqueued meanwhile is claimed together."""
+
+type Woken = Literal["rung", "heard"] | None
+"""What ended a wait: a ring, something heard, which may have come with a ring, or only its time."""
 
 
 class Bell:
@@ -27,18 +30,18 @@ class Bell:
             # A full pipe means that it has been rung already, a closed one that nobody waits any more.
             os.write(self._writer, b"!")
 
-    def wait(self, seconds: float, listener: Listener | None = None) -> bool:
-        """Wait at most so long; tell whether anything rang. Without a `listener` what it hears can wait too."""
+    def wait(self, seconds: float, listener: Listener | None = None) -> Woken:
+        """Wait at most so long; tell what ended it. Without a `listener` what it hears can wait too."""
         rest = self._rested_at - time.monotonic()
         if listener is not None and rest > 0:
             if self._is_rung(min(rest, seconds)):
-                return True
+                return "rung"
             seconds -= rest
         if seconds <= 0:
-            return False
+            return None
         if listener is None:
-            return self._is_rung(seconds)
-        return self._is_rung_or_heard(seconds, listener)
+            return "rung" if self._is_rung(seconds) else None
+        return self._rung_or_heard(seconds, listener)
 
     def close(self) -> None:
         """Wait no more; who still rings does so in vain."""
@@ -51,13 +54,15 @@ class Bell:
     def _is_rung(self, seconds: float) -> bool:
         return self._reader in self._readable(seconds) and self._take_rings()
 
-    def _is_rung_or_heard(self, seconds: float, listener: Listener) -> bool:
+    def _rung_or_heard(self, seconds: float, listener: Listener) -> Woken:
         # It may have rung already: what has arrived is not always left for the descriptor to show.
         if self._has_heard(listener):
-            return True
+            return "heard"
         found = self._readable(seconds, listener.fileno())
         is_rung = self._reader in found and self._take_rings()
-        return (len(found) > is_rung and self._has_heard(listener)) or is_rung
+        if len(found) > is_rung and self._has_heard(listener):
+            return "heard"
+        return "rung" if is_rung else None
 
     def _has_heard(self, listener: Listener) -> bool:
         if not listener.hear():

@@ -17,7 +17,7 @@ from backroom.clock import after
 from backroom.tasks.announcements import Move
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
-from backroom.tasks.bell import Bell
+from backroom.tasks.bell import Bell, Woken
 from backroom.tasks.board import Board
 from backroom.tasks.clerk import Clerk
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
@@ -87,6 +87,7 @@ class WorkerProcess:
         self._unsettled: list[Attempt] = []
         self._stops = 0
         self._finished = 0
+        self._is_expecting = True
         self._held_back_until = 0.0
         self._away_for = 0.0
         self._is_recycling = False
@@ -159,8 +160,9 @@ class WorkerProcess:
             self._is_recycling = self._is_used_up()
             if self.settings.is_burst and self._is_idle and not claims:
                 return
-            if not claims or len(claims) < room:
-                self._wait(is_idle=not claims, has_room=room > len(claims))
+            self._is_expecting = 0 < room <= len(claims)
+            if not self._is_expecting:
+                self._is_expecting = self._wait(is_idle=not claims, has_room=room > len(claims)) == "heard"
 
     def _drain(self) -> None:
         """Finish what runs: within the grace period when told to stop, however long it takes when recycling."""
@@ -259,7 +261,7 @@ class WorkerProcess:
     def _request(self, room: int) -> Request:
         now = self.backend.clock.now()
         lease_until = after(now, self.backend.settings.lease)
-        return Request(self.settings.queues, room, self.worker_id, now, lease_until)
+        return Request(self.settings.queues, room, self.worker_id, now, lease_until, is_expected=self._is_expecting)
 
     def _settle(self, applied: frozenset[str]) -> None:
         moves = []
@@ -311,8 +313,8 @@ class WorkerProcess:
             transition = self.backend.attempts.released(holding.claim)
             self._done.put(Attempt(holding.claim, transition))
 
-    def _wait(self, *, is_idle: bool, has_room: bool = False) -> None:
-        """Sleep until a slot or an enqueue rings, or until something is due."""
+    def _wait(self, *, is_idle: bool, has_room: bool = False) -> Woken:
+        """Sleep until a slot or an enqueue rings, or until something is due; tell which."""
         if self._away_for:
             timeout = self._away_for
         elif self._unsettled or not self._done.empty():
@@ -325,10 +327,11 @@ class WorkerProcess:
         if not is_listening:
             # What comes while there is no room for it must not pile up at the server.
             self._listener.hear()
-        is_rung = self._bell.wait(timeout, self._listener if is_listening else None)
-        if is_rung and not self._done.empty() and self._running > 0 and not self._is_stopping:
+        woken = self._bell.wait(timeout, self._listener if is_listening else None)
+        if woken and not self._done.empty() and self._running > 0 and not self._is_stopping:
             # Others will be done in a moment, and one commit can serve them all.
             time.sleep(FLUSH)
+        return woken
 
     def _take_in(self, attempt: Attempt) -> None:
         """Take what a slot found."""

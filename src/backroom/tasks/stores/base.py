@@ -26,6 +26,8 @@ class Request(NamedTuple):
     lease_until: Moment
     ids: tuple[str, ...] | None = None
     """Only these, for a transport that already knows which: their order of priority does not matter then."""
+    is_expected: bool = False
+    """Whether there is likely something to claim, so that a store that would look first may try at once instead."""
 
 
 class Exchange(NamedTuple):

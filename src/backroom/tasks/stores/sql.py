@@ -167,8 +167,14 @@ CLAIM: Final = f"""
         started_at = COALESCE(started_at, %s), last_attempted_at = %s, lease_until = %s,
         worker_id = %s, worker_ids = worker_ids || %s,
         unique_key = CASE WHEN unique_scope = 'pending' THEN NULL ELSE unique_key END
-    WHERE id IN (SELECT id FROM picked)
+    WHERE id IN (SELECT id FROM picked) {{unless}}
     RETURNING {COLUMNS}
+"""
+
+# What is due by now may come before what is ready already.
+UNLESS_DUE: Final = f"""
+    AND (SELECT due_at FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s
+         ORDER BY due_at LIMIT 1) IS NULL
 """
 
 UNLESS_NULL: Final = frozenset({"cancel_requested", "progress"})
@@ -306,6 +312,8 @@ class SQLStore:
             request = None
         if transitions:
             return patiently(self.alias, lambda: self._apply_and_claim(transitions, request))
+        if request and (claims := patiently(self.alias, lambda: self._claim_at_once(request))):
+            return Exchange(frozenset(), claims)
         # A look first: an idle worker must not take SQLite's one write lock to find that there is nothing to do.
         ready, due = self._look(request) if request else (False, False)
         if not request or not (ready or due):
@@ -477,6 +485,8 @@ class SQLStore:
     def _apply_and_claim(self, transitions: Sequence[Transition], request: Request | None) -> Exchange:
         with write_transaction(self.alias):
             applied = self._apply(sorted(transitions))
+            if request and (claims := self._claim_at_once(request)):
+                return Exchange(applied, claims)
             # The look comes after the changes, which may have made something ready.
             ready, due = self._look(request) if request else (False, False)
             return Exchange(applied, self._claim(request, due=due) if request and (ready or due) else [])
@@ -498,6 +508,13 @@ class SQLStore:
                 raise _SomeLost
             return True
         return False
+
+    def _claim_at_once(self, request: Request) -> list[Claim]:
+        """Claim without a look where that saves a round trip; nothing, where it does not or something is due."""
+        is_possible = request.ids is None and 0 < len(request.queues) <= MERGED
+        if not (request.is_expected and is_possible) or dialect_of(self.alias).has_one_writer:
+            return []
+        return self._claim_from(request.queues, request, unless=UNLESS_DUE)
 
     def _claim_only(self, request: Request, *, due: bool) -> list[Claim]:
         if not due and not in_transaction(self.alias):
@@ -537,23 +554,24 @@ class SQLStore:
         first = sorted((-priority, id_, name) for name, priority, id_ in rows if id_ is not None)
         return [name for _, _, name in first[:MERGED]]
 
-    def _claim_from(self, queues: Sequence[str], request: Request) -> list[Claim]:
+    def _claim_from(self, queues: Sequence[str], request: Request, *, unless: str = "") -> list[Claim]:
         values: list[Any] = [value for queue in queues for value in (self.backend_name, queue, request.limit)]
         if len(queues) == 1:
-            return self._claim_picked(request, self._texts.pick, values)
+            return self._claim_picked(request, self._texts.pick, values, unless=unless)
         merged = " UNION ALL ".join(f"SELECT * FROM ({self._texts.pick}) AS q{index}" for index in range(len(queues)))
         pick = f"SELECT id FROM ({merged}) AS merged ORDER BY priority DESC, id LIMIT %s"
-        return self._claim_picked(request, pick, [*values, request.limit])
+        return self._claim_picked(request, pick, [*values, request.limit], unless=unless)
 
-    def _claim_picked(self, request: Request, pick: str, values: Sequence[Any]) -> list[Claim]:
+    def _claim_picked(self, request: Request, pick: str, values: Sequence[Any], *, unless: str = "") -> list[Claim]:
         rows = self._fetch(
-            CLAIM.format(pick=pick),
+            CLAIM.format(pick=pick, unless=unless),
             *values,
             request.now,
             request.now,
             request.lease_until,
             request.worker_id,
             f"{request.worker_id} ",
+            *((self.backend_name, request.now) if unless else ()),
         )
         # RETURNING has no order of its own.
         return _in_order(Record._make(row) for row in rows)
