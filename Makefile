@@ -38,8 +38,8 @@ types: .venv/.dev-stamp  ## Check types: mypy on everything, basedpyright on the
 docs: .venv/.dev-stamp  ## Check the docs' links and run their commands and snippets
 	@$(PY) -m pytest tests/test_docs.py $(PYTEST_ARGS)
 
-bench: .venv-bench/.bench-stamp  ## Measure, side by side with peers, and print the table
-	@scripts/system-packages.sh postgresql
+bench: .venv-bench/.bench-stamp .venv-bench/.arq-stamp  ## Measure, side by side with peers, and print the table
+	@scripts/system-packages.sh postgresql redis
 	@.venv-bench/bin/python -m benchmarks.tasks $(BENCH_ARGS)
 
 soak: .venv/.dev-stamp  ## Run the tests that take many minutes on purpose
@@ -64,6 +64,13 @@ clean:  ## Remove the environments and caches
 # The dev environment holds all that the demo needs, so one that is up to date will do.
 .venv/.demo-stamp: requirements/demo.txt $(ENVIRONMENT)
 	@PYTHON="$(PYTHON)" scripts/venv.sh demo
+
+# One peer needs an older client than all the others, so it has a folder of its own.
+.venv-bench/.arq-stamp: benchmarks/requirements-arq.txt | .venv-bench/.bench-stamp
+	@rm -rf .venv-bench/arq
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+		--target .venv-bench/arq -r $<
+	@touch $@
 
 .venv-bench/.bench-stamp: benchmarks/requirements.txt $(ENVIRONMENT)
 	@PYTHON="$(PYTHON)" scripts/venv.sh bench

@@ -6,25 +6,31 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from benchmarks.tasks.driver import METRICS, Plan, measure
 from benchmarks.tasks.metrics import Sizes
+from benchmarks.tasks.redis_stores import server_program
 from benchmarks.tasks.report import report
 from benchmarks.tasks.systems import SYSTEMS
+from benchmarks.tasks.systems.base import VALKEY, System
 
 RESULTS = Path(__file__).parents[1] / "results"
 QUICK = Sizes(
     enqueue=600,
     bulk=2_000,
     drain=500,
-    latency=10,
+    latency=5,
+    rest=0.2,
+    idle=0.3,
     depths=(1_000, 5_000),
     at_depth=300,
     claims=50,
     counted=(100, 600),
 )
-QUICK_SYSTEMS = ["backroom:sqlite", "backroom:pg", "django-tasks-db"]
+QUICK_METRICS = ("enqueue", "enqueue_many", "drain")
+"""Of a quick run that names no metric: each store is reached in every way, and it is over in three minutes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,16 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.report:
         print(report(json.loads(options.report.read_text())))
         return
-    words = options.systems or (QUICK_SYSTEMS if options.quick else [])
+    metrics = options.metrics or (QUICK_METRICS if options.quick else METRICS)
     plan = Plan(
-        systems=[SYSTEMS[label] for label in SYSTEMS if _wanted(label, words)],
-        metrics=[metric for metric in METRICS if metric in (options.metrics or METRICS)],
+        systems=_systems(options.systems or []),
+        metrics=[metric for metric in METRICS if metric in metrics],
         rounds=1 if options.quick else options.rounds,
         sizes=_sizes(options),
         patience=0 if options.quick else options.patience,
     )
-    if not plan.systems:
-        sys.exit(f"No system matches {options.systems}. There are: {', '.join(SYSTEMS)}")
     taken = {**measure(plan, options.directory), "is_quick": options.quick}
     text = report(taken)
     print(text)
@@ -54,10 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a smoke run of a minute: small numbers, one round, no waiting; unless told otherwise only Backroom and one peer",
+        help=f"a smoke run of all in three minutes: small numbers, one round, no waiting; only {', '.join(QUICK_METRICS)} "
+        "unless told otherwise",
     )
     parser.add_argument(
-        *("--systems", "-s"), type=_words, help=f"names or labels, with commas; there are {', '.join(SYSTEMS)}"
+        *("--systems", "-s"),
+        type=_words,
+        help="with commas: labels, or some of their parts in order, such as backroom, redis, backroom-redis or "
+        f"celery-prefork; there are {', '.join(SYSTEMS)}",
     )
     parser.add_argument(*("--metrics", "-m"), type=_metrics, help=f"with commas; there are {', '.join(METRICS)}")
     parser.add_argument("--depths", type=_numbers, help="of waiting tasks, with commas; default 1000,1000000")
@@ -93,9 +101,39 @@ def _metrics(text: str) -> list[str]:
     return words
 
 
-def _wanted(label: str, words: Sequence[str]) -> bool:
-    """Tell whether a label is asked for: by itself, by its name, or by its store."""
-    return not words or any(label == word or word in label.split(":")[:2] for word in words)
+def _systems(words: Sequence[str]) -> list[System]:
+    """Return the systems that are asked for, each word by itself; all when none is said."""
+    wanted = set() if words else set(SYSTEMS)
+    for word in words:
+        found = _labels(word)
+        if not found:
+            sys.exit(f"No system matches {word!r}. There are: {', '.join(SYSTEMS)}")
+        wanted |= found
+    return [SYSTEMS[label] for label in SYSTEMS if label in wanted and _is_here(SYSTEMS[label])]
+
+
+def _labels(word: str) -> set[str]:
+    """Return the one label that a word spells in full, or else those of which it names some parts in their order."""
+    word = word.replace(":", "-")
+    spellings = {label: label.split(":") for label in SYSTEMS}
+    exact = {label for label, parts in spellings.items() if "-".join(parts) == word}
+    return exact or {
+        label
+        for label, parts in spellings.items()
+        for length in range(1, len(parts))
+        if word in {"-".join(some) for some in combinations(parts, length)}
+    }
+
+
+def _is_here(system: System) -> bool:
+    """Tell whether the system's server is on this machine; only Valkey, which Debian 12 lacks, may be missing."""
+    if system.store == VALKEY:
+        try:
+            server_program(VALKEY)
+        except RuntimeError as missing:
+            print(f"{system.label} is left out: {missing}", file=sys.stderr)
+            return False
+    return True
 
 
 def _keep(folder: Path, taken: dict[str, object], text: str) -> None:

@@ -31,16 +31,10 @@ def fill(system: System, count: str) -> None:
 
 def enqueue(system: System, count: str) -> dict[str, float]:
     """Enqueue one by one, after a hundred that are not timed."""
-    one = system.enqueuer()
-    for number in range(WARM_UP):
-        one(number)
+    loop = system.enqueue_loop()
+    loop(range(WARM_UP))
     numbers = range(WARM_UP, int(count))
-
-    def loop() -> None:
-        for number in numbers:
-            one(number)
-
-    return _timed(len(numbers), loop)
+    return _timed(len(numbers), lambda: loop(numbers))
 
 
 def enqueue_many(system: System, count: str, size: str) -> dict[str, float] | None:
@@ -91,16 +85,18 @@ def results(system: System) -> list[list[float]]:
     return system.results()
 
 
-def _timed(count: int, loop: Callable[[], None]) -> dict[str, float]:
+def _timed(count: int, loop: Callable[[], object]) -> dict[str, float]:
     server = int(os.environ.get(SERVER_VARIABLE, "0"))
     before, at_server = _own_cpu(), cpu_seconds(server)
     start = time.perf_counter()
     loop()
     seconds = time.perf_counter() - start
+    at_client, at_server = _own_cpu() - before, cpu_seconds(server) - at_server
     return {
         "rate": count / seconds,
-        "client_us": (_own_cpu() - before) / count * 1e6,
-        "server_us": (cpu_seconds(server) - at_server) / count * 1e6,
+        "client_us": at_client / count * 1e6,
+        "server_us": at_server / count * 1e6,
+        "cpu_us": (at_client + at_server) / count * 1e6,
     }
 
 

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 
 from benchmarks.tasks import machine, metrics
 from benchmarks.tasks.metrics import Figures, Sizes
+from benchmarks.tasks.redis_stores import RedisStores
 from benchmarks.tasks.rig import Failed, Rig, rig
 from benchmarks.tasks.stores import PostgresStores, SQLiteStores, Stores
 from benchmarks.tasks.systems.base import POSTGRESQL, SQLITE, System
@@ -61,6 +63,7 @@ class Sample:
 def measure(plan: Plan, directory: Path | None) -> dict[str, Any]:
     """Carry out a plan; return everything that was seen, ready for JSON."""
     began = time.time()
+    versions = {name: number for system in plan.systems for name, number in system.versions.items()}
     folder = Path(tempfile.mkdtemp(prefix="backroom-bench-", dir=directory))
     folder.chmod(0o755)  # the database server is another user
     samples: list[Sample] = []
@@ -75,7 +78,6 @@ def measure(plan: Plan, directory: Path | None) -> dict[str, Any]:
             }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    versions = {name: number for system in plan.systems for name, number in system.versions.items()}
     return {
         **about,
         "versions": dict(sorted(versions.items())),
@@ -134,7 +136,7 @@ class _Session:
                 work = metrics.BY_COPY[metric]
                 yield self._undisturbed(Sample(metric, system.label, turn, None), system, system.label, work)
                 continue
-            if system in _variants(self._plan.systems):
+            if system in _variants(self._plan.systems) or not system.is_deep:
                 continue
             for depth in self._plan.sizes.depths:
                 sample = Sample(metric, system.label, turn, None, depth=depth)
@@ -168,32 +170,33 @@ class _Session:
         self, system: System, template: str, work: Callable[[Rig, Sizes], Figures | None]
     ) -> tuple[dict[str, Any] | None, str]:
         try:
-            with rig(system, self._stores[system.store], template, self._folder) as laid_out:
+            with rig(system, self._stores[system.kind], template, self._folder) as laid_out:
                 figures = work(laid_out, self._plan.sizes)
                 return (dict(figures) if figures is not None else None), ""
-        except (Failed, sqlite3.Error, psycopg.Error) as failure:
+        except (Failed, sqlite3.Error, psycopg.Error, redis.RedisError) as failure:
             return None, str(failure)
 
     def _prepare(self, systems: Sequence[System], stores: dict[str, Stores]) -> None:
         depths = self._plan.sizes.depths if {"depth", "claims"} & set(self._plan.metrics) else ()
         for system in systems:
-            for depth in (0,) if system in _variants(systems) else (0, *depths):
-                self._template(system, stores[system.store], depth)
+            is_shallow = system in _variants(systems) or not system.is_deep
+            for depth in (0,) if is_shallow else (0, *depths):
+                self._template(system, stores[system.kind], depth)
 
     def _template(self, system: System, stores: Stores, depth: int) -> None:
         if system.label in self._broken:
             return
         name = f"{system.label}@{depth}" if depth else system.label
-        store = stores.template(name)
         folder = self._folder / "run"
         shutil.rmtree(folder, ignore_errors=True)
         start = time.monotonic()
         try:
-            laid_out = Rig(system, store, stores.server, folder)
-            laid_out.errand("setup")
-            if depth:
-                laid_out.errand("fill", depth + self._plan.sizes.beside)
-            store.settle()
+            with stores.template(name) as store:
+                laid_out = Rig(system, store, stores.server, folder)
+                if system.needs_setup:
+                    laid_out.errand("setup")
+                if depth:
+                    laid_out.errand("fill", depth + self._plan.sizes.beside)
         except Failed as failure:
             self._broken.add(system.label)
             print(f"{name}: cannot be set up: {failure}", file=sys.stderr)
@@ -207,13 +210,13 @@ class _Session:
         with _stores(systems, self._folder, preload="pg_stat_statements") as stores:
             for system in systems:
                 if system.store == POSTGRESQL:
-                    self._template(system, stores[system.store], 0)
+                    self._template(system, stores[system.kind], 0)
                 sample = Sample("counts", system.label, 0, None)
                 try:
-                    fewer = self._count(system, stores[system.store], few)
-                    more = self._count(system, stores[system.store], many)
+                    fewer = self._count(system, stores[system.kind], few)
+                    more = self._count(system, stores[system.kind], many)
                     sample.figures = {name: (more[name] - fewer[name]) / (many - few) for name in sorted(more)}
-                except Failed as failure:
+                except (Failed, redis.RedisError) as failure:
                     sample.error = str(failure)
                 _say(sample)
                 yield sample
@@ -225,17 +228,23 @@ class _Session:
 
 @contextmanager
 def _stores(systems: Iterable[System], folder: Path, *, preload: str = "") -> Iterator[dict[str, Stores]]:
-    kinds = {system.store for system in systems}
     stores: dict[str, Stores] = {}
     try:
-        if SQLITE in kinds:
-            stores[SQLITE] = SQLiteStores(folder)
-        if POSTGRESQL in kinds:
-            stores[POSTGRESQL] = PostgresStores(folder, preload=preload)
+        for system in systems:
+            if system.kind not in stores:
+                stores[system.kind] = _make_stores(system, folder, preload)
         yield stores
     finally:
         for store in stores.values():
             store.close()
+
+
+def _make_stores(system: System, folder: Path, preload: str) -> Stores:
+    if system.store == SQLITE:
+        return SQLiteStores(folder)
+    if system.store == POSTGRESQL:
+        return PostgresStores(folder, preload=preload)
+    return RedisStores(folder, system.store, system.durability)
 
 
 def _variants(systems: Iterable[System]) -> list[System]:
@@ -255,6 +264,8 @@ def _described(system: System) -> dict[str, Any]:
         "store": system.store,
         "durability": system.durability,
         "django_tasks": system.django_tasks,
+        "keeps_results": system.keeps_results,
+        "worker_processes": system.worker_processes,
     }
 
 

@@ -5,14 +5,15 @@ A metric knows neither the system nor the other rounds.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.tasks.processes import cpu_seconds, memory
 from benchmarks.tasks.rig import Failed, Rig, Worker
-from benchmarks.tasks.stores import PostgresStores, Stores
+from benchmarks.tasks.stores import Stores
+from benchmarks.tasks.systems.base import POSTGRESQL, REDIS, SQLITE, VALKEY
 
 Figures = Mapping[str, Any]
 
@@ -26,6 +27,10 @@ class Sizes:
     bulk_call: int = 1_000
     drain: int = 10_000
     latency: int = 100
+    rest: float = 1.5
+    """Seconds between a worker's first tasks and the look at its memory."""
+    idle: float = 2.0
+    """Seconds for which it is watched doing nothing."""
     depths: tuple[int, ...] = (1_000, 1_000_000)
     at_depth: int = 2_000
     claims: int = 200
@@ -49,22 +54,30 @@ def enqueue_many(rig: Rig, sizes: Sizes) -> Figures | None:
 
 def drain(rig: Rig, sizes: Sizes) -> Figures:
     """Tasks a second of one worker process, from the first task's start to the last result in the store."""
+    empty = rig.store.size()
     rig.errand("fill", sizes.drain)
     rig.store.settle()
+    waiting = rig.store.size()
     with rig.worker() as worker:
         worker.wait(lambda: rig.started > 0, "began")
         at_worker, at_server = worker.cpu(), cpu_seconds(rig.server)
         worker.wait(lambda: rig.started >= sizes.drain, "drained")
-        worker.wait(lambda: rig.finished() >= sizes.drain, "finished")
+        worker.wait(lambda: rig.finished(sizes.drain) >= sizes.drain, "finished")
         end = time.time()
         at_worker, at_server = worker.cpu() - at_worker, cpu_seconds(rig.server) - at_server
         after = memory(worker.pids)
+        kept = rig.store.size()
     seconds = end - _verify(rig, sizes.drain)
+    sizes_of_store = {}
+    if empty is not None and waiting is not None and kept is not None:
+        sizes_of_store = {"waiting_bytes": (waiting - empty) / sizes.drain, "kept_bytes": (kept - empty) / sizes.drain}
     return {
         "rate": sizes.drain / seconds,
         "worker_us": at_worker / sizes.drain * 1e6,
         "server_us": at_server / sizes.drain * 1e6,
+        "cpu_us": (at_worker + at_server) / sizes.drain * 1e6,
         "pss_after_mb": after.pss,
+        **sizes_of_store,
     }
 
 
@@ -74,11 +87,11 @@ def latency(rig: Rig, sizes: Sizes) -> Figures:
     with rig.worker() as worker:
         rig.errand("trickle", 0, warm, 5, 10)
         worker.wait(lambda: rig.started >= warm, "warmed up")
-        time.sleep(1.5)
+        time.sleep(sizes.rest)
         executing = rig.starts[-1].pid
         idle = memory(worker.pids)
         alone = memory([executing])
-        idle_cpu = _idle_share(worker, 2.0)
+        idle_cpu = _idle_share(worker, sizes.idle)
         sent = rig.errand("trickle", warm, sizes.latency, 30, 130)
         worker.wait(lambda: rig.started >= warm + sizes.latency, "picked up")
     began = {start.number: start.at for start in rig.starts}
@@ -115,15 +128,26 @@ def claims(rig: Rig, sizes: Sizes) -> Figures | None:
 
 
 def counted(rig: Rig, stores: Stores, count: int) -> Counter[str]:
-    """Count what the driver (SQLite) or the server (PostgreSQL) saw of a drain of so many tasks."""
+    """Count what the server and, for SQLite and for Redis's clients in Python, the worker saw of a drain."""
     rig.errand("fill", count)
     rig.store.settle()
-    if isinstance(stores, PostgresStores):
-        return _counted_by_server(rig, stores, count)
     folder = rig.folder / "counts"
+    before = stores.counts()
     with rig.worker(counts=folder) as worker:
         _drain_quietly(rig, worker, count)
-    return _sum_counts(folder)
+    # A backend of PostgreSQL reports its counts when it ends.
+    time.sleep(1.0 if before else 0.0)
+    at_server = Counter(stores.counts()) - Counter(before)
+    return at_server + _sum_counts(folder, CLIENT_COUNTS[rig.system.store])
+
+
+CLIENT_COUNTS = {
+    SQLITE: ("statements", "commits", "write_commits"),
+    POSTGRESQL: (),
+    REDIS: ("turns",),
+    VALKEY: ("turns",),
+}
+"""What the worker's own counts are taken for, by store: a process may use SQLite beside the measured store."""
 
 
 def _drain_quietly(rig: Rig, worker: Worker, count: int) -> None:
@@ -132,36 +156,13 @@ def _drain_quietly(rig: Rig, worker: Worker, count: int) -> None:
     time.sleep(1.0)
 
 
-def _counted_by_server(rig: Rig, stores: PostgresStores, count: int) -> Counter[str]:
-    stores.admin.execute("SELECT pg_stat_reset_shared('wal'), pg_stat_statements_reset()")
-    before = _seen_by_server(stores)
-    with rig.worker() as worker:
-        _drain_quietly(rig, worker, count)
-    # A backend reports its counts when it ends.
-    time.sleep(1.0)
-    return Counter(_seen_by_server(stores)) - Counter(before)
-
-
-def _seen_by_server(stores: PostgresStores) -> dict[str, int]:
-    statement = """
-        SELECT xact_commit,
-               (SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s WHERE s.dbid = d.datid AND toplevel),
-               pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-               xact_rollback
-        FROM pg_stat_database d WHERE datname = 'copy'
-    """
-    row = stores.admin.execute(statement).fetchone()
-    assert row is not None
-    return dict(zip(("commits", "statements", "write_commits", "rollbacks"), map(int, row), strict=True))
-
-
-def _sum_counts(folder: Path) -> Counter[str]:
-    from benchmarks.tasks.counted.sitecustomize import FIELDS
+def _sum_counts(folder: Path, names: Sequence[str]) -> Counter[str]:
+    from benchmarks.tasks.counted.sitecustomize import FIELDS, NAMES
 
     total: Counter[str] = Counter()
     for file in folder.iterdir():
-        statements, commits, writes = FIELDS.unpack(file.read_bytes())
-        total.update(statements=statements, commits=commits, write_commits=writes)
+        counts = dict(zip(NAMES, FIELDS.unpack(file.read_bytes()), strict=True))
+        total.update({name: counts[name] for name in names})
     return total
 
 

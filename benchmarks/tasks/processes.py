@@ -1,10 +1,13 @@
 """What the kernel says of processes: trees, processor time, memory; read from /proc, so Linux only."""
 
+import ctypes
 import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
+_libc = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be
 
 
 class Memory(NamedTuple):
@@ -40,6 +43,14 @@ def cpu_seconds(root: int) -> float:
         return 0.0
     stats = _every_process()
     return sum(stats[pid].ticks for pid in tree(root) if pid in stats) / TICKS
+
+
+def end_with_parent() -> None:
+    """Have this process told to end when its parent does, however that ends. For `preexec_fn`."""
+    # A shell starts what it runs in the background with SIGINT ignored, and that is inherited; one system stops by it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    pr_set_pdeathsig = 1
+    _libc.prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def memory(pids: list[int]) -> Memory:

@@ -4,18 +4,30 @@ It reads what `driver.measure` returned, so an earlier run can be printed again.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from statistics import median
 from typing import Any
 
-from benchmarks.tasks.goals import goals
+from benchmarks.tasks.goals import goals, round_trips
 
 Taken = dict[str, Any]
 OURS = "backroom"
+STORES = {"sqlite": "SQLite", "pg": "PostgreSQL", "redis": "Redis", "valkey": "Valkey"}
+ENQUEUE_COSTS = (("client CPU", "client_us"), ("server CPU", "server_us"), ("CPU", "cpu_us"))
+DRAIN_COSTS = (
+    ("worker CPU", "worker_us"),
+    ("server CPU", "server_us"),
+    ("CPU", "cpu_us"),
+    ("tree PSS after, MB", "pss_after_mb"),
+)
 
 
 def report(taken: Taken) -> str:
     """Return the whole report in Markdown."""
-    sections = (_enqueue, _enqueue_many, _drain, _latency, _memory, _depth, _claims, _counts, _failures)
+    sections = (
+        *(_enqueue, _enqueue_many, _drain, _latency, _memory, _depth, _claims),
+        *(_counts, _round_trips, _server_memory, _failures),
+    )
     parts = [_heading(taken), *(section(taken) for section in sections), _goals(taken), _conditions(taken)]
     return "\n\n".join(part for part in parts if part)
 
@@ -47,25 +59,25 @@ def _heading(taken: Taken) -> str:
         f"{machine['cores']} cores ({machine['cpu']}), {machine['memory']}, {machine['filesystem']}, kernel "
         f"{machine['kernel']}; Python {machine['python']}; {'; '.join(taken['stores'])}.\n{versions}.\n\n"
         "Medians with (min–max) over the rounds. *Backroom* says how many times better Backroom did than this row in "
-        "the same round, on the same store and, where both offer it, at the same durability. CPU is user and system "
-        "time a task, in µs."
+        "the same round, on the same store and, where both offer it, at the same durability; *by CPU* the same of the "
+        "processor time a task, which hardly depends on what else the machine does. CPU is user and system time a "
+        "task, in µs: of the client or of the worker and its children, of the server, and both together."
     )
 
 
 def _enqueue(taken: Taken) -> str:
-    return _rates(taken, "enqueue", "Enqueue, single calls", (("client CPU", "client_us"), ("server CPU", "server_us")))
+    return _rates(taken, "enqueue", "Enqueue, single calls", ENQUEUE_COSTS)
 
 
 def _enqueue_many(taken: Taken) -> str:
     size = taken["sizes"]["bulk_call"]
     title = f"Enqueue many, {size:,} a call"
-    return _rates(taken, "enqueue_many", title, (("client CPU", "client_us"), ("server CPU", "server_us")))
+    return _rates(taken, "enqueue_many", title, ENQUEUE_COSTS)
 
 
 def _drain(taken: Taken) -> str:
     title = f"Drain of {taken['sizes']['drain']:,} tasks by one worker process, results kept"
-    columns = (("worker CPU", "worker_us"), ("server CPU", "server_us"), ("tree PSS after, MB", "pss_after_mb"))
-    return _rates(taken, "drain", title, columns)
+    return _rates(taken, "drain", title, DRAIN_COSTS)
 
 
 def _rates(taken: Taken, metric: str, title: str, columns: Sequence[tuple[str, str]]) -> str:
@@ -74,10 +86,13 @@ def _rates(taken: Taken, metric: str, title: str, columns: Sequence[tuple[str, s
         label = system["label"]
         rates = figures(taken, metric, label, "rate")
         if rates:
-            times = _times(taken, metric, system, lambda ours, theirs: ours / theirs, "rate")
-            costs = [_number(median(figures(taken, metric, label, name))) for _, name in columns]
-            rows.append([label, _spread(rates), times, *costs])
-    return _table(title, ["system", "tasks/s", "Backroom", *(name for name, _ in columns)], rows)
+            times = [
+                _times(taken, metric, system, lambda ours, theirs: ours / theirs, "rate"),
+                _times(taken, metric, system, lambda ours, theirs: theirs / max(ours, 1e-9), "cpu_us"),
+            ]
+            costs = [_middle(figures(taken, metric, label, name)) for _, name in columns]
+            rows.append([label, _spread(rates), *times, *costs])
+    return _table(title, ["system", "tasks/s", "Backroom", "by CPU", *(name for name, _ in columns)], rows)
 
 
 def _latency(taken: Taken) -> str:
@@ -146,14 +161,38 @@ def _claims(taken: Taken) -> str:
 def _counts(taken: Taken) -> str:
     rows = []
     for system in taken["systems"]:
-        found = [sample["figures"] for sample in taken["samples"] if _is(sample, "counts", system["label"])]
-        if found and found[0]:
-            counts = found[0]
+        counts = _counted(taken, system["label"])
+        if counts and system["store"] in {"sqlite", "pg"}:
             names = ("statements", "commits", "write_commits")
             rows.append([system["label"], *(f"{counts.get(name, 0):.3f}" for name in names)])
     few, many = taken["sizes"]["counted"]
     title = f"Statements and commits a task in a drain (that of {many:,} less that of {few:,})"
     return _table(title, ["system", "statements", "commits", "commits that wrote"], rows)
+
+
+def _round_trips(taken: Taken) -> str:
+    rows = []
+    for system in taken["systems"]:
+        counts = _counted(taken, system["label"])
+        if counts and system["store"] in {"redis", "valkey"}:
+            names = ("commands", "reads", "replies")
+            at_client = f"{counts['turns']:.3f}" if counts.get("turns") else "–"
+            shown = (f"{counts.get(name, 0):.3f}" for name in names)
+            rows.append([system["label"], f"{round_trips(counts):.3f}", *shown, at_client])
+    few, many = taken["sizes"]["counted"]
+    title = f"Round trips a task in a drain (that of {many:,} less that of {few:,})"
+    header = ["round trips", "commands run at the server", "its reads", "its writes", "waits in Python sockets"]
+    return _table(title, ["system", *header], rows)
+
+
+def _server_memory(taken: Taken) -> str:
+    rows = []
+    for system in taken["systems"]:
+        waiting = figures(taken, "drain", system["label"], "waiting_bytes")
+        kept = figures(taken, "drain", system["label"], "kept_bytes")
+        if waiting and kept:
+            rows.append([system["label"], _middle(waiting), _middle(kept)])
+    return _table("Memory of the server a task, bytes", ["system", "waiting", "ended, with its result"], rows)
 
 
 def _failures(taken: Taken) -> str:
@@ -203,6 +242,10 @@ def _median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return percentile(theirs, 0.5) / percentile(ours, 0.5)
 
 
+def _counted(taken: Taken, label: str) -> dict[str, float] | None:
+    return next((sample["figures"] for sample in taken["samples"] if _is(sample, "counts", label)), None)
+
+
 def _by_round(taken: Taken, metric: str, system: str, name: str, depth: int = 0) -> dict[int, Any]:
     return {
         sample["round"]: sample["figures"][name]
@@ -221,6 +264,10 @@ def _spread(values: Sequence[float]) -> str:
     return f"{_number(median(values))} ({_number(min(values))}–{_number(max(values))})"
 
 
+def _middle(values: Sequence[float]) -> str:
+    return _number(median(values)) if values else "–"
+
+
 def _number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
@@ -232,7 +279,10 @@ def _last_line(text: str) -> str:
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of systems, each in the first column by its label, under the names of their stores."""
     if not rows:
         return ""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join([f"## {title}", "", *(f"| {' | '.join(row)} |" for row in (header, rule, *rows))])
+    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    for store, group in groupby(rows, key=lambda row: row[0].split(":")[1]):
+        lines += [[f"**{STORES[store]}**", *[""] * (len(header) - 1)], *group]
+    return "\n".join([f"## {title}", "", *(f"| {' | '.join(row)} |" for row in lines)])

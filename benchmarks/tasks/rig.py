@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tasks.processes import cpu_seconds, tree
+from benchmarks.tasks.processes import cpu_seconds, end_with_parent, tree
 from benchmarks.tasks.stores import Store, Stores
 from benchmarks.tasks.systems.base import STORE_VARIABLE, SYSTEM_VARIABLE, System
 from benchmarks.tasks.work import LOG_VARIABLE, Start, count_starts, read_starts
 
 ROOT = Path(__file__).parents[2]
+COUNTED = Path(__file__).parent / "counted"
 PATIENCE = 180.0
 """Seconds after which a step that should be over is given up."""
+ERRAND_SECONDS = 1_800.0
+"""The same for an errand; filling a store to a million is one."""
 
 
 class Failed(Exception):
@@ -41,13 +44,17 @@ class Rig:
         self.folder.mkdir()
         self.environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": self._path(),
             SYSTEM_VARIABLE: self.system.label,
             STORE_VARIABLE: self.store.location,
             LOG_VARIABLE: str(self.log),
             "BENCH_SERVER": str(self.server),
             **self.system.environment(),
         }
+
+    def _path(self, *first: Path) -> str:
+        library = [self.system.library] if self.system.library else []
+        return os.pathsep.join(map(str, [*first, *library, ROOT]))
 
     @property
     def log(self) -> Path:
@@ -67,7 +74,19 @@ class Rig:
     def errand(self, verb: str, *arguments: float | str) -> Any:
         """Have the system do something in a process of its own; return its answer."""
         command = [sys.executable, "-m", "benchmarks.tasks.agent", verb, *map(str, arguments)]
-        done = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command,
+                env=self.environment,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=ERRAND_SECONDS,
+                preexec_fn=end_with_parent,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.system.label} {verb}: not done after {ERRAND_SECONDS:g} s") from None
         if done.returncode:
             raise Failed(f"{self.system.label} {verb}: {done.stderr[-2_000:]}")
         return json.loads(done.stdout)
@@ -79,7 +98,7 @@ class Rig:
         if counts:
             counts.mkdir()
             environment["BENCH_COUNTS"] = str(counts)
-            environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "counted"), str(ROOT)])
+            environment["PYTHONPATH"] = self._path(COUNTED)
         output = self.folder / "worker.log"
         with output.open("wb") as log:
             process = subprocess.Popen(
@@ -90,6 +109,7 @@ class Rig:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - the driver has one thread
             )
         worker = Worker(self, process, output)
         try:
@@ -97,9 +117,9 @@ class Rig:
         finally:
             worker.stop()
 
-    def finished(self) -> int:
-        """Ask the store how many tasks have ended."""
-        return self.store.count(self.system.finished)
+    def finished(self, total: int) -> int:
+        """Ask the store how many of so many tasks have ended."""
+        return self.store.count(self.system.finished, total)
 
 
 @dataclass
@@ -125,7 +145,8 @@ class Worker:
         while not until():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 said = self.output.read_text(errors="replace")[-2_000:]
-                raise Failed(f"{self.rig.system.label} never {what} ({self.rig.started} started): {said}")
+                state = "still running" if self.process.poll() is None else f"ended with {self.process.returncode}"
+                raise Failed(f"{self.rig.system.label} never {what} ({self.rig.started} started, {state}): {said}")
             time.sleep(every)
 
     def stop(self) -> None:

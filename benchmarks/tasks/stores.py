@@ -1,6 +1,6 @@
 """Throw-away stores: a SQLite file, or a database on a PostgreSQL cluster that the benchmark starts itself.
 
-A store is made ready once, as a template, and copied for every repetition.
+A store is made ready once, as a template, and copied for every repetition. Redis is in `redis_stores`.
 """
 
 import os
@@ -10,13 +10,20 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 
 DEBIAN = "/usr/lib/postgresql"
+COUNTS = b"""
+    SELECT xact_commit,
+           (SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s WHERE s.dbid = d.datid AND toplevel),
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+           xact_rollback
+    FROM pg_stat_database d WHERE datname = 'copy'
+"""
 
 
 class Store(Protocol):
@@ -25,8 +32,11 @@ class Store(Protocol):
     location: str
     """What the system's processes get: a path, or a URL."""
 
-    def count(self, statement: str) -> int:
-        """Return the one number that a statement selects."""
+    def count(self, statement: str, total: int) -> int:
+        """Return the one number that a statement selects, `total` being how many tasks were enqueued."""
+
+    def size(self) -> int | None:
+        """Return the bytes of memory that the store keeps its tasks in, None where they are on disk."""
 
     def settle(self) -> None:
         """Bring the store to the state of one in long use: planner statistics, nothing left to flush."""
@@ -35,15 +45,20 @@ class Store(Protocol):
 class Stores(Protocol):
     """Where the stores of one kind live."""
 
-    server: int
-    """Process id of the server, 0 where there is none."""
     description: str
 
-    def template(self, name: str) -> Store:
-        """Return the empty store that copies are made of; a later call makes it anew."""
+    @property
+    def server(self) -> int:
+        """Process id of the server, 0 where there is none."""
 
-    def copy(self, name: str) -> Any:
+    def template(self, name: str) -> AbstractContextManager[Store]:
+        """Return a context manager: the empty store that copies are made of; a later call makes it anew."""
+
+    def copy(self, name: str) -> AbstractContextManager[Store]:
         """Return a context manager: a fresh copy of a template, deleted at its end."""
+
+    def counts(self) -> dict[str, int]:
+        """Return what the server has counted of the copy so far; nothing where no server counts."""
 
     def close(self) -> None:
         """Stop the server."""
@@ -54,9 +69,12 @@ class SQLiteStore:
         self.location = str(path)
         self._connection: sqlite3.Connection | None = None
 
-    def count(self, statement: str) -> int:
+    def count(self, statement: str, total: int) -> int:  # noqa: ARG002 - see Store.count()
         self._connection = self._connection or sqlite3.connect(self.location, isolation_level=None)
         return int(self._connection.execute(statement).fetchone()[0])
+
+    def size(self) -> None:
+        """See Store.size()."""
 
     def settle(self) -> None:
         with sqlite3.connect(self.location) as connection:
@@ -77,11 +95,14 @@ class SQLiteStores:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def template(self, name: str) -> SQLiteStore:
+    @contextmanager
+    def template(self, name: str) -> Iterator[SQLiteStore]:
         folder = self._directory / f"template-{name}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        return SQLiteStore(folder / "store.sqlite3")
+        store = SQLiteStore(folder / "store.sqlite3")
+        yield store
+        store.settle()
 
     @contextmanager
     def copy(self, name: str) -> Iterator[SQLiteStore]:
@@ -98,6 +119,10 @@ class SQLiteStores:
             store.close()
             shutil.rmtree(folder)
 
+    def counts(self) -> dict[str, int]:
+        """See Stores.counts(): here the clients count."""
+        return {}
+
     def close(self) -> None:
         """See Stores.close()."""
 
@@ -107,11 +132,14 @@ class PostgresStore:
         self.location = location
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
-    def count(self, statement: str) -> int:
+    def count(self, statement: str, total: int) -> int:  # noqa: ARG002 - see Store.count()
         self._connection = self._connection or psycopg.connect(self.location, autocommit=True)
         row = self._connection.execute(statement.encode()).fetchone()
         assert row is not None
         return int(row[0])
+
+    def size(self) -> None:
+        """See Store.size()."""
 
     def settle(self) -> None:
         with psycopg.connect(self.location, autocommit=True) as connection:
@@ -149,14 +177,18 @@ class PostgresStores:
         self.server = self._process.pid
         self._admin = self._wait()
         self.description = f"PostgreSQL {self._admin.info.server_version / 10_000:.4g}, stock configuration"
+        self._counts = bool(preload)
         if preload:
             self._admin.execute(f"CREATE EXTENSION {preload}".encode())
 
-    def template(self, name: str) -> PostgresStore:
+    @contextmanager
+    def template(self, name: str) -> Iterator[PostgresStore]:
         database = f"template_{_plain(name)}"
         self._drop(database)
         self._admin.execute(f'CREATE DATABASE "{database}"'.encode())
-        return PostgresStore(self._url(database))
+        store = PostgresStore(self._url(database))
+        yield store
+        store.settle()
 
     @contextmanager
     def copy(self, name: str) -> Iterator[PostgresStore]:
@@ -169,10 +201,13 @@ class PostgresStores:
             store.close()
             self._drop("copy")
 
-    @property
-    def admin(self) -> "psycopg.Connection[tuple[Any, ...]]":
-        """A connection to another database than the measured ones."""
-        return self._admin
+    def counts(self) -> dict[str, int]:
+        if not self._counts:
+            return {}
+        # The connection is to another database than the measured one, so what is asked here is not counted.
+        row = self._admin.execute(COUNTS).fetchone()
+        assert row is not None
+        return dict(zip(("commits", "statements", "write_commits", "rollbacks"), map(int, row), strict=True))
 
     def close(self) -> None:
         self._admin.close()

@@ -1,8 +1,9 @@
 """Backroom itself."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from benchmarks.tasks.systems.base import BulkEnqueuer, Claimer
+from benchmarks.tasks.systems.base import BulkEnqueuer, Claimer, redis
 from benchmarks.tasks.systems.django import DjangoSystem
 
 
@@ -44,3 +45,13 @@ class Backroom(DjangoSystem):
             return backend.store.claim(request)
 
         return {"1": claim, "100": claim}
+
+
+class BackroomRedis(Backroom):
+    """The same on Redis or Valkey."""
+
+    backend = "backroom.tasks.backends.redis.RedisBackend"
+    finished = "return 0"
+
+    def tasks(self) -> dict[str, Any]:
+        return {"default": {"BACKEND": self.backend, "OPTIONS": {"url": redis()}}}

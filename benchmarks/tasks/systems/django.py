@@ -4,7 +4,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.tasks.systems.base import SQLITE, Enqueuer, System, place, python
+from benchmarks.tasks.systems.base import POSTGRESQL, SQLITE, Enqueuer, System, place, python
 
 
 class DjangoSystem(System):
@@ -15,8 +15,14 @@ class DjangoSystem(System):
     backend: str
     options: dict[str, Any] = {}
     routers: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    """Settings that are the system's own."""
     returned: str
     """SQL that selects the return values, as JSON, of the tasks that succeeded."""
+
+    @property
+    def needs_setup(self) -> bool:
+        return self.store in {SQLITE, POSTGRESQL}
 
     def environment(self) -> dict[str, str]:
         return {"DJANGO_SETTINGS_MODULE": "benchmarks.tasks.systems.settings"}
@@ -38,6 +44,9 @@ class DjangoSystem(System):
                     "init_command": f"PRAGMA journal_mode=WAL; PRAGMA {self.durability};",
                 },
             }
+        if self.store != POSTGRESQL:
+            # The tasks are elsewhere, but enqueue() asks the database whether a transaction is open.
+            return {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "CONN_MAX_AGE": None}
         url = urlsplit(place())
         return {
             "ENGINE": "django.db.backends.postgresql",

@@ -16,6 +16,7 @@ DATABASES = {"default": system.database()}
 DATABASE_ROUTERS = list(system.routers)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TASKS = system.tasks()
+globals().update(system.settings)
 # A line for every task would be measured with it; a site in production logs warnings.
 LOGGING = {
     "version": 1,
