@@ -1,0 +1,142 @@
+-- What every script begins with: the map of the keys, and the few things that all of them do.
+--
+-- KEYS[1] is what the names of all keys of one shard of a backend begin with; its hash tag keeps them in one slot.
+--   :tasks        hash  id → what never changes: "flags priority queue \n JSON \n payload"
+--   :live         hash  id → what does: "fence state attempts started last worker flags priority queue \n workers \n
+--                 JSON"; a task that nobody has touched yet has none and is as it was inserted. "-" stands for nothing,
+--                 an empty JSON for the values that were inserted.
+--   :all          zset  every id, with the score 0: newest first in reverse
+--   :ready:QUEUE  zset  id, by the negative priority: ids sort by time within one
+--   :queues       set   queues that have something ready
+--   :deferred     zset  id, by due_at
+--   :leases       zset  id of what runs, by the end of its lease
+--   :expires      zset  id of what waits and may wait no longer than that
+--   :successful   zset  id, by prune_at          :failed  likewise
+--   :unique       hash  unique key → "until holder"          :holds  hash  id → the unique key that it holds
+--   :progress     hash  id → the last report
+--   :cancelling   set   id of what runs and somebody wants cancelled
+--   :counts       hash  state and queue → how many
+--   :bell:QUEUE   list  tokens, each of which wakes one worker of that queue; ":bell:" wakes one of those for all
+--   :instead:ID   string  the task that stood in the way of one that was to be unique; lives for a day
+--
+-- States: d deferred, r ready, x running, s successful, f failed.
+-- Flags: d inserted as deferred, e in :expires, u unique, p unique while pending, c somebody wants it cancelled; - none.
+
+local call, match, find, gsub, concat = redis.call, string.match, string.find, string.gsub, table.concat
+local base = KEYS[1]
+local TASKS, LIVE, ALL = base .. ':tasks', base .. ':live', base .. ':all'
+local READY, QUEUES, DEFERRED = base .. ':ready:', base .. ':queues', base .. ':deferred'
+local LEASES, EXPIRES = base .. ':leases', base .. ':expires'
+local FINISHED = { s = base .. ':successful', f = base .. ':failed' }
+local UNIQUE, HOLDS = base .. ':unique', base .. ':holds'
+local PROGRESS, CANCELLING, COUNTS = base .. ':progress', base .. ':cancelling', base .. ':counts'
+
+-- Lua hands a function no more values at once than fit its stack.
+local MOST = 4000
+
+local function with_all(command, key, values)
+  for first = 1, #values, MOST do
+    call(command, key, unpack(values, first, math.min(first + MOST - 1, #values)))
+  end
+end
+
+local function values_of(key, ids)
+  if #ids <= MOST then
+    return #ids > 0 and call('HMGET', key, unpack(ids)) or {}
+  end
+  local found = {}
+  for first = 1, #ids, MOST do
+    for _, value in ipairs(call('HMGET', key, unpack(ids, first, math.min(first + MOST - 1, #ids)))) do
+      found[#found + 1] = value
+    end
+  end
+  return found
+end
+
+-- Lists of arguments, one for each key that several tasks are to be added to or removed from.
+local function add(lists, key, ...)
+  local list = lists[key]
+  if not list then
+    list = {}
+    lists[key] = list
+  end
+  for index = 1, select('#', ...) do
+    list[#list + 1] = select(index, ...)
+  end
+end
+
+local function do_all(command, lists)
+  for key, list in pairs(lists) do
+    with_all(command, key, list)
+  end
+end
+
+local counted = {}
+
+local function count(state, queue, by)
+  local field = state .. queue
+  counted[field] = (counted[field] or 0) + by
+end
+
+local function write_counts()
+  for field, by in pairs(counted) do
+    if by ~= 0 and call('HINCRBY', COUNTS, field, by) <= 0 then
+      call('HDEL', COUNTS, field)
+    end
+  end
+end
+
+local function without(flags, letters)
+  flags = gsub(flags, '[-' .. letters .. ']', '')
+  return flags == '' and '-' or flags
+end
+
+-- The first line of a task, which the live one repeats at the end of its own.
+local function line_of(task)
+  return match(task, '^[^\n]*')
+end
+
+local function state_in(line)
+  return find(line, '^%S*d') and 'd' or 'r'
+end
+
+local function release_key(id)
+  local key = call('HGET', HOLDS, id)
+  if key then
+    call('HDEL', HOLDS, id)
+    local holder = call('HGET', UNIQUE, key)
+    if holder and match(holder, '%S+$') == id then
+      call('HDEL', UNIQUE, key)
+    end
+  end
+end
+
+-- One token wakes one worker. A token that nobody waits for stays, and makes the next who waits look once in vain.
+local function ring(queue, most)
+  for _, key in ipairs({ base .. ':bell:' .. queue, base .. ':bell:' }) do
+    local lacking = most - call('LLEN', key)
+    for _ = 1, lacking do
+      call('RPUSH', key, '1')
+    end
+  end
+end
+
+-- Each row: id, task, live, unique key, progress, end of the lease.
+local function rows_of(ids)
+  local tasks, lives = values_of(TASKS, ids), values_of(LIVE, ids)
+  local rows = {}
+  for index, id in ipairs(ids) do
+    local task, live = tasks[index], lives[index]
+    if task then
+      local row = { id, task, live or '', call('HGET', HOLDS, id) or '', '', '' }
+      if live then
+        row[5] = call('HGET', PROGRESS, id) or ''
+        if match(live, '^%d+ (%a)') == 'x' then
+          row[6] = call('ZSCORE', LEASES, id) or ''
+        end
+      end
+      rows[#rows + 1] = row
+    end
+  end
+  return rows
+end

@@ -1,0 +1,350 @@
+#!lua flags=allow-oom
+-- Apply changes, then claim. It goes on when the server is out of memory: only what is done makes room again.
+--
+-- ARGV: number of changes; for each id, fence, new state, options, attempts, started_at, expires_at ("" for none),
+-- score (due_at or prune_at), worker ids, JSON, and the progress when the options have p. Options: u gives the unique
+-- key up, c and n set and clear the request to cancel. Then: limit (0: claim nothing), present moment, end of the
+-- lease, worker, number of queues (0: all), the queues, number of ids (-1: any), the ids.
+-- Returns: ids that did not apply, those of them that are not here at all, and for each claim id, task, live ("" for
+-- one that nobody had touched before) and, where the flags say u or the live one is there, unique key and progress.
+
+local at = 1
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
+end
+
+local leave, enter, lives, lost, absent = {}, {}, {}, {}, {}
+local changed_live, reports = {}, {}
+
+local function leave_state(id, state, flags, queue)
+  if state == 'x' then
+    add(leave, LEASES, id)
+    if find(flags, 'c', 1, true) then
+      call('SREM', CANCELLING, id)
+    end
+  elseif state == 'r' then
+    add(leave, READY .. queue, id)
+  elseif state == 'd' then
+    add(leave, DEFERRED, id)
+  else
+    add(leave, FINISHED[state], id)
+  end
+  count(state, queue, -1)
+end
+
+local function enter_state(id, state, priority, queue, score)
+  if state == 'r' then
+    add(enter, READY .. queue, 0 - tonumber(priority), id)
+    call('SADD', QUEUES, queue)
+  elseif state == 'd' then
+    add(enter, DEFERRED, score, id)
+  else
+    add(enter, FINISHED[state], score, id)
+  end
+  count(state, queue, 1)
+end
+
+local function flags_after(id, flags, options, is_waiting, expires)
+  if find(options, 'u', 1, true) and find(flags, '[up]') then
+    release_key(id)
+    flags = without(flags, 'up')
+  end
+  if find(options, 'c', 1, true) then
+    flags = without(flags, 'c') .. 'c'
+  elseif find(options, 'n', 1, true) then
+    flags = without(flags, 'c')
+  end
+  if find(flags, 'e', 1, true) then
+    call('ZREM', EXPIRES, id)
+    flags = without(flags, 'e')
+  end
+  if is_waiting and expires ~= '' then
+    call('ZADD', EXPIRES, expires, id)
+    flags = flags .. 'e'
+  end
+  flags = gsub(flags, '-', '')
+  return flags == '' and '-' or flags
+end
+
+local function apply(number)
+  local changes, ids = {}, {}
+  for index = 1, number do
+    local options = ARGV[at + 3]
+    changes[index] = at
+    ids[index] = ARGV[at]
+    at = at + (find(options, 'p', 1, true) and 11 or 10)
+  end
+  local found, done = values_of(LIVE, ids), {}
+  for index = 1, number do
+    local first, id, live = changes[index], ids[index], found[index]
+    local fence, state, last, flags, priority, queue
+    if live then
+      fence, state, last, flags, priority, queue =
+        match(live, '^(%d+) (%a) %S+ %S+ (%S+) %S+ (%S+) (%S+) ([^\n]*)')
+    else
+      local task = call('HGET', TASKS, id)
+      if task then
+        flags, priority, queue = match(task, '^(%S+) (%S+) ([^\n]*)')
+        fence, state, last = '0', find(flags, 'd', 1, true) and 'd' or 'r', '-'
+        flags = without(flags, 'd')
+      else
+        absent[#absent + 1] = id
+      end
+    end
+    -- Of two changes of one task the first counts, and the second one's fence is old by then.
+    if fence ~= ARGV[first + 1] and not done[id] then
+      lost[#lost + 1] = id
+    elseif not done[id] then
+      local new, options, expires = ARGV[first + 2], ARGV[first + 3], ARGV[first + 6]
+      done[id] = true
+      leave_state(id, state, flags, queue)
+      if flags ~= '-' or expires ~= '' or options ~= 'u' then
+        flags = flags_after(id, flags, options, new == 'r' or new == 'd', expires)
+      end
+      if find(options, 'p', 1, true) then
+        reports[#reports + 1] = id
+        reports[#reports + 1] = ARGV[first + 10]
+      end
+      enter_state(id, new, priority, queue, ARGV[first + 7])
+      lives[#lives + 1] = id
+      lives[#lives + 1] = concat({
+        fence + 1, ' ', new, ' ', ARGV[first + 4], ' ', ARGV[first + 5], ' ', last, ' - ', flags, ' ', priority, ' ',
+        queue, '\n', ARGV[first + 8], '\n', ARGV[first + 9],
+      })
+    end
+  end
+  with_all('HSET', LIVE, lives)
+  with_all('HSET', PROGRESS, reports)
+  do_all('ZREM', leave)
+  do_all('ZADD', enter)
+end
+
+-- What is due becomes ready, at most a thousand of it at once.
+local function promote(now)
+  local ids = call('ZRANGE', DEFERRED, '-inf', now, 'BYSCORE', 'LIMIT', 0, 1000)
+  if #ids == 0 then
+    return
+  end
+  local found, ready, changed = values_of(LIVE, ids), {}, {}
+  for index, id in ipairs(ids) do
+    local live, priority, queue = found[index], nil, nil
+    if live then
+      priority, queue = match(live, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ (%S+) ([^\n]*)')
+      live = gsub(live, '^(%d+) d', '%1 r', 1)
+    else
+      local line = line_of(call('HGET', TASKS, id))
+      local flags
+      flags, priority, queue = match(line, '^(%S+) (%S+) (.*)$')
+      live = concat({ '0 r 0 - - - ', without(flags, 'd'), ' ', priority, ' ', queue, '\n\n' })
+    end
+    changed[#changed + 1] = id
+    changed[#changed + 1] = live
+    add(ready, READY .. queue, 0 - tonumber(priority), id)
+    call('SADD', QUEUES, queue)
+    count('d', queue, -1)
+    count('r', queue, 1)
+  end
+  with_all('HSET', LIVE, changed)
+  with_all('ZREM', DEFERRED, ids)
+  do_all('ZADD', ready)
+end
+
+local function pop(queue, limit)
+  local popped, ids = call('ZPOPMIN', READY .. queue, limit), {}
+  for index = 1, #popped, 2 do
+    ids[#ids + 1] = popped[index]
+  end
+  if #ids < limit then
+    call('SREM', QUEUES, queue)
+  end
+  return ids
+end
+
+-- The first of several queues: a line of their first tasks, from whose head is taken and where the next one steps in.
+local STEP = 32
+
+local function look(cursor)
+  if cursor.next > #cursor.found then
+    if cursor.is_last then
+      return false
+    end
+    cursor.found = call('ZRANGE', READY .. cursor.queue, cursor.offset, cursor.offset + STEP - 1, 'WITHSCORES')
+    cursor.offset, cursor.next = cursor.offset + STEP, 1
+    cursor.is_last = #cursor.found < 2 * STEP
+    if #cursor.found == 0 then
+      return false
+    end
+  end
+  cursor.id, cursor.score = cursor.found[cursor.next], tonumber(cursor.found[cursor.next + 1])
+  return true
+end
+
+local function is_before(one, other)
+  return one.score < other.score or (one.score == other.score and one.id < other.id)
+end
+
+local function pick(queues, limit)
+  local line, ids, taken = {}, {}, {}
+  for _, queue in ipairs(queues) do
+    local cursor = { queue = queue, offset = 0, next = 1, found = {} }
+    if look(cursor) then
+      line[#line + 1] = cursor
+    else
+      call('SREM', QUEUES, queue)
+    end
+  end
+  -- The last of the line comes first, for taking the end off costs nothing.
+  table.sort(line, function(one, other) return is_before(other, one) end)
+  while #ids < limit and #line > 0 do
+    local cursor = table.remove(line)
+    ids[#ids + 1] = cursor.id
+    taken[cursor.queue] = (taken[cursor.queue] or 0) + 1
+    cursor.next = cursor.next + 2
+    if look(cursor) then
+      local low, high = 1, #line + 1
+      while low < high do
+        local middle = math.floor((low + high) / 2)
+        if is_before(cursor, line[middle]) then
+          low = middle + 1
+        else
+          high = middle
+        end
+      end
+      table.insert(line, low, cursor)
+    end
+  end
+  for queue, number in pairs(taken) do
+    call('ZPOPMIN', READY .. queue, number)
+  end
+  return ids
+end
+
+local function pick_among(asked, queues, limit)
+  local allowed, found, ids = {}, {}, {}
+  for _, queue in ipairs(queues) do
+    allowed[queue] = true
+  end
+  for index, live in ipairs(values_of(LIVE, asked)) do
+    local id, queue = asked[index], nil
+    if live then
+      queue = match(live, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ ([^\n]*)')
+    else
+      local task = call('HGET', TASKS, id)
+      queue = task and match(task, '^%S+ %S+ ([^\n]*)')
+    end
+    if queue and (#queues == 0 or allowed[queue]) then
+      local score = call('ZSCORE', READY .. queue, id)
+      if score then
+        found[#found + 1] = { id = id, score = tonumber(score), queue = queue }
+      end
+    end
+  end
+  table.sort(found, is_before)
+  for index = 1, math.min(limit, #found) do
+    ids[index] = found[index].id
+    call('ZREM', READY .. found[index].queue, found[index].id)
+  end
+  return ids
+end
+
+local function claim(limit)
+  local now, lease_until, worker = take(), take(), take()
+  local queues, asked = {}, nil
+  for index = 1, tonumber(take()) do
+    queues[index] = take()
+  end
+  local number = tonumber(take())
+  if number >= 0 then
+    asked = {}
+    for index = 1, number do
+      asked[index] = take()
+    end
+  end
+
+  promote(now)
+  local ids
+  if asked then
+    ids = pick_among(asked, queues, limit)
+  else
+    if #queues == 0 then
+      queues = call('SMEMBERS', QUEUES)
+    end
+    if #queues == 1 then
+      ids = pop(queues[1], limit)
+    else
+      ids = pick(queues, limit)
+    end
+  end
+  if #ids == 0 then
+    return {}
+  end
+
+  local tasks, known = values_of(TASKS, ids), values_of(LIVE, ids)
+  local claims, written, leases = {}, {}, {}
+  local fresh, last = concat({ '1 x 1 ', now, ' ', now, ' ', worker, ' ' }), '\n' .. worker .. ' \n'
+  for index, id in ipairs(ids) do
+    local task, live, old = tasks[index], known[index], nil
+    local line = line_of(task)
+    if live then
+      local fence, attempts, started, flags, rest, workers, json =
+        match(live, '^(%d+) %a (%d+) (%S+) %S+ %S+ (%S+) ([^\n]*)\n([^\n]*)\n(.*)$')
+      line = flags .. ' ' .. rest
+      if started == '-' then
+        started = now
+      end
+      old = { fence + 1, attempts + 1, started, workers, json }
+    end
+    local flags = match(line, '^%S+')
+    if flags ~= '-' then
+      if find(flags, 'e', 1, true) then
+        call('ZREM', EXPIRES, id)
+      end
+      if find(flags, 'p', 1, true) then
+        release_key(id)
+      end
+      if find(flags, 'c', 1, true) then
+        call('SADD', CANCELLING, id)
+      end
+      line = gsub(line, '^%S+', without(flags, 'dep'), 1)
+    end
+    local new
+    if old then
+      new = concat({
+        old[1], ' x ', old[2], ' ', old[3], ' ', now, ' ', worker, ' ', line, '\n', old[4], worker, ' \n', old[5],
+      })
+    else
+      new = fresh .. line .. last
+    end
+    written[#written + 1] = id
+    written[#written + 1] = new
+    leases[#leases + 1] = lease_until
+    leases[#leases + 1] = id
+    local queue = match(line, '^%S+ %S+ (.*)$')
+    count('r', queue, -1)
+    count('x', queue, 1)
+    claims[#claims + 1] = id
+    claims[#claims + 1] = task
+    if old or flags ~= '-' then
+      claims[#claims + 1] = new
+      claims[#claims + 1] = call('HGET', HOLDS, id) or ''
+      claims[#claims + 1] = call('HGET', PROGRESS, id) or ''
+    else
+      claims[#claims + 1] = ''
+    end
+  end
+  with_all('HSET', LIVE, written)
+  with_all('ZADD', LEASES, leases)
+  return claims
+end
+
+local number = tonumber(take())
+if number > 0 then
+  apply(number)
+end
+local limit, claims = tonumber(take()), {}
+if limit > 0 then
+  claims = claim(limit)
+end
+write_counts()
+return { lost, absent, claims }

@@ -1,0 +1,618 @@
+"""The store in Redis or Valkey: each verb is one script over many ids, in `lua/`, whose common part maps the keys.
+
+A shard is a hash tag, and so one slot of a cluster. A record lives in the shard of its unique key, or of its id.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, lru_cache
+from itertools import batched
+from pathlib import Path
+from typing import Any, Final
+
+from backroom.clock import LAST, Moment
+from backroom.redis import RedisUnavailable, Script, Server, key
+from backroom.tasks.exceptions import StoreUnavailable
+from backroom.tasks.records import (
+    DEFERRED,
+    FAILED,
+    READY,
+    RUNNING,
+    SUCCESSFUL,
+    WAITING,
+    Claim,
+    Held,
+    Page,
+    Query,
+    Record,
+    Renewal,
+    State,
+    Transition,
+    Worker,
+)
+from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request
+
+CHUNK: Final = 1_000
+"""Records in one script: while it runs the server serves nobody else."""
+CHUNK_BYTES: Final = 4_000_000
+AHEAD: Final = 16
+"""Chunks that are sent before the first one is answered."""
+TOKENS: Final = 16
+"""Workers that one insert wakes at most; the others find what is left by looking."""
+LOOKED_AT: Final = 1_000
+"""Ids that one script of `find` looks at."""
+SCANNED: Final = 20_000
+"""Ids that one `find` looks at before it returns a page that is not full."""
+POINTER_SECONDS: Final = 86_400
+"""For how long the id of a task that was kept out leads to the one that was in its way."""
+
+LETTERS: Final[dict[State, str]] = {DEFERRED: "d", READY: "r", RUNNING: "x", SUCCESSFUL: "s", FAILED: "f"}
+STATES: Final[dict[str, State]] = {letter: state for state, letter in LETTERS.items()}
+NOTHING: Final = "-"
+
+dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class RedisStore:
+    """Keeps the records of one backend on a server. Holds no connection of its own."""
+
+    supports_atomic = False
+    unavailable: tuple[type[Exception], ...] = (StoreUnavailable,)
+
+    def __init__(self, server: Server, backend_name: str, *, prefix: str = "backroom", shards: int = 1) -> None:
+        self.server = server
+        self.backend_name = backend_name
+        tags = [backend_name] if shards == 1 else [f"{backend_name}.{number}" for number in range(shards)]
+        self.shards = tuple(key(prefix, tag) for tag in tags)
+        self.asked: tuple[str, ...] = ()
+        """The queues that this process claimed from last: those whose bells its listener waits for."""
+        self._turn = 0
+
+    def insert(self, records: Sequence[Record]) -> Mapping[str, str]:
+        """See Store.insert(). What is there already is left as it is: it may be called again for want of an answer."""
+        return self._insert(records, pointer_seconds=0)
+
+    def insert_unasked(self, records: Sequence[Record]) -> Mapping[str, str]:
+        """Insert records whose ids were handed out before: `holder_of` finds what kept one of them out."""
+        return self._insert(records, pointer_seconds=POINTER_SECONDS)
+
+    def holder_of(self, id_: str) -> str | None:
+        """Return the id of the task that kept this one out, if that was not long ago."""
+        if not id_.isprintable():
+            return None
+        for shard in self.shards:
+            if found := self._call("GET", f"{shard}:instead:{id_}"):
+                return _text(found)
+        return None
+
+    def claim(self, request: Request) -> list[Claim]:
+        """See Store.claim(). With several shards the order of priority holds within each."""
+        return self.exchange([], request).claims
+
+    def exchange(self, transitions: Sequence[Transition], request: Request | None) -> Exchange:
+        """See Store.exchange()."""
+        if request is not None and request.limit <= 0:
+            request = None
+        if request is not None:
+            self.asked = request.queues
+        if len(self.shards) > 1:
+            applied_in_shards = self._apply_in_shards(transitions)
+            return Exchange(applied_in_shards, self._claim_in_shards(request) if request else [])
+        if not transitions and request is None:
+            return Exchange(frozenset(), [])
+        applied: set[str] = set()
+        claims: list[Claim] = []
+        chunks = list(batched(transitions, CHUNK, strict=False)) or [()]
+        for chunk in chunks:
+            asked = request if chunk is chunks[-1] else None
+            done, _, claims = self._exchange(self.shards[0], chunk, asked)
+            applied |= done
+        return Exchange(frozenset(applied), claims)
+
+    def renew(self, renewals: Sequence[Renewal], lease_until: Moment) -> Held:
+        """See Store.renew()."""
+        held: list[str] = []
+        cancelled: list[str] = []
+        left = {renewal.id: renewal for renewal in renewals}
+        for shard, ids in self._places(left):
+            arguments: list[Any] = [lease_until]
+            for renewal in (left[id_] for id_ in ids if id_ in left):
+                arguments += (renewal.id, renewal.fence, renewal.progress or "")
+            if len(arguments) > 1:
+                found, asked = self._run("renew", shard, arguments)
+                held += map(_text, found)
+                cancelled += map(_text, asked)
+        return Held(frozenset(held), frozenset(cancelled))
+
+    def overdue(self, limit: int, now: Moment) -> list[Claim]:
+        """See Store.overdue()."""
+        found = self._due("leases", limit, now)
+        return sorted(found, key=lambda record: (record.lease_until or 0, record.id))[:limit]
+
+    def unstarted(self, limit: int, now: Moment) -> list[Record]:
+        """See Store.unstarted()."""
+        found = self._due("expires", limit, now)
+        return sorted(found, key=lambda record: (record.expires_at or 0, record.id))[:limit]
+
+    def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
+        """See Store.apply()."""
+        return self.exchange(transitions, None).applied
+
+    def request_cancel(self, ids: Sequence[str]) -> frozenset[str]:
+        """See Store.request_cancel()."""
+        found = [self._run("request_cancel", shard, some) for shard, some in self._places(_known(ids))]
+        return frozenset(_text(id_) for each in found for id_ in each)
+
+    def cancelling(self, worker_id: str) -> frozenset[str]:
+        """See Store.cancelling()."""
+        found = [self._run("cancelling", shard, [worker_id]) for shard in self.shards]
+        return frozenset(_text(id_) for each in found for id_ in each)
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """See Store.get()."""
+        rows = [row for shard, some in self._places(_known(ids)) for row in self._run("get", shard, some)]
+        return sorted(map(self._record, rows))
+
+    def find(self, query: Query, *, after: str | None = None, limit: int = 100) -> Page:
+        """See Store.find(). A page that is not full and has a `next_after` means that many records did not match."""
+        if len(self.shards) == 1:
+            records, last = self._find(self.shards[0], query, after or "", limit)
+            return Page(records[:limit], records[limit - 1].id if len(records) > limit else last or None)
+        pages = [self._find(shard, query, after or "", limit) for shard in self.shards]
+        # Below the highest `last` there may be records that one of the shards has not looked at yet.
+        horizon = max((last for _, last in pages if last), default="")
+        records = sorted((record for found, _ in pages for record in found if record.id >= horizon), reverse=True)
+        return Page(records[:limit], records[limit - 1].id if len(records) > limit else horizon or None)
+
+    def counts(self) -> dict[tuple[str, State], int]:
+        """See Store.counts()."""
+        total: dict[tuple[str, State], int] = {}
+        for shard in self.shards:
+            fields = iter(self._call("HGETALL", f"{shard}:counts"))
+            for field, count in zip(fields, fields, strict=True):
+                name = _text(field)
+                place = (_queue_in(name[1:]), STATES[name[0]])
+                total[place] = total.get(place, 0) + int(count)
+        return {place: min(count, COUNT_CAP) for place, count in total.items()}
+
+    def oldest_ready(self) -> list[Record]:
+        """See Store.oldest_ready()."""
+        rows = [row for shard in self.shards for row in self._run("oldest_ready", shard, [])]
+        newest_first = sorted(map(self._record, rows), reverse=True)
+        oldest = {record.queue_name: record for record in newest_first}
+        return [oldest[queue] for queue in sorted(oldest)]
+
+    def prune(self, before: Moment, limit: int) -> int:
+        """See Store.prune()."""
+        pruned = 0
+        for shard in self.shards:
+            if pruned < limit:
+                pruned += int(self._run("prune", shard, [before, limit - pruned]))
+        return pruned
+
+    def beat(self, workers: Sequence[Worker]) -> None:
+        """See Store.beat()."""
+        if workers:
+            pairs = [part for worker in workers for part in (worker.id, _noted(worker))]
+            self._call("HSET", f"{self.shards[0]}:workers", *pairs)
+
+    def workers(self) -> list[Worker]:
+        """See Store.workers()."""
+        fields = iter(self._call("HGETALL", f"{self.shards[0]}:workers"))
+        found = [_worker(_text(id_), value) for id_, value in zip(fields, fields, strict=True)]
+        return sorted(found, key=lambda worker: worker.id)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """See Store.forget()."""
+        if ids:
+            self._call("HDEL", f"{self.shards[0]}:workers", *ids)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """See Store.transaction(); Redis takes nothing back."""
+        return nullcontext()
+
+    def ring(self) -> None:
+        """Wake workers of every queue that has something ready."""
+        self._run("ring", self.shards[0], [TOKENS, *self._ready_queues()])
+
+    def bells(self) -> list[str]:
+        """Return the keys of the lists on which a worker of this process waits for a token."""
+        queues = map(_queue_out, self.asked) if self.asked else [""]
+        return [f"{self.shards[0]}:bell:{queue}" for queue in queues]
+
+    # ── Insert ─────────────────────────────────────────────────────────────────────────────────
+
+    def _insert(self, records: Sequence[Record], *, pointer_seconds: int) -> Mapping[str, str]:
+        if len(self.shards) == 1 and len(records) == 1:
+            arguments = [TOKENS, pointer_seconds, *_drafted(records[0])]
+            return _pairs(self._run("insert", self.shards[0], arguments))
+        collisions: dict[str, str] = {}
+        calls = []
+        for shard, some in self._home(records):
+            # Only the first shard has bells.
+            tokens = TOKENS if shard == self.shards[0] else 0
+            calls += [
+                ([shard], [tokens, pointer_seconds, *(part for record in chunk for part in _drafted(record))])
+                for chunk in _chunks(some)
+            ]
+        for few in batched(calls, AHEAD, strict=False):
+            for reply in self._run_each("insert", few):
+                collisions |= _pairs(reply)
+        if len(self.shards) > 1 and records:
+            self._run("ring", self.shards[0], [TOKENS, *{_queue_out(record.queue_name) for record in records}])
+        return collisions
+
+    def _home(self, records: Sequence[Record]) -> Iterator[tuple[str, Sequence[Record]]]:
+        if len(self.shards) == 1:
+            yield self.shards[0], records
+            return
+        for shard in self.shards:
+            if some := [each for each in records if self._shard_of(each.unique_key or each.id) == shard]:
+                yield shard, some
+
+    def _shard_of(self, name: str) -> str:
+        return self.shards[zlib.crc32(name.encode()) % len(self.shards)]
+
+    def _places(self, ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+        """Yield each shard and the ids that may be there: all, for a unique one lives where its key does."""
+        asked = list(ids)
+        if asked:
+            for shard in self.shards:
+                for chunk in batched(asked, CHUNK, strict=False):
+                    yield shard, list(chunk)
+
+    # ── Exchange ───────────────────────────────────────────────────────────────────────────────
+
+    def _exchange(
+        self, shard: str, transitions: Sequence[Transition], request: Request | None
+    ) -> tuple[set[str], list[str], list[Claim]]:
+        """Return the ids that applied, those that are not in this shard, and the claims."""
+        arguments: list[Any] = [len(transitions)]
+        for transition in transitions:
+            arguments += _changed(transition)
+        if request is None:
+            arguments.append(0)
+        else:
+            queues = [_queue_out(name) for name in request.queues]
+            arguments += (request.limit, request.now, request.lease_until, request.worker_id, len(queues), *queues)
+            ids = None if request.ids is None else _known(request.ids)
+            arguments += (-1,) if ids is None else (len(ids), *ids)
+        lost, absent, claimed = self._run("exchange", shard, arguments)
+        not_applied = set(map(_text, lost))
+        applied = {transition.id for transition in transitions if transition.id not in not_applied}
+        claims = self._claims(claimed, request) if request is not None and claimed else []
+        return applied, list(map(_text, absent)), claims
+
+    def _apply_in_shards(self, transitions: Sequence[Transition]) -> frozenset[str]:
+        applied: set[str] = set()
+        elsewhere = []
+        for shard in self.shards:
+            home = [each for each in transitions if self._shard_of(each.id) == shard]
+            for chunk in batched(home, CHUNK, strict=False):
+                done, absent, _ = self._exchange(shard, chunk, None)
+                applied |= done
+                elsewhere += [each for each in chunk if each.id in absent]
+        # A unique record lives where its key does, which its id does not tell.
+        for shard in self.shards if elsewhere else ():
+            for chunk in batched(elsewhere, CHUNK, strict=False):
+                applied |= self._exchange(shard, chunk, None)[0]
+        return frozenset(applied)
+
+    def _claim_in_shards(self, request: Request) -> list[Claim]:
+        claims: list[Claim] = []
+        self._turn += 1
+        for number in range(len(self.shards)):
+            if len(claims) < request.limit:
+                shard = self.shards[(self._turn + number) % len(self.shards)]
+                claims += self._exchange(shard, (), request._replace(limit=request.limit - len(claims)))[2]
+        return sorted(claims, key=lambda claim: (-claim.priority, claim.id))
+
+    def _claims(self, flat: list[Any], request: Request) -> list[Claim]:
+        claims = []
+        worker_ids = f"{request.worker_id} "
+        rows = iter(flat)
+        for id_ in rows:
+            task, live = next(rows), next(rows)
+            if live:
+                unique_key, progress = next(rows), next(rows)
+                claims.append(self._record((id_, task, live, unique_key, progress, request.lease_until)))
+                continue
+            # Nobody has touched it before, and so nearly all of it is as it was inserted.
+            queue, priority, body, payload = _parsed(task)
+            path, enqueued_at, run_after, _, expires_at, scope, until, overrides, metadata = body
+            claims.append(
+                Record(
+                    id_.decode(),
+                    self.backend_name,
+                    queue,
+                    priority,
+                    path,
+                    payload,
+                    enqueued_at,
+                    overrides,
+                    metadata,
+                    RUNNING,
+                    "",
+                    run_after,
+                    None,
+                    expires_at,
+                    None,
+                    scope,
+                    until,
+                    1,
+                    1,
+                    0,
+                    0,
+                    False,  # noqa: FBT003 - a row
+                    request.now,
+                    request.now,
+                    None,
+                    None,
+                    request.lease_until,
+                    request.worker_id,
+                    worker_ids,
+                )
+            )
+        return claims
+
+    # ── Read ───────────────────────────────────────────────────────────────────────────────────
+
+    def _record(self, row: Sequence[Any]) -> Record:
+        id_, task, live, unique_key, progress, lease_until = row
+        queue, priority, body, payload = _parsed(task)
+        path, enqueued_at, run_after, due_at, expires_at, scope, until, overrides, metadata = body
+        record = Record(
+            _text(id_),
+            self.backend_name,
+            queue,
+            priority,
+            path,
+            payload,
+            enqueued_at,
+            overrides,
+            metadata,
+            READY if due_at is None else DEFERRED,
+            run_after=run_after,
+            due_at=due_at,
+            expires_at=expires_at,
+            unique_key=_text(unique_key) or None,
+            unique_scope=scope,
+            unique_until=until,
+        )
+        return _as_it_is(record, live, progress, lease_until) if live else record
+
+    def _due(self, name: str, limit: int, now: Moment) -> list[Record]:
+        rows = [row for shard in self.shards for row in self._run("due", shard, [name, now, limit])]
+        return list(map(self._record, rows))
+
+    def _find(self, shard: str, query: Query, after: str, limit: int) -> tuple[list[Record], str]:
+        """Return one record more than asked for, if there are so many, and from where to go on looking."""
+        letters = "".join(LETTERS[state] for state in query.states)
+        queue = "" if query.queue_name is None else f"={_queue_out(query.queue_name)}"
+        worker = "" if query.worker_id is None else f"={query.worker_id}"
+        if query.worker_id is not None and query.states and RUNNING not in query.states:
+            return [], ""
+        found: list[Record] = []
+        for _ in range(SCANNED // LOOKED_AT):
+            wanted = limit + 1 - len(found)
+            rows, last = self._run("find", shard, [after, wanted, letters, queue, worker, LOOKED_AT])
+            found += [record for record in map(self._record, rows) if _fits(record, query)]
+            after = _text(last)
+            if not after or len(found) > limit:
+                break
+        return found, after
+
+    def _ready_queues(self) -> set[str]:
+        return {_text(name) for shard in self.shards for name in self._call("SMEMBERS", f"{shard}:queues")}
+
+    # ── Ask ────────────────────────────────────────────────────────────────────────────────────
+
+    def _call(self, *command: Any) -> Any:
+        try:
+            return self.server.call(*command)
+        except RedisUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _run(self, name: str, shard: str, arguments: Sequence[Any]) -> Any:
+        try:
+            return script(name).run(self.server, [shard], arguments)
+        except RedisUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _run_each(self, name: str, calls: Sequence[Any]) -> list[Any]:
+        try:
+            return script(name).run_each(self.server, calls)
+        except RedisUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+
+
+@cache
+def script(name: str) -> Script:
+    """Return one of the scripts in `lua/`; what they have in common stands below the line that says its flags."""
+    folder = Path(__file__).parent / "lua"
+    flags, _, body = (folder / f"{name}.lua").read_text().partition("\n")
+    return Script("\n".join((flags, (folder / "common.lua").read_text(), body)))
+
+
+# ── One record ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _drafted(record: Record) -> list[Any]:
+    """Return what `insert` is told of a record."""
+    flags = ""
+    more: list[Any] = []
+    is_deferred = record.state == DEFERRED
+    if is_deferred:
+        flags += "d"
+        more.append(record.due_at)
+    if record.expires_at is not None:
+        flags += "e"
+        more.append(record.expires_at)
+    if record.unique_key is not None:
+        flags += "p" if record.unique_scope == "pending" else "u"
+        more += (record.unique_key, NOTHING if record.unique_until is None else record.unique_until, record.enqueued_at)
+    body = dumps(
+        (
+            record.task_path,
+            record.enqueued_at,
+            record.run_after,
+            record.due_at if is_deferred else None,
+            record.expires_at,
+            record.unique_scope,
+            record.unique_until,
+            record.overrides,
+            record.metadata,
+        )
+    )
+    queue = _queue_out(record.queue_name)
+    return [record.id, f"{flags or NOTHING} {record.priority} {queue}\n{body}\n{record.payload}", *more]
+
+
+def _parsed(task: bytes) -> tuple[str, int, list[Any], str]:
+    """Return queue, priority, the rest of what never changes, and the payload."""
+    line, body, payload = task.decode().split("\n", 2)
+    _, priority, queue = line.split(" ", 2)
+    return _queue_in(queue), int(priority), json.loads(body), payload
+
+
+def _changed(transition: Transition) -> list[Any]:
+    """Return what `exchange` is told of a transition."""
+    options = "" if transition.unique_key is not None else "u"
+    if transition.cancel_requested is not None:
+        options += "c" if transition.cancel_requested else "n"
+    is_waiting = transition.state in WAITING
+    score = transition.due_at if is_waiting else transition.prune_at
+    told = [
+        transition.id,
+        transition.fence,
+        LETTERS[transition.state],
+        options,
+        transition.attempts,
+        NOTHING if transition.started_at is None else transition.started_at,
+        transition.expires_at if is_waiting and transition.expires_at is not None else "",
+        # What is not to be pruned stands behind everything that is.
+        "+inf" if score is None else score,
+        transition.worker_ids,
+        dumps(
+            (
+                transition.reason,
+                transition.due_at,
+                transition.expires_at,
+                transition.finished_at,
+                transition.prune_at,
+                transition.failures,
+                transition.crashes,
+                transition.result,
+                transition.errors,
+            )
+        ),
+    ]
+    if transition.progress is not None:
+        told[3] += "p"
+        told.append(transition.progress)
+    return told
+
+
+def _as_it_is(record: Record, live: bytes, progress: bytes, lease_until: Any) -> Record:
+    """Return a record with what has become of it since it was inserted."""
+    line, worker_ids, body = live.decode().split("\n", 2)
+    fence, letter, attempts, started_at, last_at, worker_id, flags, _, _ = line.split(" ", 8)
+    state = STATES[letter]
+    values: dict[str, Any] = {
+        "state": state,
+        "due_at": record.due_at if state == DEFERRED else None,
+        "fence": int(fence),
+        "attempts": int(attempts),
+        "started_at": None if started_at == NOTHING else int(started_at),
+        "last_attempted_at": None if last_at == NOTHING else int(last_at),
+        "cancel_requested": "c" in flags,
+        "worker_id": "" if worker_id == NOTHING else worker_id,
+        "worker_ids": worker_ids,
+        "progress": _text(progress),
+    }
+    if state == RUNNING:
+        # A score is a double: the very last moment there is would come back as one beyond it.
+        values["lease_until"] = min(int(float(lease_until)), LAST) if lease_until else None
+    if body:
+        reason, due_at, expires_at, finished_at, prune_at, failures, crashes, result, errors = json.loads(body)
+        values |= {
+            "reason": reason,
+            "due_at": due_at if state == DEFERRED else None,
+            "expires_at": expires_at,
+            "finished_at": finished_at,
+            "prune_at": prune_at,
+            "failures": failures,
+            "crashes": crashes,
+            "result": result,
+            "errors": errors,
+        }
+    return record._replace(**values)
+
+
+def _fits(record: Record, query: Query) -> bool:
+    return query.task_path in {None, record.task_path} and query.reason in {None, record.reason}
+
+
+def _noted(worker: Worker) -> str:
+    return dumps(
+        (worker.host, worker.pid, worker.queues, worker.threads, worker.started_at, worker.seen_at, worker.running)
+    )
+
+
+def _worker(id_: str, value: bytes) -> Worker:
+    host, pid, queues, threads, started_at, seen_at, running = json.loads(value)
+    return Worker(
+        id=id_,
+        host=host,
+        pid=pid,
+        queues=tuple(queues),
+        threads=threads,
+        started_at=started_at,
+        seen_at=seen_at,
+        running=running,
+    )
+
+
+# ── Words ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=1024)
+def _queue_out(name: str) -> str:
+    """Return a queue's name as the server knows it: printable, and in one line."""
+    return json.dumps(name)[1:-1]
+
+
+@lru_cache(maxsize=1024)
+def _queue_in(name: str) -> str:
+    text: str = json.loads(f'"{name}"')
+    return text
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _known(ids: Iterable[str]) -> list[str]:
+    """Return ids once each, less those that cannot be one."""
+    return sorted({id_ for id_ in ids if id_.isprintable()})
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
+    texts = map(_text, flat)
+    return dict(zip(texts, texts, strict=True))
+
+
+def _chunks(records: Sequence[Record]) -> Iterator[list[Record]]:
+    """Cut records into lists short enough for one script each."""
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        if chunk and (len(chunk) == CHUNK or size + len(record.payload) > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record.payload)
+    if chunk:
+        yield chunk
