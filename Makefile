@@ -19,7 +19,7 @@ demo: .venv/.demo-stamp  ## Start the example site and its worker on SQLite (POR
 	@PORT=$(PORT) exec $(PY) examples/frontdesk/manage.py demo
 
 test: .venv/.dev-stamp  ## Run the tests, with real servers, processes and a browser
-	@scripts/system-packages.sh postgresql pgbouncer redis chromium
+	@scripts/system-packages.sh postgresql pgbouncer redis rabbitmq chromium
 	@$(PY) -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: .venv/.dev-stamp  ## Check style, formatting and the direction of imports
@@ -43,11 +43,11 @@ bench: .venv-bench/.bench-stamp .venv-bench/.arq-stamp  ## Measure, side by side
 	@.venv-bench/bin/python -m benchmarks.tasks $(BENCH_ARGS)
 
 soak: .venv/.dev-stamp  ## Run the tests that take many minutes on purpose
-	@scripts/system-packages.sh postgresql pgbouncer redis
+	@scripts/system-packages.sh postgresql pgbouncer redis rabbitmq
 	@$(PY) -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
 
 coverage: .venv/.dev-stamp  ## Run the tests and say which lines none of them reached
-	@scripts/system-packages.sh postgresql pgbouncer redis chromium
+	@scripts/system-packages.sh postgresql pgbouncer redis rabbitmq chromium
 	@.venv/bin/coverage erase
 	@.venv/bin/coverage run -m pytest $(PYTEST_ARGS); status=$$?; \
 	.venv/bin/coverage combine --quiet && .venv/bin/coverage report && exit $$status

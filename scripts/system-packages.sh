@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install the Debian packages whose programs the tests run, or name them and fail.
-#   scripts/system-packages.sh postgresql pgbouncer redis chromium
+#   scripts/system-packages.sh postgresql pgbouncer redis rabbitmq chromium
 # Nothing is installed when every program is there. Installing needs root or a sudo without a password.
 # The tests start servers of their own; the system's services are neither needed nor started.
 set -euo pipefail
@@ -8,6 +8,7 @@ set -euo pipefail
 postgresql_is_here() { ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null; }
 pgbouncer_is_here() { PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null; }
 redis_is_here() { command -v redis-server >/dev/null || command -v valkey-server >/dev/null; }
+rabbitmq_is_here() { PATH=$PATH:/usr/sbin command -v rabbitmq-server >/dev/null; }
 chromium_is_here() { command -v chromium >/dev/null && command -v chromedriver >/dev/null; }
 
 packages=()
@@ -17,6 +18,7 @@ for service in "$@"; do
         postgresql) packages+=(postgresql) ;;
         pgbouncer) packages+=(pgbouncer) ;;
         redis) packages+=(redis-server) ;;
+        rabbitmq) packages+=(rabbitmq-server) ;;
         chromium) packages+=(chromium chromium-driver fonts-dejavu-core) ;;
     esac
 done

@@ -5,7 +5,7 @@ Databases   `store_database` runs a test on `default` (SQLite, a file with WAL) 
                 @pytest.mark.parametrize("store_database", ["postgres", "pgbouncer"], indirect=True)
             Several at once: @pytest.mark.django_db(databases=["default", "postgres"]).
             Real commits: @pytest.mark.django_db(transaction=True), beside either.
-Servers     `postgres_server`, `pgbouncer_server`, `redis_server`: shared, don't harm them.
+Servers     `postgres_server`, `pgbouncer_server`, `redis_server`, `rabbit_server`: shared, don't harm them.
             `own_postgres_server`, `own_redis_server`: the test's own, to kill, pause and restart.
 Processes   `make_project("sqlite" | "postgres" | "pgbouncer", settings="…")`: a migrated throw-away project whose
             `.manage("backroom", "worker")` starts a real process. See tests/services/project.py.
@@ -29,7 +29,7 @@ import pytest
 
 from tests import settings
 from tests.services.project import Project
-from tests.services.servers import MissingService, PgBouncer, PostgresServer, RedisServer, Server
+from tests.services.servers import MissingService, PgBouncer, PostgresServer, RabbitServer, RedisServer, Server
 
 if TYPE_CHECKING:
     from tests.services.browser import Browser
@@ -138,6 +138,12 @@ def pgbouncer_server(services_folder: Path, postgres_server: PostgresServer) -> 
 def redis_server(services_folder: Path) -> Iterator[RedisServer]:
     """Give the Redis server that this run shares."""
     yield from _running(partial(RedisServer, services_folder / "redis"))
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(services_folder: Path) -> Iterator[RabbitServer]:
+    """Give the RabbitMQ server that this run shares."""
+    yield from _running(partial(RabbitServer, services_folder / "rabbit"))
 
 
 _numbers = itertools.count(1)

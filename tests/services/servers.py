@@ -331,6 +331,107 @@ class RedisServer(Server):
         return answers(self.socket, say=b"PING\r\n", expect=b"+PONG")
 
 
+class Epmd(Server):
+    """Erlang's port mapper, which would stay behind for ever if RabbitMQ started it."""
+
+    service = "epmd"
+    package = "rabbitmq-server"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+        self._epmd = find_program("epmd", service=self.service, package=self.package)
+
+    def command(self) -> list[str]:
+        return [self._epmd, "-port", str(self.port), "-address", "127.0.0.1"]
+
+    def is_ready(self) -> bool:
+        return listens(self.port)
+
+
+class RabbitServer(Server):
+    """RabbitMQ with a node name, ports and folders of its own; the user is guest, and messages survive a restart."""
+
+    service = "RabbitMQ"
+    package = "rabbitmq-server"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+        self._distribution_port = free_port()
+        # Debian's script on PATH is for root and changes to another user; the one behind it is RabbitMQ's own.
+        self._rabbitmq = find_program("rabbitmq-server", service=self.service, package=self.package)
+        self._epmd = Epmd(folder.with_name(f"{folder.name}-epmd"))
+
+    @property
+    def url(self) -> str:
+        """Return the address in the form that Celery takes."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self) -> None:
+        """Start the server, and the port mapper that it needs."""
+        if not self._epmd.is_running:
+            self._epmd.start()
+        super().start()
+
+    def stop(self) -> None:
+        """End both."""
+        super().stop()
+        self._epmd.stop()
+
+    def kill(self) -> None:
+        """End both with SIGKILL."""
+        super().kill()
+        self._epmd.kill()
+
+    def prepare(self) -> None:
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self.port}\nlog.console = true\n"
+        )
+        (self.folder / "plugins").write_text("[].\n")
+
+    def command(self) -> list[str]:
+        own = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        folder = str(self.folder)
+        environment = {
+            "HOME": folder,
+            "ERL_EPMD_PORT": str(self._epmd.port),
+            "RABBITMQ_NODENAME": f"backroom-{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/no-such-file",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            "RABBITMQ_MNESIA_BASE": folder,
+            "RABBITMQ_LOG_BASE": folder,
+            "RABBITMQ_LOGS": "-",
+            # In one process, without a shell round it that would have to be told to end as well.
+            "RUNNING_UNDER_SYSTEMD": "true",
+            # A node for a few tests: no more threads than it needs, and none that spin while idle.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+        }
+        assigned = [f"{name}={value}" for name, value in environment.items()]
+        return ["env", *assigned, str(own) if own.exists() else self._rabbitmq]
+
+    def is_ready(self) -> bool:
+        return listens(self.port) and b"Server startup complete" in self.log.read_bytes()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    """Return whether something accepts a connection on this port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def answers(path: Path, *, say: bytes = b"", expect: bytes = b"") -> bool:
     """Return whether something accepts a connection on this socket and answers as expected."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -74,7 +74,7 @@ def _needs_worker(path: Any) -> bool:
         found = import_string(path)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, Django says it better when it is used
         return False
-    return isinstance(found, type) and issubclass(found, Backend) and found.is_shared
+    return isinstance(found, type) and issubclass(found, Backend) and found.is_shared and found.is_served_by_us
 
 
 def _start(alias: str) -> None:

@@ -1,6 +1,7 @@
 """From a record back to the `Task` it was enqueued with, and the rules that task's options make for the policy."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from inspect import iscoroutinefunction
@@ -18,6 +19,9 @@ from backroom.tasks.task import Task, normalize
 
 UNKNOWN_TASK_RULES = Rules(max_attempts=10, backoff=Exponential(base=5, cap=300))
 """For a record whose function cannot be imported: a newer release may have enqueued it, so the wait may help."""
+
+adopters: list[Callable[[Any], Any]] = []
+"""Functions that are asked for the task of something else that a record names, and return None for what they don't know."""
 
 
 class UnknownTask(BackroomError, ImportError):
@@ -50,10 +54,13 @@ def module_task(task_path: str) -> Any:
     except (Exception, SystemExit) as error:  # a module of the project's raises what it likes
         msg = f"Task {task_path} cannot be imported: {error!r}. Deploy the code that defines it, or cancel the task."
         raise UnknownTask(msg) from error
-    if not isinstance(found, DjangoTask):
-        msg = f"{task_path} is {type(found)}, not a task. Decorate the function with django.tasks.task."
-        raise UnknownTask(msg)
-    return found
+    if isinstance(found, DjangoTask):
+        return found
+    for adopt in adopters:
+        if (task := adopt(found)) is not None:
+            return task
+    msg = f"{task_path} is {type(found)}, not a task. Decorate the function with django.tasks.task."
+    raise UnknownTask(msg)
 
 
 def resolve(record: Record, defaults: Defaults) -> Resolved:

@@ -65,6 +65,8 @@ class Backend(BaseTaskBackend):
     clock: Clock = SystemClock()
     is_shared: ClassVar[bool] = True
     """Whether other processes see its tasks: workers, the command line, the admin."""
+    is_served_by_us: ClassVar[bool] = True
+    """Whether `manage.py backroom worker` runs its tasks; else its `served_by` is the command that does."""
 
     supports_defer = True
     supports_async_task = True

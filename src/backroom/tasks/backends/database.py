@@ -1,7 +1,10 @@
 """Tasks in the project's own database: SQLite or PostgreSQL."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from django.db import transaction
 
 from backroom.sql.dialect import prepare_for_writers
 from backroom.tasks.backends.base import Backend, BackendOptions
@@ -29,6 +32,14 @@ class DatabaseBackend(Backend):
     def store(self) -> SQLStore:
         """The store in the database that OPTIONS name."""
         return SQLStore(self.settings.database, self.alias, channel=self.wakeup.channel)
+
+    def store_for(self, alias: str) -> SQLStore:
+        """Return the store of another backend's records, kept in the same database."""
+        return SQLStore(self.settings.database, alias)
+
+    def after_commit(self, work: Callable[[], None]) -> None:
+        """Do `work` once the caller's transaction on this database is committed; at once when there is none."""
+        transaction.on_commit(work, using=self.settings.database, robust=True)
 
     @property
     def wakeup(self) -> Wakeup:

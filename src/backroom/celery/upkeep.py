@@ -1,0 +1,115 @@
+"""What keeps a backend on Celery in order: maintenance as everywhere, and messages for what has none.
+
+Every process does the maintenance. Messages are sent by one of them, the worker with the lowest id that is alive: two
+that sent the same one would do no harm, but a hundred would.
+"""
+
+import logging
+import random
+import time
+from typing import Final
+
+from backroom.celery.due import PAGE, Mark, due_after, mark_of
+from backroom.celery.lost import Lost
+from backroom.celery.places import Leftover
+from backroom.clock import after
+from backroom.tasks.backends.celery import CeleryBackend
+from backroom.tasks.exceptions import TaskTimeout
+from backroom.tasks.execute import outcome_of
+from backroom.tasks.maintenance import move, tidy
+from backroom.tasks.policy import decide
+from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
+from backroom.tasks.resolve import rules_of
+from backroom.tasks.rounds import Rounds, guarded
+
+logger = logging.getLogger("backroom.celery")
+
+ROUND: Final = 1.0
+"""Seconds between two rounds, give or take a half."""
+TIDY: Final = 5.0
+"""Seconds between two rounds of maintenance, and between two looks at who is alive and what is lost."""
+AHEAD: Final = 5.0
+"""Seconds before its moment that a deferred task is sent: more than two rounds are apart, and less than `SOON`."""
+
+_HARD_LIMIT: Final = "The attempt went on after TaskTimeout, so its process was ended."
+
+
+class Upkeep:
+    """The rounds of one process for one backend."""
+
+    def __init__(self, backend: CeleryBackend, worker_id: str) -> None:
+        self._backend = backend
+        self._worker_id = worker_id
+        self._mark = Mark()
+        self._lost = Lost(backend)
+        self._leftovers: list[tuple[str, Leftover]] = []
+        self._is_first = False
+        self._tidy_at = 0.0
+        self._rounds = Rounds("upkeep", self.round, seconds=lambda: random.uniform(ROUND / 2, ROUND * 3 / 2))  # noqa: S311 - spreads the load
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._rounds.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._rounds.stop()
+
+    def settle_later(self, worker_id: str, leftover: Leftover) -> None:
+        """Settle in the next round what a process that is gone left behind."""
+        self._leftovers.append((worker_id, leftover))
+
+    def round(self) -> None:
+        """Do what is to be done now."""
+        while self._leftovers:
+            # Taken away afterwards: while the store is away it stays for the next round.
+            self._settle(*self._leftovers[0])
+            self._leftovers.pop(0)
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + random.uniform(TIDY / 2, TIDY * 3 / 2)  # noqa: S311 - as above
+            self._is_first = self._looks_first()
+            tidy(self._backend, self._backend.clock.now(), but_not_of=self._worker_id)
+            if self._is_first:
+                guarded("send_lost", self._lost.send)
+        if self._is_first:
+            guarded("send_due", self._send_due)
+
+    def _looks_first(self) -> bool:
+        horizon = after(self._backend.clock.now(), -self._backend.settings.lease)
+        alive = [worker.id for worker in self._backend.store.workers() if worker.seen_at >= horizon]
+        return min([*alive, self._worker_id]) == self._worker_id
+
+    def _send_due(self) -> None:
+        until = after(self._backend.clock.now(), AHEAD)
+        while due := due_after(self._backend.store.kept_in, self._mark, until):
+            if not self._backend.send(due):
+                # The broker is away. They are sent when it is back, if none of them has been started by then.
+                return
+            self._mark = mark_of(due[-1])
+            if len(due) < PAGE:
+                break
+        # What is deferred to an earlier moment from now on is sent by who defers it.
+        self._mark = max(self._mark, Mark(until))
+
+    def _settle(self, worker_id: str, leftover: Leftover) -> None:
+        """Decide the fate of what a dead process held, so that it starts elsewhere now and not after its lease."""
+        query = Query(states=(RUNNING,), worker_id=worker_id)
+        held = self._backend.store.find(query).records
+        if held:
+            logger.error("action=worker_died worker_id=%s tasks=%d", worker_id, len(held))
+            move(self._backend, held, lambda claim: self._fate(claim, leftover))
+        self._backend.store.forget([worker_id])
+
+    def _fate(self, claim: Claim, leftover: Leftover) -> Transition:
+        rules = rules_of(claim, self._backend.defaults)
+        now = self._backend.clock.now()
+        return decide(claim, _outcome(claim, leftover), rules=rules, now=now, draw=random.random())  # noqa: S311 - jitter
+
+
+def _outcome(claim: Claim, leftover: Leftover) -> Outcome:
+    if claim.id not in leftover.running:
+        # Not begun, or ended and not written down: the task has done nothing wrong.
+        return Released()
+    if leftover.was_ended:
+        return Cancelled() if claim.cancel_requested else outcome_of(TaskTimeout(_HARD_LIMIT))
+    return Crashed()

@@ -1,0 +1,102 @@
+"""Tasks that run on a Celery cluster. Their records stay in a database or in Redis; Celery carries ids."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Final, Protocol
+
+from django.tasks import task_backends
+from django.utils.module_loading import import_string
+
+from backroom.clock import after
+from backroom.options import Above
+from backroom.tasks.backends.base import Backend, BackendOptions
+from backroom.tasks.records import READY, Record
+from backroom.tasks.stores.base import Store
+from backroom.tasks.transports.celery import CeleryTransport, messages_of
+from backroom.tasks.transports.sent import SentStore
+
+SOON: Final = 10.0
+"""Seconds: what is due within them is sent at once, with its moment. The rest is sent shortly before it is due, so that
+Celery's workers need not keep it in memory, nor a broker wait for its acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CeleryOptions(BackendOptions):
+    """OPTIONS of a `CeleryBackend`."""
+
+    app: str = ""
+    """The dotted path of the Celery app: `proj.celery.app`."""
+    store: str = ""
+    """The alias in TASKS of the database or Redis backend that keeps the records."""
+    queue_map: Mapping[str, str] = field(default_factory=dict)
+    """The Celery queues of ours; a queue that is not named goes to Celery's default queue."""
+    resend_after: Annotated[float, Above(0)] = 60.0
+    """How long a task may be ready before its message is taken for lost."""
+
+
+class Keeper(Protocol):
+    """A backend that can keep the records of another one."""
+
+    def store_for(self, alias: str) -> Store:
+        """Return the store of another backend's records, kept beside this one's."""
+
+    def after_commit(self, work: Callable[[], None]) -> None:
+        """Do `work` once what this backend's stores were told is there for others to see."""
+
+
+class CeleryBackend(Backend):
+    """Keeps records beside those of another backend, and lets `celery worker` run them."""
+
+    options_class = CeleryOptions
+    settings: CeleryOptions
+    is_served_by_us: ClassVar[bool] = False
+
+    @property
+    def store(self) -> SentStore:
+        """The store of another backend, under this one's alias."""
+        return SentStore(self.keeper.store_for(self.alias), self._send_when_committed)
+
+    @property
+    def keeper(self) -> Keeper:
+        """The backend that OPTIONS name to keep the records."""
+        found: Any = task_backends[self.settings.store]
+        return found  # type: ignore[no-any-return] # whether it can is for the system checks to say
+
+    @cached_property
+    def transport(self) -> CeleryTransport:
+        """What sends for this backend."""
+        return CeleryTransport(self.app, self.alias, self.settings.queue_map)
+
+    @cached_property
+    def app(self) -> Any:
+        """The Celery app that OPTIONS name."""
+        return import_string(self.settings.app)
+
+    @property
+    def served_by(self) -> str:
+        """The command that runs its tasks."""
+        return f"celery -A {self.settings.app.rpartition('.')[0]} worker"
+
+    def prepare(self) -> None:
+        """Do what the keeper needs before a worker starts."""
+        keeper: Any = self.keeper
+        keeper.prepare()
+
+    def check(self, **kwargs: Any) -> Any:
+        """Return what is wrong with this backend's settings, with Celery's and with the keeper."""
+        from backroom.tasks.backends.celerychecks import check_celery
+
+        found = super().check(**kwargs)
+        return found or check_celery(self)
+
+    def _send_when_committed(self, records: Sequence[Record]) -> None:
+        if records:
+            self.keeper.after_commit(lambda: self.send(records))
+
+    def send(self, records: Sequence[Record]) -> bool:
+        """Send records that wait and are due soon; tell whether the broker took them."""
+        soon = after(self.clock.now(), SOON)
+        return self.transport.send(
+            messages_of(each for each in records if each.state == READY or (each.due_at or 0) <= soon)
+        )

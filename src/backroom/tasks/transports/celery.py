@@ -1,0 +1,205 @@
+"""Send the ids of tasks through Celery. Knows queues, priorities and the broker; what a task is, the store alone knows.
+
+A message is a hint as well: who sends one may fail to, and the record is safe. So sending never raises and never takes
+long: while the broker is away, nobody waits for it a second time within `PAUSE`.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from backroom.clock import Moment, after, to_datetime
+from backroom.tasks.records import DEFERRED, Record
+
+logger = logging.getLogger("backroom.celery")
+
+TASK: Final = "backroom.run"
+"""The name of the one Celery task that runs them all."""
+LOWEST: Final = -100
+HIGHEST: Final = 100
+PATIENCE: Final = 2.0
+"""Seconds for which a connection to the broker is tried, and for which the broker may keep silent."""
+RETRIES: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+"""One more try: a connection that lay idle may have been closed by the broker."""
+PAUSE: Final = 10.0
+"""Seconds after a failure within which nothing is sent; what was not, maintenance sends."""
+LATE: Final = 0.005
+"""Seconds that a deferred message comes after its moment, so that the clock has surely passed it."""
+
+
+class Message(NamedTuple):
+    """What there is to send of one record."""
+
+    id: str
+    fence: int
+    queue_name: str
+    priority: int
+    task_path: str
+    due_at: Moment | None
+    """When the record may be started, if that is not now."""
+
+
+def message_of(record: Record) -> Message:
+    """Return the message for a waiting record."""
+    due_at = record.due_at if record.state == DEFERRED else None
+    return Message(record.id, record.fence, record.queue_name, record.priority, record.task_path, due_at)
+
+
+class CeleryTransport:
+    """Sends for one backend over one Celery app. Safe to use from several threads, and after a fork."""
+
+    def __init__(self, app: Any, alias: str, queue_map: Mapping[str, str]) -> None:
+        self.app = app
+        self._alias = alias
+        self._queue_map = queue_map
+        self._lock = threading.Lock()
+        self._away_until = 0.0
+        self._is_away = False
+
+    def queue_of(self, queue_name: str) -> str:
+        """Return the Celery queue that serves a queue of ours: where none is named, Celery's default."""
+        default: str = self.app.conf.task_default_queue
+        return self._queue_map.get(queue_name, default)
+
+    def send(self, messages: Sequence[Message]) -> bool:
+        """Send messages over one connection; tell whether the broker took them all."""
+        if not messages or time.monotonic() < self._away_until:
+            return not messages
+        try:
+            with self._producer() as producer:
+                scales = {name: self.scale_of(name) for name in {self.queue_of(each.queue_name) for each in messages}}
+                for message in messages:
+                    self._publish(producer, message, scales)
+        except Exception as error:  # noqa: BLE001 - each transport raises what its client library does
+            self._note_absence(error)
+            return False
+        self._note_presence()
+        return True
+
+    def depth(self, queue: str) -> int | None:
+        """Return how many messages wait in a Celery queue; None when the broker does not say."""
+        try:
+            with self._producer() as producer, producer.connection.channel() as channel:
+                return _depth(channel, queue, producer.connection.channel_errors)
+        except Exception as error:  # noqa: BLE001 - as in send()
+            self._note_absence(error)
+            return None
+
+    def scale_of(self, queue: str) -> Sequence[int]:
+        """Return the priorities that a queue tells apart, from our lowest to our highest; empty when it knows none."""
+        match self._driver:
+            case "redis":
+                # The first step is popped first.
+                steps = self.app.conf.broker_transport_options.get("priority_steps") or (0, 3, 6, 9)
+                return sorted(steps, reverse=True)
+            case "amqp":
+                return range(most + 1) if (most := self._max_priority(queue)) else ()
+        return ()
+
+    def knows_priorities(self, queue: str) -> bool:
+        """Tell whether a queue of a broker that could tell priorities apart has been declared to do so."""
+        return self._driver != "amqp" or bool(self.scale_of(queue))
+
+    def close(self) -> None:
+        """Close this process's connections to the broker."""
+        from kombu import pools
+
+        pools.producers[self._connection()].force_close_all()
+
+    @property
+    def _driver(self) -> str:
+        driver: str = self.app.connection_for_write().transport.driver_type
+        return driver
+
+    def _max_priority(self, queue: str) -> int:
+        declared = self.app.amqp.queues.get(queue)
+        most = (declared.max_priority if declared is not None else None) or self.app.conf.task_queue_max_priority
+        return most or ((declared and declared.queue_arguments) or {}).get("x-max-priority") or 0
+
+    def _publish(self, producer: Any, message: Message, scales: Mapping[str, Sequence[int]]) -> None:
+        queue = self.queue_of(message.queue_name)
+        options: dict[str, Any] = {}
+        if scale := scales[queue]:
+            options["priority"] = on_scale(message.priority, scale)
+        if message.due_at is not None:
+            options["eta"] = _eta(message.due_at)
+        self.app.send_task(
+            TASK,
+            args=[self._alias, message.id],
+            # The same again for what is sent again, and another one for another attempt.
+            task_id=f"{message.id}.{message.fence}",
+            # What Celery's own logs and Flower show in place of `TASK`.
+            shadow=message.task_path,
+            queue=queue,
+            serializer="json",
+            compression=None,
+            ignore_result=True,
+            add_to_parent=False,
+            producer=producer,
+            retry=True,
+            retry_policy=RETRIES,
+            **options,
+        )
+
+    def _producer(self) -> AbstractContextManager[Any]:
+        from kombu import pools
+
+        found: AbstractContextManager[Any] = pools.producers[self._connection()].acquire(block=True, timeout=PATIENCE)
+        return found
+
+    def _connection(self) -> Any:
+        """Return a connection of the app's, but one that does not wait for long. Kombu pools those that are equal."""
+        options = {**self.app.conf.broker_transport_options, **RETRIES, "connect_retries_timeout": PATIENCE}
+        match self._driver:
+            case "redis":
+                options |= {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+            case "amqp":
+                options |= {"read_timeout": PATIENCE, "write_timeout": PATIENCE}
+                for name in (*RETRIES, "connect_retries_timeout"):
+                    # Its client takes no option that it does not know.
+                    del options[name]
+        return self.app.connection_for_write(connect_timeout=PATIENCE, transport_options=options)
+
+    def _note_absence(self, error: Exception) -> None:
+        with self._lock:
+            self._away_until = time.monotonic() + PAUSE
+            if not self._is_away:
+                self._is_away = True
+                logger.error(
+                    "action=broker_away backend=%s reason=%s: tasks are kept, and sent when it is back",
+                    self._alias,
+                    type(error).__name__,
+                )
+
+    def _note_presence(self) -> None:
+        if self._is_away:
+            with self._lock:
+                self._is_away = False
+            logger.warning("action=broker_back backend=%s", self._alias)
+
+
+def on_scale(priority: int, scale: Sequence[int]) -> int:
+    """Return the place of one of Django's priorities on a scale; each place stands for as many of them."""
+    span = HIGHEST - LOWEST + 1
+    return scale[(min(max(priority, LOWEST), HIGHEST) - LOWEST) * len(scale) // span]
+
+
+def messages_of(records: Iterable[Record]) -> list[Message]:
+    """Return the messages for waiting records, the oldest first."""
+    return sorted(message_of(record) for record in records)
+
+
+def _eta(due_at: Moment) -> datetime:
+    return to_datetime(after(due_at, LATE))
+
+
+def _depth(channel: Any, queue: str, no_such_queue: tuple[type[Exception], ...]) -> int:
+    try:
+        return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except no_such_queue:
+        # RabbitMQ has never had it, or it is empty: Redis keeps no empty list.
+        return 0

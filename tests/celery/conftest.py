@@ -1,0 +1,148 @@
+"""A site whose tasks run in real Celery workers, over a real broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.processes.conftest import Site
+from tests.services.project import Process, Project, wait_until
+from tests.services.servers import RabbitServer, RedisServer
+
+APP = """\
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+app = Celery("mysite")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+"""
+
+SETTINGS = """\
+INSTALLED_APPS.append("backroom.celery")
+TASKS = {{
+    "records": {{"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"}},
+    "default": {{
+        "BACKEND": "backroom.tasks.backends.celery.CeleryBackend",
+        "QUEUES": [],
+        "OPTIONS": {options!r},
+    }},
+}}
+CELERY_BROKER_URL = {broker!r}
+CELERY_TASK_DEFAULT_QUEUE = {queue!r}
+CELERY_TASK_QUEUE_MAX_PRIORITY = 10
+CELERY_WORKER_HIJACK_ROOT_LOGGER = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+"""
+
+
+class CeleryWorker:
+    """A worker process of Celery's, and its children."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    def children(self) -> list[psutil.Process]:
+        """Return the processes of a prefork pool."""
+        return psutil.Process(self.process.pid).children()
+
+    def output(self) -> str:
+        """Return what it has printed."""
+        return self.process.output()
+
+    def stop(self, seconds: float = 30) -> int:
+        """Ask it for a warm shutdown; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=seconds)
+
+    def kill(self) -> None:
+        """Kill all of it, as the end of its machine would."""
+        self.process.end()
+
+
+class CelerySite(Site):
+    """A site on Celery."""
+
+    def __init__(self, project: Project, folder: Path, queue: str) -> None:
+        super().__init__(project, folder)
+        self.queue = queue
+        self.workers: list[CeleryWorker] = []
+
+    def celery(self, *arguments: str, pool: str = "prefork", concurrency: int = 1, wait: bool = True) -> CeleryWorker:
+        """Start an ordinary Celery worker."""
+        process = self.project.start(
+            *["celery", "-A", "mysite", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle"],
+            *["--pool", pool, "--concurrency", str(concurrency), "--hostname", f"{os.urandom(3).hex()}@localhost"],
+            *arguments,
+        )
+        worker = CeleryWorker(process)
+        self.workers.append(worker)
+        if wait:
+            process.wait_for_output(" ready.")
+        return worker
+
+    def purge(self) -> None:
+        """Have the broker forget every message."""
+        self.project.call("celery", "-A", "mysite", "purge", "-f", "-Q", self.queue)
+
+    def depth(self) -> int:
+        """Return how many messages wait at the broker."""
+        code = (
+            f"from django.tasks import task_backends\nprint(task_backends['default'].transport.depth({self.queue!r}))"
+        )
+        return int(self.project.python(code))
+
+
+@pytest.fixture
+def make_celery_site(
+    make_project: Callable[..., Project], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., CelerySite]]:
+    """Give a function that makes a site on Celery: `broker` is "rabbit", "redis" or a URL; OPTIONS are keywords."""
+    sites: list[CelerySite] = []
+
+    def make(broker: str = "redis", database: str = "sqlite", settings: str = "", **options: Any) -> CelerySite:
+        folder = tmp_path / f"site-{os.urandom(3).hex()}"
+        folder.mkdir()
+        # A queue of its own: the servers are shared.
+        queue = f"test-{os.urandom(4).hex()}"
+        options = {"app": "mysite.celery.app", "store": "records"} | options
+        text = SETTINGS.format(options=options, broker=url_of(broker, request), queue=queue) + settings
+        project = make_project(database)
+        project.write("mysite/celery.py", APP)
+        project.add_settings(text)
+        project.write("mysite/__init__.py", "from mysite.celery import app as celery_app\n")
+        sites.append(CelerySite(project, folder, queue))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        for worker in site.workers:
+            worker.process.end()
+
+
+def url_of(broker: str, request: pytest.FixtureRequest) -> str:
+    """Return the address of a shared broker."""
+    if broker == "rabbit":
+        rabbit: RabbitServer = request.getfixturevalue("rabbit_server")
+        return rabbit.url
+    if broker == "redis":
+        redis: RedisServer = request.getfixturevalue("redis_server")
+        return f"redis+socket://{redis.socket}"
+    return broker
+
+
+@pytest.fixture(params=["redis", "rabbit"])
+def celery_site(request: pytest.FixtureRequest, make_celery_site: Callable[..., CelerySite]) -> CelerySite:
+    """A site on each broker."""
+    return make_celery_site(request.param)
+
+
+__all__ = ["CelerySite", "CeleryWorker", "wait_until"]
