@@ -52,7 +52,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
-    *(app for app in ["backroom.tasks", "backroom.offload"] if find_spec(app) and find_spec(f"{app}.apps")),
+    "tests.conformance.accounts",
+    *(app for app in ["backroom.tasks", "backroom.offload", "backroom.sessions"] if find_spec(app) and find_spec(f"{app}.apps")),
 ]
 
 MIDDLEWARE = [

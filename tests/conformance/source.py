@@ -1,4 +1,4 @@
-"""Django's own tests of its tasks, out of the source distribution of the Django that is installed.
+"""Django's own tests of its tasks and sessions, out of the source distribution of the Django that is installed.
 
 The wheel has no tests. The source distribution is fetched once for each version, with pip, checked against the hashes
 of the lock file, and kept in a folder that git ignores. None of it is part of this project.
@@ -22,6 +22,7 @@ from tests.services.project import REPOSITORY
 
 VERSION: Final = django.get_version()
 FOLDER: Final = REPOSITORY / ".cache" / f"django-{VERSION}"
+SUITES: Final = ("tasks", "sessions_tests")
 MODULES: Final = ("test_immediate_backend", "test_dummy_backend", "test_tasks", "test_custom_backend")
 SECONDS: Final = 300
 
@@ -31,32 +32,41 @@ class SourceMissing(Exception):
 
 
 def load() -> dict[str, ModuleType]:
-    """Return Django's test modules by their names; raise `SourceMissing` when they cannot be had."""
-    if not (FOLDER / "tasks").is_dir():
-        _fetch()
-    # They import themselves as `tasks`, the name that Django's own runner gives them.
-    if str(FOLDER) not in sys.path:
-        sys.path.append(str(FOLDER))
+    """Return Django's test modules of tasks by their names; raise `SourceMissing` when they cannot be had."""
+    prepare()
     return {name: importlib.import_module(f"tasks.{name}") for name in MODULES}
 
 
+def prepare() -> None:
+    """Have Django's tests at hand under the names that its own runner gives them."""
+    if not all((FOLDER / suite).is_dir() for suite in SUITES):
+        _fetch()
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
+
+
 def _fetch() -> None:
-    FOLDER.parent.mkdir(exist_ok=True)
-    # Beside its place, so that it gets there whole by a rename.
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    # Beside its place, so that each gets there whole by a rename.
     with tempfile.TemporaryDirectory(dir=FOLDER.parent) as name:
         folder = Path(name)
         _download(folder)
         (archive,) = folder.glob("*.tar.gz")
         with tarfile.open(archive) as opened:
-            wanted = [each for each in opened.getmembers() if "/tests/tasks/" in each.name and each.isfile()]
+            wanted = [each for each in opened.getmembers() if each.isfile() and _suite_of(each.name) in SUITES]
             opened.extractall(folder, members=wanted, filter="data")
         (tests,) = folder.glob("*/tests")
-        try:
-            tests.rename(FOLDER)
-        except OSError:
-            # Of two runs that fetch at once the second finds it there.
-            if not (FOLDER / "tasks").is_dir():
-                raise
+        for suite in SUITES:
+            try:
+                (tests / suite).rename(FOLDER / suite)
+            except OSError:
+                # Of two runs that fetch at once the second finds it there.
+                if not (FOLDER / suite).is_dir():
+                    raise
+
+
+def _suite_of(name: str) -> str:
+    return name.partition("/tests/")[2].partition("/")[0]
 
 
 def _download(folder: Path) -> None:

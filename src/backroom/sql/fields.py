@@ -7,13 +7,16 @@ from django.db import models
 from django.utils import timezone
 
 from backroom.clock import from_datetime, to_datetime
+from backroom.sql.dialect import document_type
 
 if TYPE_CHECKING:
     _Integer = models.BigIntegerField[datetime | int | None, datetime | None]
     _Text = models.CharField[str, str]
+    _Long = models.TextField[str, str]
 else:
     _Integer = models.BigIntegerField
     _Text = models.CharField
+    _Long = models.TextField
 
 
 class MomentField(_Integer):
@@ -48,3 +51,13 @@ class KeyField(_Text):
         """Spell the type out: for a column that is `varchar` Django adds an index for LIKE in PostgreSQL."""
         kind = super().db_type(connection)
         return kind and kind.replace("varchar(", "character varying(")
+
+
+class DocumentField(_Long):
+    """A JSON object whose values are strings, so that one statement can merge another one into it."""
+
+    description = "JSON object of strings"
+
+    def db_type(self, connection: Any) -> str | None:
+        """Return the type in which this vendor merges documents."""
+        return document_type(connection.vendor) or super().db_type(connection)

@@ -5,11 +5,9 @@ Receivers get `sender` (the backend's class) and `task_result`. What a receiver 
 
 from django.dispatch import Signal
 
-tidying = Signal()
-"""A worker does a round of maintenance, every few seconds. Beside `sender`: `using`, the alias in TASKS.
+from backroom.upkeep import tidying
 
-A receiver does one bounded step of its own upkeep, in the worker's clerk thread.
-"""
+__all__ = ["task_retried", "tidying"]
 
 task_retried = Signal()
 """An attempt failed and another one will follow. Beside `task_result`: `run_after`, the datetime from which."""

@@ -1,0 +1,95 @@
+"""Keep what leaves this process from being changed (signed) or read (sealed), with keys made from SECRET_KEY.
+
+What was made with a key of SECRET_KEY_FALLBACKS is still accepted; new values are always made with SECRET_KEY.
+Signing needs nothing; sealing is AES-256-GCM of the package `cryptography` (the extra `backroom[encryption]`).
+"""
+
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotBase64
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from hmac import compare_digest
+from importlib.util import find_spec
+from typing import Final
+
+from django.conf import settings
+from django.utils.encoding import force_bytes
+
+from backroom.errors import BackroomError
+
+SIGNATURE_BYTES: Final = 16
+SIGNATURE_LENGTH: Final = 2 * SIGNATURE_BYTES
+SALT_BYTES: Final = 16
+NONCE_BYTES: Final = 12
+
+
+class BadSeal(BackroomError):
+    """A value was changed, belongs elsewhere, or was made with a key that is no longer known."""
+
+
+def signature(data: bytes, *, purpose: str, context: bytes = b"") -> str:
+    """Return the signature of some data: 32 hexadecimal digits, keyed BLAKE2b (RFC 7693).
+
+    `purpose` parts one use of the key from the others; `context` says what the data belongs to.
+    """
+    return _mac(_key(settings.SECRET_KEY, purpose), data, context)
+
+
+def is_signed(data: bytes, signed: str, *, purpose: str, context: bytes = b"") -> bool:
+    """Tell whether this is the signature of the data, by the secret key or one of its fallbacks."""
+    return any(compare_digest(_mac(key, data, context), signed) for key in _keys(purpose))
+
+
+def seal(data: bytes, *, purpose: str, context: bytes = b"") -> str:
+    """Return the data encrypted and authenticated, as URL-safe text.
+
+    Each value has a key of its own, made from a random salt, so however many there are, no nonce comes again.
+    """
+    salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
+    box = _cipher(_key(settings.SECRET_KEY, purpose), salt).encrypt(nonce, data, context)
+    return urlsafe_b64encode(salt + nonce + box).rstrip(b"=").decode("ascii")
+
+
+def unseal(text: str, *, purpose: str, context: bytes = b"") -> bytes:
+    """Return what was sealed; raise `BadSeal` when it was not sealed so by one of our keys."""
+    from cryptography.exceptions import InvalidTag
+
+    try:
+        raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (NotBase64, ValueError):
+        raise BadSeal("A sealed value is no base64. It was changed on its way; throw it away.") from None
+    salt, nonce, box = raw[:SALT_BYTES], raw[SALT_BYTES : SALT_BYTES + NONCE_BYTES], raw[SALT_BYTES + NONCE_BYTES :]
+    for key in _keys(purpose):
+        try:
+            return bytes(_cipher(key, salt).decrypt(nonce, box, context))
+        except (InvalidTag, ValueError):
+            continue
+    raise BadSeal("A sealed value was changed, or sealed with a key that is not in SECRET_KEY_FALLBACKS any more.")
+
+
+def can_seal() -> bool:
+    """Tell whether the package that encrypts is installed."""
+    return find_spec("cryptography") is not None
+
+
+def _mac(key: bytes, data: bytes, context: bytes) -> str:
+    return blake2b(b"%d:%b%b" % (len(context), context, data), key=key, digest_size=SIGNATURE_BYTES).hexdigest()
+
+
+def _keys(purpose: str) -> Iterator[bytes]:
+    yield _key(settings.SECRET_KEY, purpose)
+    for secret in settings.SECRET_KEY_FALLBACKS:
+        yield _key(secret, purpose)
+
+
+@lru_cache(maxsize=64)
+def _key(secret: str | bytes, purpose: str) -> bytes:
+    return blake2b(force_bytes(f"backroom.{purpose}:") + force_bytes(secret)).digest()
+
+
+def _cipher(key: bytes, salt: bytes):  # type: ignore[no-untyped-def]
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(blake2b(salt, key=key, digest_size=32).digest())

@@ -1,0 +1,1 @@
+"""The engines that SESSION_ENGINE can name: `database` and `redis`."""

@@ -1,0 +1,186 @@
+"""Sessions in a table: a row each, whose contents are one JSON document that statements merge changes into."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Final
+
+from django.db import router
+from django.db.models import Model
+
+from backroom.clock import Moment
+from backroom.sessions.documents import Changes
+from backroom.sessions.keys import KeyHash
+from backroom.sessions.records import Columns, Header, Loaded
+from backroom.sessions.steps import Call, Steps
+from backroom.sql.dialect import change, dialect_of, fetch, patiently
+
+COLUMNS: Final = {
+    "key": "session_key",
+    "user_id": "user_id",
+    "created_at": "created_at",
+    "seen_at": "last_seen_at",
+    "renewed_at": "renewed_at",
+    "ends_at": "expire_date",
+    "address": "ip_address",
+    "user_agent": "user_agent",
+    "label": "label",
+    "new_key": "session_key",
+    "previous_key": "previous_key",
+    "previous_until": "previous_until",
+}
+"""The columns in which the fields of a header are kept, and those that a new id takes."""
+HEADER: Final = ", ".join(COLUMNS[name] for name in Header._fields)
+CONTENTS: Final = "session_data"
+
+LOAD: Final = "SELECT {header}, {contents} FROM {table} WHERE session_key = %s AND expire_date > %s"
+LOAD_REPLACED: Final = (
+    "SELECT {header}, {contents} FROM {table} WHERE previous_key = %s AND previous_until > %s AND expire_date > %s"
+)
+EXISTS: Final = "SELECT 1 FROM {table} WHERE session_key = %s"
+INSERT: Final = "INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"
+UPDATE: Final = "UPDATE {table} SET {assignments} WHERE session_key = %s"
+DELETE: Final = "DELETE FROM {table} WHERE session_key = %s RETURNING {header}"
+DELETE_MANY: Final = "DELETE FROM {table} WHERE session_key IN {ids} RETURNING {header}"
+DELETE_EXPIRED: Final = (
+    # PostgreSQL may run a subquery twice; MATERIALIZED forbids it. The last line spares what was used meanwhile.
+    "WITH due AS MATERIALIZED (SELECT session_key FROM {table} WHERE expire_date <= %s "
+    "ORDER BY expire_date LIMIT %s {skip_locked}) "
+    "DELETE FROM {table} WHERE session_key IN (SELECT session_key FROM due) AND expire_date <= %s RETURNING {header}"
+)
+OF_USER: Final = (
+    "SELECT {header} FROM {table} WHERE user_id = %s AND expire_date > %s ORDER BY created_at DESC, session_key"
+)
+USER_IDS: Final = "SELECT DISTINCT user_id FROM {table} WHERE user_id > %s ORDER BY user_id LIMIT %s"
+RENEW_AT_ONCE: Final = "UPDATE {table} SET renewed_at = 0 WHERE user_id = %s"
+
+
+class SQLStore:
+    """The `Store` in the table of a model."""
+
+    def __init__(self, model: type[Model]) -> None:
+        self._model = model
+        self._table = f'"{model._meta.db_table}"'
+
+    def load(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
+        """See Store."""
+        rows = yield self._reading(LOAD, key, now)
+        return _loaded(rows)
+
+    def load_replaced(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
+        """See Store."""
+        # A session that was given a new id in this very request may not have reached a replica yet.
+        rows = yield Call(fetch, (self.alias_for_writes, self._text(LOAD_REPLACED), (key, now, now)))
+        return _loaded(rows)
+
+    def exists(self, key: KeyHash) -> Steps[bool]:
+        """See Store."""
+        rows = yield self._reading(EXISTS, key)
+        return bool(rows)
+
+    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[bool]:
+        """See Store."""
+        columns = (*(COLUMNS[name] for name in Header._fields), CONTENTS, *extra)
+        text = INSERT.format(
+            table=self._table,
+            columns=", ".join(f'"{name}"' for name in columns),
+            values=", ".join(["%s"] * len(columns)),
+        )
+        count = yield self._writing(text, (*header, changes.patch(), *extra.values()))
+        return bool(count)
+
+    def write(self, key: KeyHash, changes: Changes, columns: Columns) -> Steps[bool]:
+        """See Store."""
+        way = ("replaces" if changes.replaces else "merges") if changes else "leaves"
+        text = _update(self._table, self.alias_for_writes, way, tuple(columns))
+        contents = (changes.patch(),) if changes else ()
+        count = yield self._writing(text, (*contents, *columns.values(), key))
+        return bool(count)
+
+    def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
+        """See Store."""
+        if len(keys) == 1:
+            return (yield from self._returning(DELETE, keys[0]))
+        ids = dialect_of(self.alias_for_writes).ids()
+        return (yield from self._returning(DELETE_MANY.replace("{ids}", ids), _json_list(keys)))
+
+    def delete_expired(self, now: Moment, limit: int) -> Steps[list[Header]]:
+        """See Store."""
+        skip_locked = dialect_of(self.alias_for_writes).skip_locked
+        text = DELETE_EXPIRED.replace("{skip_locked}", skip_locked)
+        return (yield from self._returning(text, now, limit, now))
+
+    def of_user(self, user_id: str, now: Moment) -> Steps[list[Header]]:
+        """See Store."""
+        # Not from a replica: whoever looks has often just ended one of them.
+        return (yield from self._returning(OF_USER, user_id, now))
+
+    def user_ids(self, after: str, limit: int) -> Steps[list[str]]:
+        """See Store."""
+        rows = yield self._reading(USER_IDS, after, limit)
+        return [row[0] for row in rows]
+
+    def renew_at_once(self, user_id: str) -> Steps[None]:
+        """See Store."""
+        yield self._writing(self._text(RENEW_AT_ONCE), (user_id,))
+
+    @property
+    def alias_for_writes(self) -> str:
+        """The alias in DATABASES that is written to."""
+        return router.db_for_write(self._model)
+
+    def _text(self, statement: str) -> str:
+        return _filled(statement, self._table)
+
+    def _reading(self, statement: str, *parameters: Any) -> Call:
+        return Call(fetch, (router.db_for_read(self._model), self._text(statement), parameters))
+
+    def _writing(self, text: str, parameters: Sequence[Any]) -> Call:
+        return Call(_patiently_change, (self.alias_for_writes, text, parameters))
+
+    def _returning(self, statement: str, *parameters: Any) -> Steps[list[Header]]:
+        rows = yield Call(_patiently_fetch, (self.alias_for_writes, self._text(statement), parameters))
+        return [_header(row) for row in rows]
+
+
+def _patiently_change(alias: str, text: str, parameters: Sequence[Any]) -> int:
+    return patiently(alias, lambda: change(alias, text, parameters))
+
+
+def _patiently_fetch(alias: str, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return patiently(alias, lambda: fetch(alias, text, parameters))
+
+
+@lru_cache(maxsize=64)
+def _filled(statement: str, table: str) -> str:
+    return statement.format(table=table, header=HEADER, contents=CONTENTS)
+
+
+@lru_cache(maxsize=256)
+def _update(table: str, alias: str, way: str, columns: tuple[str, ...]) -> str:
+    ways: dict[str, Callable[[], list[str]]] = {
+        "leaves": list,
+        "replaces": lambda: [f"{CONTENTS} = %s"],
+        "merges": lambda: [f"{CONTENTS} = {dialect_of(alias).merged(CONTENTS)}"],
+    }
+    assignments = [*ways[way](), *(f'"{COLUMNS.get(name, name)}" = %s' for name in columns)]
+    return UPDATE.format(table=table, assignments=", ".join(assignments))
+
+
+_of_row = itemgetter(slice(0, len(Header._fields)))
+
+
+def _header(row: tuple[Any, ...]) -> Header:
+    key, *rest = _of_row(row)
+    return Header(KeyHash(key), *rest)
+
+
+def _loaded(rows: list[tuple[Any, ...]]) -> Loaded | None:
+    if not rows:
+        return None
+    return Loaded(_header(rows[0]), json.loads(rows[0][-1]))
+
+
+def _json_list(keys: Sequence[KeyHash]) -> str:
+    return json.dumps(keys)
