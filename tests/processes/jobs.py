@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.tasks import task as django_task
 
 from backroom.tasks import Snooze, TaskTimeout, Unique
@@ -204,3 +205,30 @@ async def cancels_itself():
 @task
 async def add_in_loop(a, b):
     return a + b
+
+
+@task(atomic=True, timeout=0.5)
+def holds_the_write_lock(path):
+    Group.objects.create(name="written")
+    note(path, "locked")
+    try:
+        for _ in range(600):
+            time.sleep(0.02)
+    except TaskTimeout:
+        note(path, "interrupted")
+        raise
+    note(path, "never interrupted")
+
+
+@task(timeout=0.3)
+def is_interrupted_after_begin(path):
+    # As if the exception came after the statement and before Django's note of it.
+    connection.cursor().connection.execute("BEGIN IMMEDIATE")
+    note(path, "begun")
+    for _ in range(600):
+        time.sleep(0.02)
+
+
+@task
+def writes(name):
+    Group.objects.create(name=name)

@@ -87,3 +87,24 @@ def test_no_task_waits_in_a_process_whose_slots_are_busy(make_site: Callable[...
     site.open_gate()
     site.wait_for_states(successful=42)
     assert [stop(busy), stop(free)] == [0, 0]
+
+
+def test_a_task_that_holds_the_write_lock_is_stopped_in_time(make_site: Callable[..., Site]) -> None:
+    # Renewing has to wait for the lock, and what watches the limits must not wait with it.
+    site = make_site(lease=0.9)
+    site.enqueue("holds_the_write_lock", str(site.effects))
+    worker = site.worker("--threads", "1")
+    site.wait_for_states(failed=1)
+    assert site.lines() == ["locked", "interrupted"]
+    assert stop(worker) == 0
+
+
+def test_the_task_after_an_interrupted_begin_writes_for_good(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    worker = site.worker("--threads", "1")
+    site.enqueue("is_interrupted_after_begin", str(site.effects))
+    site.wait_for_states(failed=1)
+    site.enqueue("writes", "kept")
+    site.wait_for_states(failed=1, successful=1)
+    assert site.project.query("SELECT name FROM auth_group") == [("kept",)]
+    assert stop(worker) == 0

@@ -220,21 +220,23 @@ class WorkerProcess:
         pending = [attempt.transition for attempt in self._unsettled if not attempt.is_applied and not attempt.is_lost]
         try:
             applied, claims = self.backend.store.exchange(pending, request)
-            if self._away_for:
+            if is_back := self._away_for > 0:
                 self._recover()
         except self._unavailable as error:
             self._store_is_away(error)
             return []
         except Exception as error:  # noqa: BLE001 - the store is there, and refuses one of the changes
-            return self._settle_singly(error)
+            # With nothing left to settle, what the store refuses now is the claim.
+            return self._exchange(room) if self._settle_singly(error) else []
         self._settle(applied)
-        return claims
+        # Nothing was claimed while it was not certain what this process still held.
+        return self._exchange(room) if is_back else claims
 
-    def _settle_singly(self, error: Exception) -> list[Claim]:
-        """Find the one among the changes that the store refuses, and leave that one to its lease."""
-        if len(self._unsettled) == 0:
+    def _settle_singly(self, error: Exception) -> bool:
+        """Find the one among the changes that the store refuses, and leave that one to its lease; tell whether it did."""
+        if not self._unsettled:
             self._store_is_away(error)
-            return []
+            return False
         applied: set[str] = set()
         for attempt in self._unsettled:
             try:
@@ -242,11 +244,11 @@ class WorkerProcess:
                     applied |= self.backend.store.apply([attempt.transition])
             except self._unavailable as away:
                 self._store_is_away(away)
-                return []
+                return False
             except Exception:
                 logger.exception("action=refused task_id=%s path=%s", attempt.claim.id, attempt.claim.task_path)
         self._settle(frozenset(applied))
-        return []
+        return True
 
     def _collect(self) -> None:
         known = {attempt.claim.id for attempt in self._unsettled}

@@ -1,0 +1,113 @@
+"""What a worker process does when its store answers badly, or not at all. The store is real, its answers are not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import DataError, OperationalError
+
+from backroom.tasks import enqueue_many
+from backroom.tasks import process as process_module
+from backroom.tasks.backends.base import Backend
+from backroom.tasks.board import Board, shared_memory
+from backroom.tasks.process import ProcessSettings, WorkerProcess
+from backroom.tasks.records import Query
+from backroom.tasks.stores.base import Exchange, Request
+from tests.tasks import work
+from tests.tasks.test_backends import on
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+
+
+class Answers:
+    """A store whose answers to `exchange` and `apply` a test may change."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: list[str] = []
+        self.exchange: Callable[..., Exchange] = store.exchange
+        self.apply: Callable[..., frozenset[str]] = store.apply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture
+def answers(backend, monkeypatch):
+    """Give the store's stand-in, which the backend uses from now on."""
+    answers = Answers(backend.store)
+    monkeypatch.setattr(type(backend), "store", property(lambda _backend: answers))
+    backend.__dict__.pop("attempts", None)
+    yield answers
+    backend.__dict__.pop("attempts", None)
+
+
+def work_off(backend: Backend) -> WorkerProcess:
+    """Work here until nothing is due."""
+    settings = ProcessSettings(
+        backend=backend.alias,
+        queues=("default",),
+        threads=1,
+        coroutines=1,
+        grace=5,
+        is_burst=True,
+        max_tasks=None,
+        max_memory_growth=None,
+        parent=None,
+    )
+    worker = WorkerProcess(settings, "the worker", Board(shared_memory(2)))
+    worker.run()
+    return worker
+
+
+def states(backend: Backend) -> Counter[str]:
+    return Counter(record.state for record in backend.store.find(Query()).records)
+
+
+def test_a_change_that_the_store_refuses_harms_no_other(backend, answers, caplog):
+    enqueue_many(on(backend, work.note), [((number,), {}) for number in range(5)])
+    refused = min(record.id for record in backend.store.find(Query()).records)
+    exchange, apply = answers.exchange, answers.apply
+
+    def picky_exchange(transitions: Any, request: Request | None) -> Exchange:
+        if any(transition.id == refused for transition in transitions):
+            raise DataError("no such character")
+        return exchange(transitions, request)
+
+    def picky_apply(transitions: Any) -> frozenset[str]:
+        if any(transition.id == refused for transition in transitions):
+            raise DataError("no such character")
+        return apply(transitions)
+
+    answers.exchange, answers.apply = picky_exchange, picky_apply
+    work_off(backend)
+    # The one that is refused is left to its lease.
+    assert states(backend) == {"successful": 4, "running": 1}
+    assert sorted(args for args, _kwargs in work.seen) == [(number,) for number in range(5)]
+    assert [line for line in caplog.messages if "action=refused" in line and refused in line]
+    assert not [line for line in caplog.messages if "store_away" in line]
+
+
+def test_claims_whose_confirmation_was_lost_are_given_back_before_anything_is_claimed(backend, answers, monkeypatch):
+    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    enqueue_many(on(backend, work.note), [((number,), {}) for number in range(3)])
+    exchange = answers.exchange
+    running_before_claims = []
+
+    def cut_off_once(transitions: Any, request: Request | None) -> Exchange:
+        if request is not None:
+            running_before_claims.append(states(backend)["running"])
+        answer = exchange(transitions, request)
+        if answer.claims and len(running_before_claims) == 1:
+            raise OperationalError("the connection was lost after the commit")
+        return answer
+
+    answers.exchange = cut_off_once
+    work_off(backend)
+    assert states(backend) == {"successful": 3}
+    # Nothing was left with a lease to wait for when the next ones were claimed, and no attempt was counted.
+    assert running_before_claims[:2] == [0, 0]
+    assert {record.attempts for record in backend.store.find(Query()).records} == {1}
