@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from backroom.tasks import TaskResult, enqueue_many
+from backroom.tasks.backends import base
 from backroom.tasks.exceptions import InvalidArguments
 from backroom.tasks.models import TaskRecord
 from backroom.tasks.queries import NotOurs
@@ -121,6 +123,21 @@ class TestEnqueue:
 
 
 class TestArguments:
+    def test_queue_names_that_are_made_up_as_the_site_runs_cost_no_memory(self, backend, settings, monkeypatch):
+        monkeypatch.setattr(base, "KEPT_VALID", 20)
+        settings.TASKS = settings.TASKS | {backend.alias: settings.TASKS[backend.alias] | {"QUEUES": []}}
+        renewed: Any = task_backends[backend.alias]
+        for number in range(100):
+            renewed.validate_task(on(backend, work.note, queue_name=f"customer-{number}"))
+            assert len(renewed._valid) <= 20
+
+    def test_a_result_has_every_field(self, backend):
+        """Results are made past the class's own `__init__`: a field that a newer Django adds must not stay empty."""
+        for result in (on(backend, work.note).enqueue(1), *enqueue_many(on(backend, work.note), [((1,), {})])):
+            assert replace(result, args=[1]) == result
+            for each in fields(result):
+                getattr(result, each.name)
+
     @pytest.mark.parametrize(
         ("args", "kwargs", "words"),
         [

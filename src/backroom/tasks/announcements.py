@@ -23,7 +23,7 @@ from backroom.tasks.records import (
 )
 from backroom.tasks.resolve import Defaults, UnknownTask, resolve
 from backroom.tasks.results import TaskResult, result_of
-from backroom.tasks.signals import task_retried
+from backroom.tasks.signals import is_heard, send, task_retried
 
 logger = logging.getLogger("backroom.tasks")
 
@@ -48,18 +48,20 @@ def announce(moves: Iterable[Move], *, sender: type, defaults: Defaults) -> None
 
 
 def _send_finished(move: Move, sender: type, defaults: Defaults) -> None:
+    if not is_heard(task_finished, logging.INFO if move.transition.state == SUCCESSFUL else logging.ERROR):
+        return
     try:
         result = _final_result(move, defaults)
     except UnknownTask:
         # Django's signal carries a Task, and there is none; the log line is all that can be said.
         return
     if move.exception is None:
-        task_finished.send_robust(sender=sender, task_result=result)
+        send(task_finished, sender, task_result=result)
         return
     try:
         raise move.exception
     except BaseException:  # noqa: BLE001 - Django's log receiver looks for the exception being handled
-        task_finished.send_robust(sender=sender, task_result=result)
+        send(task_finished, sender, task_result=result)
 
 
 def _final_result(move: Move, defaults: Defaults) -> TaskResult[..., Any]:
@@ -77,7 +79,7 @@ def _final_result(move: Move, defaults: Defaults) -> TaskResult[..., Any]:
 
 def _send_retried(move: Move, sender: type) -> None:
     if move.result is not None:
-        task_retried.send_robust(sender=sender, task_result=move.result, run_after=shown(move.transition.due_at or 0))
+        send(task_retried, sender, task_result=move.result, run_after=shown(move.transition.due_at or 0))
 
 
 ACTIONS: Final = {SUCCESSFUL: "succeeded", FAILED: "failed", READY: "released", DEFERRED: "deferred"}

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, Final
 
 from backroom.tasks.exceptions import InvalidArguments
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False).encode
+
+PLAIN: Final = frozenset({str, int, bool, type(None)})
+"""What travels as it is; looked for before anything else is done with a value."""
 
 
 def normalized(value: Any, name: str) -> Any:
@@ -18,7 +21,7 @@ def normalized(value: Any, name: str) -> Any:
     """
     # The exact types come first: they are nearly all there is, and a subclass check costs five times as much.
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind in PLAIN:
         return value
     if kind is float:
         return _finite(value, name)
@@ -35,8 +38,14 @@ def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int) ->
     Raise `InvalidArguments` when JSON cannot carry them or when they take more than `limit` bytes.
     """
     try:
-        plain_args = [normalized(value, f"argument {index}") for index, value in enumerate(args, 1)] if args else []
-        plain_kwargs = {key: normalized(value, f"argument {key!r}") for key, value in kwargs.items()} if kwargs else {}
+        plain_args = [
+            value if type(value) in PLAIN else normalized(value, f"argument {index}")
+            for index, value in enumerate(args, 1)
+        ]
+        plain_kwargs = {
+            key: value if type(value) in PLAIN else normalized(value, f"argument {key!r}")
+            for key, value in kwargs.items()
+        }
     except RecursionError:
         msg = "The arguments are nested too deeply, or contain themselves. Pass an id and load the rest in the task."
         raise InvalidArguments(msg) from None

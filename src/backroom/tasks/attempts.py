@@ -1,5 +1,6 @@
 """One claim from its start to its transition: the piece of work that a slot of a worker does."""
 
+import logging
 import random
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from backroom.tasks.policy import DEFAULT_RULES, decide, is_expired
 from backroom.tasks.records import Cancelled, Claim, Expired, Outcome, Raised, Released, Succeeded, Transition
 from backroom.tasks.resolve import Defaults, Resolved, UnknownTask, resolve, rules_of
 from backroom.tasks.results import TaskResult, result_of
+from backroom.tasks.signals import asend, is_heard, send
 from backroom.tasks.stores.base import Store
 
 
@@ -59,14 +61,16 @@ class Attempts:
 
     def run(self, execution: Execution) -> Attempt:
         """Run an execution in this thread."""
-        self._send_started(execution)
+        if is_heard(task_started, logging.INFO):
+            send(task_started, sender=self.sender, task_result=execution.result)
         if execution.resolved.atomic and self.store.supports_atomic:
             return self._run_atomically(execution)
         return self._ended(execution, self._execute(execution))
 
     async def arun(self, execution: Execution) -> Attempt:
         """Run the execution of a coroutine in this event loop."""
-        self._send_started(execution)
+        if is_heard(task_started, logging.INFO):
+            await asend(task_started, sender=self.sender, task_result=execution.result)
         outcome = await aexecute(execution, layers=self.layers, max_result_bytes=self.max_result_bytes)
         return self._ended(execution, outcome)
 
@@ -117,9 +121,6 @@ class Attempts:
             # The commit itself failed, on a deferred constraint for example: the task's writes are the cause.
             return self._ended(execution, outcome_of(error, execution))
         return attempt._replace(is_applied=True)
-
-    def _send_started(self, execution: Execution) -> None:
-        task_started.send_robust(sender=self.sender, task_result=execution.result)
 
 
 class _RolledBack(Exception):

@@ -17,7 +17,7 @@ from backroom.tasks.policy import decide, expired
 from backroom.tasks.records import Crashed, Record, Transition
 from backroom.tasks.resolve import rules_of
 from backroom.tasks.rounds import guarded
-from backroom.tasks.signals import tidying
+from backroom.tasks.signals import send, tidying
 
 logger = logging.getLogger("backroom.worker")
 
@@ -37,7 +37,7 @@ def tidy(backend: Backend, now: Moment, *, but_not_of: str = "") -> None:
     guarded("expire", lambda: _full_batches(lambda: expire(backend, now)))
     guarded("prune", lambda: _full_batches(lambda: backend.store.prune(now, BATCH)))
     guarded("forget", lambda: forget_silent(backend, now))
-    tidying.send_robust(sender=type(backend), using=backend.alias)
+    send(tidying, type(backend), using=backend.alias)
 
 
 def reclaim(backend: Backend, now: Moment, *, limit: int = BATCH, but_not_of: str = "") -> int:

@@ -1,11 +1,10 @@
 """What every backend of ours shares: arguments become a record, a record becomes a result."""
 
-import hashlib
-import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from django.core import checks
 from django.tasks.backends.base import BaseTaskBackend
@@ -13,24 +12,25 @@ from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
 from django.utils.module_loading import import_string
 
-from backroom.clock import Clock, Moment, SystemClock, after
+from backroom.clock import Clock, SystemClock
 from backroom.options import Above, AtLeast, parse
-from backroom.tasks.arguments import dumps, normalized, payload_of
 from backroom.tasks.attempts import Attempts
-from backroom.tasks.exceptions import InvalidArguments
-from backroom.tasks.ids import new_id
+from backroom.tasks.drafts import Draft
+from backroom.tasks.ids import new_id, new_ids
 from backroom.tasks.middleware import Middleware
-from backroom.tasks.moments import moment_of
-from backroom.tasks.overrides import encoded
-from backroom.tasks.records import DEFERRED, READY, Record
-from backroom.tasks.resolve import Defaults, module_task, resolve
-from backroom.tasks.results import TaskResult, result_of
+from backroom.tasks.records import Record
+from backroom.tasks.resolve import Defaults, resolve
+from backroom.tasks.results import TaskResult, alike, result_of
+from backroom.tasks.signals import is_heard, send
 from backroom.tasks.stores.base import Store
 from backroom.tasks.task import Task
 from backroom.tasks.transports.wakeups import Listener, Silence
 
 type Call = tuple[Sequence[Any], Mapping[str, Any]]
 """Positional and keyword arguments of one task."""
+
+KEPT_VALID: Final = 1_024
+"""Tasks that a backend remembers having found sound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,9 @@ class Backend(BaseTaskBackend):
             msg = f"Queue name {task.queue_name!r} is longer than 128 characters."
             raise InvalidTask(msg)
         if task.run_after is None:
+            if len(self._valid) >= KEPT_VALID:
+                # Queue names may be made up as the site runs, one for each customer say.
+                self._valid.clear()
             self._valid.add(key)
 
     def enqueue(  # type: ignore[override] # the stubs would have a task's parameters in its result's type
@@ -134,13 +137,16 @@ class Backend(BaseTaskBackend):
     ) -> TaskResult[..., Any]:
         """Store a task and return its result; on a unique task's collision, the result that was there before."""
         self.validate_task(task)
-        record, plain_args, plain_kwargs = self._record(task, args, kwargs)
-        while collisions := self.store.insert([record]):
+        drafted = self._draft(task).record(new_id(), args, kwargs)
+        while collisions := self.store.insert([drafted.record]):
             # The record may be pruned or deleted between the collision and the look at it: then its key is free.
             if existing := self.store.get(list(collisions.values())):
                 return self._result(existing[0])
         self.wake()
-        return self._enqueued(task, record, plain_args, plain_kwargs)
+        result = result_of(drafted.record, task, args=drafted.args, kwargs=drafted.kwargs)
+        if is_heard(task_enqueued, logging.DEBUG):
+            send(task_enqueued, sender=type(self), task_result=result)
+        return result
 
     def enqueue_many(self, task: Any, calls: Iterable[Call]) -> list[TaskResult[..., Any]]:
         """Store one task for each pair of `args` and `kwargs`, in a handful of statements; return their results.
@@ -149,19 +155,26 @@ class Backend(BaseTaskBackend):
         task's unique key gets the result that holds the key, which may be another one of this call.
         """
         self.validate_task(task)
-        drafts = [self._record(task, args, kwargs) for args, kwargs in calls]
-        collisions = self.store.insert([record for record, _, _ in drafts])
+        if not (wanted := list(calls)):
+            return []
+        draft, ids = self._draft(task), new_ids(len(wanted))
+        drafts = [draft.record(id_, args, kwargs) for id_, (args, kwargs) in zip(ids, wanted, strict=True)]
+        collisions = self.store.insert([drafted.record for drafted in drafts])
         self.wake()
         holders = {record.id: self._result(record) for record in self.store.get(list(set(collisions.values())))}
+        first = result_of(drafts[0].record, task, args=[], kwargs={})
+        is_told = is_heard(task_enqueued, logging.DEBUG)
         results = []
-        for record, plain_args, plain_kwargs in drafts:
-            if record.id not in collisions:
-                results.append(self._enqueued(task, record, plain_args, plain_kwargs))
-            elif (holder := holders.get(collisions[record.id])) is not None:
-                results.append(holder)
+        for drafted in drafts:
+            holder_id = collisions.get(drafted.record.id)
+            if holder_id is None:
+                result = alike(first, *drafted)
+                if is_told:
+                    send(task_enqueued, sender=type(self), task_result=result)
             else:
-                # Pruned in between: its key is free, so this one goes in by itself.
-                results.append(self.enqueue(task, plain_args, plain_kwargs))
+                # If it was pruned in between, the key is free, and this one goes in by itself.
+                result = holders.get(holder_id) or self.enqueue(task, drafted.args, drafted.kwargs)
+            results.append(result)
         return results
 
     def get_result(self, result_id: str) -> TaskResult[..., Any]:
@@ -186,68 +199,13 @@ class Backend(BaseTaskBackend):
 
         return check_options(self)
 
-    def _record(
-        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Record, list[Any], dict[str, Any]]:
-        plain_args, plain_kwargs, payload = payload_of(args, kwargs, limit=self.settings.max_payload_bytes)
-        now = self.clock.now()
-        run_after = None if task.run_after is None else moment_of(task.run_after)
-        is_deferred = run_after is not None and run_after > now
-        path = task.module_path
-        record = Record(
-            new_id(),
-            self.alias,
-            task.queue_name,
-            int(task.priority),
-            path,
-            payload,
-            now,
-            encoded(task, module_task(path)),
-            _metadata(task),
-            DEFERRED if is_deferred else READY,
-            "",
-            run_after,
-            run_after if is_deferred else None,
-            _expires_at(task, max(now, run_after or now)),
+    def _draft(self, task: Any) -> Draft:
+        return Draft(
+            task,
+            backend_name=self.alias,
+            now=self.clock.now(),
+            max_payload_bytes=self.settings.max_payload_bytes,
         )
-        if getattr(task, "unique", None) is not None:
-            record = _with_unique_key(record, task, plain_args, plain_kwargs)
-        return record, plain_args, plain_kwargs
-
-    def _enqueued(self, task: Any, record: Record, args: list[Any], kwargs: dict[str, Any]) -> TaskResult[..., Any]:
-        result = result_of(record, task, args=args, kwargs=kwargs)
-        task_enqueued.send_robust(sender=type(self), task_result=result)
-        return result
 
     def _result(self, record: Record) -> TaskResult[..., Any]:
         return result_of(record, resolve(record, self.defaults).task)
-
-
-def _metadata(task: Any) -> str:
-    metadata = getattr(task, "metadata", None)
-    return dumps(normalized(metadata, "metadata")) if metadata else ""
-
-
-def _expires_at(task: Any, start: Moment) -> Moment | None:
-    expires = getattr(task, "expires", None)
-    if expires is None:
-        return None
-    return after(start, expires)
-
-
-def _with_unique_key(record: Record, task: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:
-    unique = task.unique
-    if unique.key is None:
-        key = json.dumps([args, kwargs], sort_keys=True)
-    else:
-        key = unique.key(*args, **kwargs)
-        if not isinstance(key, str):
-            msg = f"The unique key of {record.task_path} is {key!r}. Its key function must return a string."
-            raise InvalidArguments(msg)
-    until = after(record.enqueued_at, unique.scope) if unique.stored_scope == "window" else None
-    return record._replace(
-        # Hashed, so that a key of any length fits the index and the arguments stay out of it.
-        unique_key=hashlib.sha256(f"{record.task_path}\n{key}".encode("utf-8", "surrogatepass")).hexdigest(),
-        unique_scope=unique.stored_scope,
-        unique_until=until,
-    )
