@@ -1,6 +1,7 @@
 """Start worker processes, replace those that die or wear out, end those that cannot end an attempt themselves.
 
-Runs one thread and holds no database connection while it forks: a connection must not cross a fork.
+Runs one thread, holds no database connection while it forks, for a connection must not cross a fork, and runs none of
+the project's tasks and receivers, which might leave either behind.
 """
 
 import contextlib
@@ -8,7 +9,6 @@ import gc
 import logging
 import multiprocessing
 import os
-import random
 import signal
 import sys
 import time
@@ -19,18 +19,11 @@ from typing import Any, Final
 
 from django import setup
 from django.apps import apps
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 
-from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board, Memory, shared_memory
-from backroom.tasks.exceptions import StoreUnavailable, TaskTimeout
-from backroom.tasks.execute import outcome_of
-from backroom.tasks.maintenance import move
-from backroom.tasks.policy import decide
 from backroom.tasks.process import DONE, RECYCLE, ProcessSettings, WorkerProcess, new_worker_id
-from backroom.tasks.queries import backend_of
-from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
-from backroom.tasks.resolve import rules_of
+from backroom.tasks.settling import AWAY, SETTLED, Death, run_settling
 
 logger = logging.getLogger("backroom.worker")
 
@@ -41,7 +34,10 @@ EXTRA: Final = 10.0
 QUICK: Final = 2.0
 """A child that dies within so many seconds of its start is replaced more slowly each time."""
 SLOWEST: Final = 10.0
-PAGE: Final = 500
+SETTLE: Final = 30.0
+"""Seconds after which a process that settles a death is killed: a receiver keeps it, for the store was told first."""
+SETTLE_AGAIN: Final = 1.0
+"""Seconds until the next try when the store was away."""
 AT_ONCE: Final = signal.SIGUSR1
 """Tells a child not to finish what runs."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, AT_ONCE)
@@ -70,17 +66,48 @@ class Child:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
-    def outcome_for(self, claim: Claim, running: frozenset[str]) -> Outcome:
-        """Say what the end of this process means for a claim that it held."""
-        if claim.id in self.killed_for:
-            return Cancelled() if claim.cancel_requested else outcome_of(TaskTimeout(_HARD_LIMIT))
-        if self.killed_for or self.is_given_up or claim.id not in running:
-            # A neighbour's fault, or never started: the task has done nothing wrong.
-            return Released()
-        return Crashed()
+    def death(self) -> Death:
+        """Return what is known of its death."""
+        running = frozenset(post.task_id for post in self.board.posts())
+        return Death(self.worker_id, running, self.killed_for, self.is_given_up)
 
 
-_HARD_LIMIT = "The attempt went on after TaskTimeout, so its process was ended."
+class Settlement:
+    """The settling of one death, in a process of its own, again while the store is away."""
+
+    def __init__(self, backend: str, death: Death) -> None:
+        self._backend = backend
+        self._death = death
+        self._process: Any = None
+        self._next_at = 0.0
+        self._kill_at = 0.0
+
+    def is_over(self, *, is_stopping: bool) -> bool:
+        """Go on with it; tell whether there is nothing more to do."""
+        if self._process is None:
+            if time.monotonic() >= self._next_at:
+                self._begin()
+            return False
+        if self._process.is_alive():
+            if time.monotonic() > self._kill_at:
+                self._process.kill()
+            return False
+        self._process.join()
+        status, self._process = self._process.exitcode, None
+        if status == AWAY and not is_stopping:
+            self._next_at = time.monotonic() + SETTLE_AGAIN
+            return False
+        if status not in {SETTLED, AWAY}:
+            logger.error("action=settle_failed worker_id=%s status=%s", self._death.worker_id, status)
+        # Told to stop, nobody waits for a store that is away: the leases will say it too.
+        return True
+
+    def _begin(self) -> None:
+        close_everything()
+        arguments = (self._backend, self._death)
+        self._process = _context.Process(target=run_settling, args=arguments, name="backroom-settling")
+        self._process.start()
+        self._kill_at = time.monotonic() + SETTLE
 
 
 class Supervisor:
@@ -88,31 +115,28 @@ class Supervisor:
 
     def __init__(self, settings: ProcessSettings, processes: int, *, with_parent: int | None = None) -> None:
         self.settings = settings._replace(parent=os.getpid())
-        self.backend: Backend = backend_of(settings.backend)
         self._wanted = processes
         self._with_parent = with_parent
         self._children: list[Child] = []
-        self._dead: list[Child] = []
+        self._settlements: list[Settlement] = []
         self._stops = 0
         self._told = 0
         self._kill_at = float("inf")
         self._start_after = 0.0
-        self._settle_after = 0.0
         self._quick_deaths = 0
 
     def run(self) -> int:
         """Supervise; return the exit status."""
         with self._signals():
             self._start_missing()
-            while self._children or self._dead or (self._wanted and not self._stops):
+            while self._children or self._settlements or (self._wanted and not self._stops):
                 self._sleep()
                 self._look_after_parent()
                 self._tell()
                 self._end_overdue()
                 self._bury()
-                self._start_missing()
-                # Last: the store may keep it waiting.
                 self._settle_dead()
+                self._start_missing()
         return DONE
 
     def stop(self) -> None:
@@ -128,6 +152,9 @@ class Supervisor:
     def _start_missing(self) -> None:
         if self._stops or time.monotonic() < self._start_after:
             return
+        if self.settings.is_burst and self._settlements:
+            # What they put back is due too, and a process that finds nothing before they have done so would end.
+            return
         while len(self._children) < self._wanted:
             close_everything()
             gc.collect()
@@ -142,7 +169,7 @@ class Supervisor:
             if status not in {DONE, RECYCLE}:
                 logger.error("action=worker_died worker_id=%s status=%s", child.worker_id, status)
                 self._slow_down(child)
-                self._dead.append(child)
+                self._settlements.append(Settlement(self.settings.backend, child.death()))
             elif self.settings.is_burst and status == DONE:
                 self._wanted -= 1
 
@@ -167,38 +194,8 @@ class Supervisor:
                 child.process.kill()
 
     def _settle_dead(self) -> None:
-        """Decide the fate of what dead processes held, so that it starts elsewhere now and not after its lease."""
-        if not self._dead or time.monotonic() < self._settle_after:
-            return
-        child = self._dead.pop(0)
-        try:
-            self._settle(child)
-        except (DatabaseError, InterfaceError, StoreUnavailable):
-            # The store is away. Told to stop, this process does not wait for it: the leases will say it too.
-            if not self._stops:
-                self._dead.append(child)
-                self._settle_after = time.monotonic() + 1.0
-        except BaseException:
-            logger.exception("action=settle_failed worker_id=%s", child.worker_id)
-        finally:
-            close_everything()
-
-    def _settle(self, child: Child) -> None:
-        running = frozenset(post.task_id for post in child.board.posts())
-        query = Query(states=(RUNNING,), worker_id=child.worker_id)
-        after = None
-        while True:
-            page = self.backend.store.find(query, after=after, limit=PAGE)
-            move(self.backend, page.records, lambda claim: self._fate(claim, child, running))
-            after = page.next_after
-            if after is None:
-                break
-        self.backend.store.forget([child.worker_id])
-
-    def _fate(self, claim: Claim, child: Child, running: frozenset[str]) -> Transition:
-        outcome = child.outcome_for(claim, running)
-        rules = rules_of(claim, self.backend.defaults)
-        return decide(claim, outcome, rules=rules, now=self.backend.clock.now(), draw=random.random())  # noqa: S311 - jitter
+        is_stopping = bool(self._stops)
+        self._settlements = [each for each in self._settlements if not each.is_over(is_stopping=is_stopping)]
 
     def _look_after_parent(self) -> None:
         if self._with_parent is not None and not self._stops and not _is_alive(self._with_parent):
