@@ -89,6 +89,14 @@ class CelerySite(Site):
             process.wait_for_output(" ready.")
         return worker
 
+    def enqueue_all(self, *calls: tuple[str, list[Any], str]) -> list[str]:
+        """Enqueue tasks of `tests.processes.jobs`, each a name, arguments and what `using()` gets, in one process."""
+        lines = [
+            f"ids.append(jobs.{name}.using({using}).enqueue(*{arguments!r}).id)" for name, arguments, using in calls
+        ]
+        code = ["from datetime import timedelta", "from tests.processes import jobs", "ids = []", *lines, "print(*ids)"]
+        return self.project.python("\n".join(code)).split()
+
     def purge(self) -> None:
         """Have the broker forget every message."""
         self.project.call("celery", "-A", "mysite", "purge", "-f", "-Q", self.queue)

@@ -2,19 +2,149 @@
 
 from __future__ import annotations
 
+import signal
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 
 from tests.celery.conftest import CelerySite
+from tests.processes.conftest import is_running
+from tests.services.project import wait_until
+
+POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@POOLS
 def test_tasks_run_in_an_ordinary_celery_worker(celery_site: CelerySite, pool: str) -> None:
-    worker = celery_site.celery(pool=pool, concurrency=2)
-    [task_id] = celery_site.enqueue("add", 1, 2)
-    celery_site.enqueue("effect", str(celery_site.effects), many=20)
-    celery_site.enqueue("add_in_loop", 3, 4)
-    celery_site.enqueue("exits")
-    celery_site.wait_for_states(successful=22, failed=1)
-    assert sorted(map(int, celery_site.lines())) == list(range(20))
-    assert celery_site.column("result", task_id) == "3"
+    site = celery_site
+    worker = site.celery(pool=pool, concurrency=2)
+    names = [site.effects.with_name(name) for name in ("snoozes", "fails")]
+    sum_id, late_id, *_ = site.enqueue_all(
+        ("add", [1, 2], ""),
+        ("add", [3, 4], "run_after=timedelta(seconds=0.5)"),
+        *[("effect", [str(site.effects), number], "") for number in range(20)],
+        ("add_in_loop", [3, 4], ""),
+        ("exits", [], ""),
+        ("snoozes_twice", [str(names[0])], ""),
+        ("fails_twice", [str(names[1])], ""),
+        ("creates_group", ["atomic"], ""),
+    )
+    site.wait_for_states(successful=26, failed=1)
+    assert sorted(map(int, site.lines())) == list(range(20))
+    assert [site.column("result", each) for each in (sum_id, late_id)] == ["3", "7"]
+    assert site.project.query("SELECT name FROM auth_group") == [("atomic",)]
+    # Celery's log has no argument of theirs.
+    assert f"{sum_id}.0" in worker.output()
+    assert str(site.effects) not in worker.output()
     assert worker.stop() == 0
+    assert site.project.query("SELECT count(*) FROM backroom_tasks_workerrecord") == [(0,)]
+
+
+def test_a_prefork_worker_stops_what_must_stop(make_celery_site: Callable[..., CelerySite]) -> None:
+    site = make_celery_site(timeout_grace=0.3, cancel_grace=0.3)
+    site.celery(concurrency=3)
+    effects = str(site.effects)
+    _, _, overrun = site.enqueue_all(
+        *[(name, [effects], "") for name in ("times_out", "times_out_in_loop", "overruns")]
+    )
+    pid = int(site.wait_for_line("overruns").split()[1])
+    site.wait_for_states(failed=3)
+    assert site.lines().count("cleaned up") == 2
+    assert site.column("reason", overrun) == "timeout"
+    wait_until(lambda: not is_running(pid), what="the end of the child")
+    names = ("cancels_politely", "cancels_by_exception", "cancels_by_force")
+    ids = site.enqueue_all(*[(name, [effects], "") for name in names])
+    site.wait_for_states(running=3)
+    site.project.run("backroom", "cancel", *ids)
+    site.wait_for_states(failed=6)
+    assert [site.column("reason", task_id) for task_id in ids] == ["cancelled"] * 3
+    assert [site.column("crashes", task_id) for task_id in ids] == [0] * 3
+    # The child that took the place of one that was ended works.
+    site.enqueue("add", 1, 2)
+    site.wait_for_states(successful=1, failed=6)
+
+
+def test_a_worker_of_threads_gives_up_on_what_it_cannot_end(make_celery_site: Callable[..., CelerySite]) -> None:
+    site = make_celery_site(timeout_grace=0.3, cancel_grace=0.3)
+    worker = site.celery(pool="threads", concurrency=3)
+    effects = str(site.effects)
+    names = ("times_out", "overruns", "cancels_by_force")
+    timed_out, overrun, forced = site.enqueue_all(*[(name, [effects], "") for name in names])
+    site.wait_for_line("begin")
+    site.project.run("backroom", "cancel", forced)
+    site.wait_for_states(failed=3)
+    assert [site.column("reason", each) for each in (timed_out, overrun, forced)] == ["timeout", "timeout", "cancelled"]
+    assert worker.output().count("action=given_up") == 2
+    site.enqueue("add", 1, 2)
+    site.wait_for_states(successful=1, failed=3)
+
+
+@POOLS
+def test_progress_is_seen_while_a_task_runs(make_celery_site: Callable[..., CelerySite], pool: str) -> None:
+    site = make_celery_site()
+    site.celery(pool=pool)
+    [task_id] = site.enqueue("counts_to_the_end", str(site.effects), str(site.gate))
+    wait_until(lambda: site.column("progress", task_id) == '[1, 4, "one of four"]', what="progress")
+    status = site.project.run("backroom", "status").stdout
+    assert "default" in status
+    assert site.project.query("SELECT running FROM backroom_tasks_workerrecord") in ([(0,)], [(1,)])
+    site.open_gate()
+    site.wait_for_states(successful=1)
+    assert site.column("progress", task_id) == '[4, 4, "all"]'
+
+
+def test_a_killed_child_costs_its_task_no_lease(celery_site: CelerySite) -> None:
+    site = celery_site
+    worker = site.celery(concurrency=2)
+    [task_id] = site.enqueue("gated", str(site.effects), str(site.gate))
+    pid = int(site.wait_for_line("begin 1").split()[2])
+    next(child for child in worker.children() if child.pid == pid).kill()
+    # The lease is 30 seconds: this does not wait for it.
+    site.wait_for_line("begin 2", seconds=20)
+    site.open_gate()
+    site.wait_for_states(successful=1)
+    assert (site.column("attempts", task_id), site.column("crashes", task_id)) == (2, 1)
+    assert worker.output().count("action=worker_died") == 1
+
+
+def test_a_task_that_kills_its_worker_has_a_budget(make_celery_site: Callable[..., CelerySite]) -> None:
+    site = make_celery_site(crash_budget=2)
+    site.celery()
+    [task_id] = site.enqueue("dies", str(site.effects))
+    site.wait_for_states(failed=1)
+    assert site.column("reason", task_id) == "lost"
+    assert len(site.lines()) == 2
+
+
+def test_another_worker_takes_over_from_one_that_was_killed(make_celery_site: Callable[..., CelerySite]) -> None:
+    site = make_celery_site("rabbit", lease=2)
+    killed = site.celery(concurrency=2)
+    site.enqueue("gated", str(site.effects), str(site.gate))
+    waiting = site.enqueue("effect", str(site.effects), many=6)
+    site.wait_for_line("begin 1")
+    killed.kill()
+    other = site.celery(concurrency=2)
+    site.wait_for_line("begin 2", seconds=30)
+    site.open_gate()
+    site.wait_for_states(successful=1 + len(waiting))
+    assert Counter(line for line in site.lines() if line.isdecimal()) == Counter(map(str, range(6)))
+    assert other.stop() == 0
+
+
+def test_what_a_worker_holds_that_is_told_to_end_at_once_goes_back(make_celery_site: Callable[..., CelerySite]) -> None:
+    site = make_celery_site("rabbit")
+    first = site.celery()
+    [task_id] = site.enqueue("gated", str(site.effects), str(site.gate))
+    site.wait_for_line("begin 1")
+    first.process.terminate()
+    first.process.wait_for_output("Warm shutdown")
+    first.process.send_signal(signal.SIGQUIT)
+    first.process.wait(30)
+    assert site.column("state", task_id) == "ready"
+    assert (site.column("attempts", task_id), site.column("crashes", task_id)) == (0, 0)
+    site.celery()
+    wait_until(lambda: len(site.lines()) == 2, what="the second run")
+    site.open_gate()
+    site.wait_for_states(successful=1)
+    assert site.column("attempts", task_id) == 1

@@ -7,6 +7,7 @@ from django.db.models import Q
 from backroom.clock import FIRST, Moment
 from backroom.tasks.records import DEFERRED, Query, Record
 from backroom.tasks.stores.base import Store
+from backroom.tasks.stores.redis import RedisStore
 from backroom.tasks.stores.sql import SQLStore
 
 PAGE: Final = 500
@@ -21,8 +22,11 @@ class Mark(NamedTuple):
 
 def due_after(store: Store, mark: Mark, until: Moment) -> list[Record]:
     """Return the deferred records due after `mark` and not after `until`, the first ones first, `PAGE` at most."""
-    if isinstance(store, SQLStore):
-        return _in_a_table(store, mark, until)
+    match store:
+        case SQLStore():
+            return _in_a_table(store, mark, until)
+        case RedisStore():
+            return _in_sorted_sets(store, mark, until)
     return _in_any_store(store, mark, until)
 
 
@@ -35,6 +39,30 @@ def _in_a_table(store: SQLStore, mark: Mark, until: Moment) -> list[Record]:
     )
     ids = deferred.order_by("due_at", "id").values_list("id", flat=True)[:PAGE]
     return _in_order(record for record in store.get(list(ids)) if record.state == DEFERRED)
+
+
+def _in_sorted_sets(store: RedisStore, mark: Mark, until: Moment) -> list[Record]:
+    marks = [each for shard in store.shards for each in _in_a_sorted_set(store, f"{shard}:deferred", mark, until)]
+    records = store.get([each.id for each in sorted(marks)[:PAGE]])
+    return _in_order(record for record in records if record.state == DEFERRED)
+
+
+def _in_a_sorted_set(store: RedisStore, name: str, mark: Mark, until: Moment) -> list[Mark]:
+    rank = store.server.call("ZRANK", name, mark.id) if mark.id else None
+    # By rank, for thousands may be due at one moment. Where the mark itself has gone, from the first of its moment.
+    first = store.server.call("ZCOUNT", name, "-inf", f"({mark.due_at}") if rank is None else rank + 1
+    while pairs := store.server.call("ZRANGE", name, first, first + PAGE - 1, "WITHSCORES"):
+        marks = [Mark(int(float(score)), id_.decode()) for id_, score in _pairs(pairs)]
+        beyond = [each for each in marks if each > mark]
+        if beyond or marks[-1].due_at > until:
+            return [each for each in beyond if each.due_at <= until]
+        first += PAGE
+    return []
+
+
+def _pairs(found: Any) -> Any:
+    """Return pairs, which the third version of Redis's protocol makes of them and the second one does not."""
+    return found if isinstance(found[0], list | tuple) else zip(found[::2], found[1::2], strict=True)
 
 
 def _in_any_store(store: Store, mark: Mark, until: Moment) -> list[Record]:

@@ -57,17 +57,18 @@ class Engine:
         self._is_ending = False
         self._before: Any = None
         self._overrun = Rounds("overrun", self._give_up_overdue, seconds=lambda: TICK)
+        if place is None:
+            self._overrun.start()
 
     def start(self) -> None:
         """Serve the backends whose queues this worker consumes."""
-        if self._place is None:
-            self._overrun.start()
         for alias, queues in served(current_app).items():
             self._runner(alias, queues)
 
     def stop(self) -> None:
         """Hand back what runs, and take leave."""
-        self._overrun.stop()
+        if self._place is None:
+            self._overrun.stop()
         for upkeep in self._upkeeps:
             upkeep.stop()
         for runner in self._runners.values():
