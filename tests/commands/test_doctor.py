@@ -92,7 +92,10 @@ def test_a_frozen_server_is_given_up_on(make_project, own_postgres_server):
 def test_missing_tables_are_the_last_finding(make_project):
     refused = make_project(migrate=False).run("backroom", "doctor", check=False)
     assert refused.returncode == 1
-    assert "fail  migrations  Database 'default' lacks 1 migration of backroom_tasks (0001_initial)" in refused.stdout
+    assert (
+        "fail  migrations  Database 'default' lacks 2 migrations of backroom_tasks (0001_initial, 0002_outbox)"
+        in refused.stdout
+    )
     assert "Run manage.py migrate --database=default" in refused.stdout
     assert "round trip" not in refused.stdout
 

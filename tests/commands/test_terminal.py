@@ -78,7 +78,7 @@ def test_missing_tables_are_told_with_the_cure(make_project, subcommand):
     refused = make_project(migrate=False).run("backroom", *subcommand.split(), check=False)
     assert refused.returncode == 1
     assert refused.stderr == (
-        "CommandError: Database 'default' lacks 1 migration of backroom_tasks (0001_initial). "
+        "CommandError: Database 'default' lacks 2 migrations of backroom_tasks (0001_initial, 0002_outbox). "
         "Run manage.py migrate --database=default\n"
     )
 

@@ -154,7 +154,7 @@ def test_missing_tables_keep_a_worker_from_starting(make_project):
     refused = project.run("backroom", "worker", check=False)
     assert refused.returncode == 1
     assert refused.stderr == (
-        "CommandError: Database 'default' lacks 1 migration of backroom_tasks (0001_initial). "
+        "CommandError: Database 'default' lacks 2 migrations of backroom_tasks (0001_initial, 0002_outbox). "
         "Run manage.py migrate --database=default\n"
     )
 

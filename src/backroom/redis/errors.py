@@ -16,6 +16,9 @@ class RedisUnavailable(BackroomError):
         """Whether the command may have been carried out although its reply never came."""
 
 
+TROUBLE: Final = (exceptions.RedisError, RedisUnavailable, OSError)
+"""Whatever a `Link` may raise."""
+
 CONNECT: Final = "Check that the server runs and that the address is right."
 CREDENTIALS: Final = "Correct the user and the password in its URL, or let the server's ACL permit the command."
 

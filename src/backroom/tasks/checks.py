@@ -20,6 +20,7 @@ from backroom.sql.dialect import (
     product,
     vendor_of,
 )
+from backroom.tasks.backends.database import DatabaseBackend
 
 TAG: Final = "backroom"
 APP: Final = "backroom.tasks"
@@ -41,6 +42,13 @@ def check_versions(*, databases: Sequence[str] | None = None, **_kwargs: Any) ->
     """Return which databases of ours are too old; connects to them, so only run when a command names them."""
     used = {alias for backend in _backends() if (alias := _database_of(backend)) is not None}
     return [message for alias in sorted(used & set(databases or ())) for message in check_version(alias)]
+
+
+@checks.register(checks.Tags.database)
+def check_servers(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> Messages:
+    """Return what is wrong with the servers, other than databases, that keep tasks. Connects to them."""
+    asked = [backend for backend in _backends() if hasattr(backend, "check_server")] if databases else []
+    return [message for backend in asked for message in backend.check_server()]
 
 
 def check_version(alias: str) -> Messages:
@@ -141,8 +149,8 @@ def _backends() -> Iterator[Any]:
 
 
 def _database_of(backend: Any) -> str | None:
-    """Return the alias in DATABASES that a backend uses, if its settings are sound enough to say."""
-    if not hasattr(backend, "options_class") or problems_of(backend.options_class, backend.options):
+    """Return the alias in DATABASES where a backend keeps tasks, if its settings are sound enough to say."""
+    if not isinstance(backend, DatabaseBackend) or problems_of(backend.options_class, backend.options):
         return None
-    alias: str | None = getattr(backend.settings, "database", None)
-    return alias if alias is not None and alias in connections.settings else None
+    alias = backend.settings.database
+    return alias if alias in connections.settings else None

@@ -20,9 +20,11 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from backroom.clock import SECOND, after, seconds_between
+from backroom.errors import BackroomError
 from backroom.sql.dialect import ADVISED_FOR_FILES, FileState, file_state, is_server, product, server_moment
 from backroom.tasks import queries
 from backroom.tasks.backends.base import Backend
+from backroom.tasks.backends.database import DatabaseBackend
 from backroom.tasks.checks import TAG, check_version
 from backroom.tasks.records import READY, Worker
 from backroom.tasks.tables import count, span
@@ -120,6 +122,7 @@ def _reach(patience: float) -> Callable[[Backend], Findings]:
     def reach(backend: Backend) -> Findings:
         database = _database(backend)
         if database is None:
+            yield from _greet_server(backend, patience)
             return
         try:
             name = _within(patience, lambda: _greet(database))
@@ -130,6 +133,21 @@ def _reach(patience: float) -> Callable[[Backend], Findings]:
         yield Finding(FAIL if too_old else OK, "database", name, str(too_old[0].hint) if too_old else "")
 
     return reach
+
+
+def _greet_server(backend: Backend, patience: float) -> Findings:
+    ask: Any = getattr(backend, "examine_server", None)
+    if ask is None:
+        return
+    try:
+        product, messages = _within(patience, ask)
+    except (BackroomError, TimeoutError) as error:
+        yield Finding(FAIL, "server", _sentence(error))
+        return
+    yield Finding(OK, "server", product)
+    for message in messages:
+        level: Level = FAIL if message.is_serious() else WARN
+        yield Finding(level, "server", f"{message.msg} ({message.id})", message.hint or "")
 
 
 def _greet(database: str) -> str:
@@ -360,8 +378,7 @@ LOOKS: Final = (_round_trip, _file, _clock, _wakeup, _connections, _workers, _ba
 
 def _database(backend: Backend) -> str | None:
     """Return the alias of the database that keeps the tasks, if it is one."""
-    database: str | None = getattr(backend.settings, "database", None)
-    return database
+    return backend.settings.database if isinstance(backend, DatabaseBackend) else None
 
 
 def _unapplied(database: str) -> list[str]:

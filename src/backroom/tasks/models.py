@@ -103,3 +103,22 @@ class WorkerRecord(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class OutboxRecord(models.Model):
+    """One task that is to be sent to Redis, written in the transaction of whoever enqueued it."""
+
+    id = KeyField(max_length=64, primary_key=True)
+    backend_name = models.CharField(max_length=64)
+    record = models.TextField()
+    """JSON of the fields of a `Record`, in their order."""
+
+    class Meta:
+        verbose_name = "task to be sent"
+        verbose_name_plural = "tasks to be sent"
+        default_permissions = ()
+        ordering = ("id",)
+        indexes = (models.Index(fields=("backend_name", "id"), name="backroom_outbox"),)
+
+    def __str__(self) -> str:
+        return self.id

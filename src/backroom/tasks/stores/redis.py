@@ -104,7 +104,7 @@ class RedisStore:
             return Exchange(frozenset(), [])
         applied: set[str] = set()
         claims: list[Claim] = []
-        chunks = list(batched(transitions, CHUNK, strict=False)) or [()]
+        chunks = list(batched(transitions, CHUNK)) or [()]
         for chunk in chunks:
             asked = request if chunk is chunks[-1] else None
             done, _, claims = self._exchange(self.shards[0], chunk, asked)
@@ -213,10 +213,6 @@ class RedisStore:
         """See Store.transaction(); Redis takes nothing back."""
         return nullcontext()
 
-    def ring(self) -> None:
-        """Wake workers of every queue that has something ready."""
-        self._run("ring", self.shards[0], [TOKENS, *self._ready_queues()])
-
     def bells(self) -> list[str]:
         """Return the keys of the lists on which a worker of this process waits for a token."""
         queues = map(_queue_out, self.asked) if self.asked else [""]
@@ -237,7 +233,7 @@ class RedisStore:
                 ([shard], [tokens, pointer_seconds, *(part for record in chunk for part in _drafted(record))])
                 for chunk in _chunks(some)
             ]
-        for few in batched(calls, AHEAD, strict=False):
+        for few in batched(calls, AHEAD):
             for reply in self._run_each("insert", few):
                 collisions |= _pairs(reply)
         if len(self.shards) > 1 and records:
@@ -260,7 +256,7 @@ class RedisStore:
         asked = list(ids)
         if asked:
             for shard in self.shards:
-                for chunk in batched(asked, CHUNK, strict=False):
+                for chunk in batched(asked, CHUNK):
                     yield shard, list(chunk)
 
     # ── Exchange ───────────────────────────────────────────────────────────────────────────────
@@ -269,7 +265,8 @@ class RedisStore:
         self, shard: str, transitions: Sequence[Transition], request: Request | None
     ) -> tuple[set[str], list[str], list[Claim]]:
         """Return the ids that applied, those that are not in this shard, and the claims."""
-        arguments: list[Any] = [len(transitions)]
+        # Only the first shard has bells.
+        arguments: list[Any] = [TOKENS if shard == self.shards[0] else 0, len(transitions)]
         for transition in transitions:
             arguments += _changed(transition)
         if request is None:
@@ -290,13 +287,13 @@ class RedisStore:
         elsewhere = []
         for shard in self.shards:
             home = [each for each in transitions if self._shard_of(each.id) == shard]
-            for chunk in batched(home, CHUNK, strict=False):
+            for chunk in batched(home, CHUNK):
                 done, absent, _ = self._exchange(shard, chunk, None)
                 applied |= done
                 elsewhere += [each for each in chunk if each.id in absent]
         # A unique record lives where its key does, which its id does not tell.
         for shard in self.shards if elsewhere else ():
-            for chunk in batched(elsewhere, CHUNK, strict=False):
+            for chunk in batched(elsewhere, CHUNK):
                 applied |= self._exchange(shard, chunk, None)[0]
         return frozenset(applied)
 
@@ -404,9 +401,6 @@ class RedisStore:
                 break
         return found, after
 
-    def _ready_queues(self) -> set[str]:
-        return {_text(name) for shard in self.shards for name in self._call("SMEMBERS", f"{shard}:queues")}
-
     # ── Ask ────────────────────────────────────────────────────────────────────────────────────
 
     def _call(self, *command: Any) -> Any:
@@ -484,7 +478,7 @@ def _changed(transition: Transition) -> list[Any]:
         options += "c" if transition.cancel_requested else "n"
     is_waiting = transition.state in WAITING
     score = transition.due_at if is_waiting else transition.prune_at
-    told = [
+    told: list[Any] = [
         transition.id,
         transition.fence,
         LETTERS[transition.state],

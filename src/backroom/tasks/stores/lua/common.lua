@@ -91,6 +91,14 @@ local function without(flags, letters)
   return flags == '' and '-' or flags
 end
 
+-- The score in :ready of a priority. As text: to write a number down costs the server more than all the rest.
+local function score_of(priority)
+  if priority == '0' then
+    return priority
+  end
+  return find(priority, '-', 1, true) and string.sub(priority, 2) or '-' .. priority
+end
+
 -- The first line of a task, which the live one repeats at the end of its own.
 local function line_of(task)
   return match(task, '^[^\n]*')

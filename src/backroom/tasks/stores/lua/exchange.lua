@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Apply changes, then claim. It goes on when the server is out of memory: only what is done makes room again.
 --
--- ARGV: number of changes; for each id, fence, new state, options, attempts, started_at, expires_at ("" for none),
+-- ARGV: most tokens for each bell; number of changes; for each id, fence, new state, options, attempts, started_at, expires_at ("" for none),
 -- score (due_at or prune_at), worker ids, JSON, and the progress when the options have p. Options: u gives the unique
 -- key up, c and n set and clear the request to cancel. Then: limit (0: claim nothing), present moment, end of the
 -- lease, worker, number of queues (0: all), the queues, number of ids (-1: any), the ids.
@@ -14,8 +14,9 @@ local function take()
   return ARGV[at - 1]
 end
 
+local tokens = tonumber(take())
 local leave, enter, lives, lost, absent = {}, {}, {}, {}, {}
-local changed_live, reports = {}, {}
+local made_ready, reports = {}, {}
 
 local function leave_state(id, state, flags, queue)
   if state == 'x' then
@@ -35,8 +36,8 @@ end
 
 local function enter_state(id, state, priority, queue, score)
   if state == 'r' then
-    add(enter, READY .. queue, 0 - tonumber(priority), id)
-    call('SADD', QUEUES, queue)
+    add(enter, READY .. queue, score_of(priority), id)
+    made_ready[queue] = (made_ready[queue] or 0) + 1
   elseif state == 'd' then
     add(enter, DEFERRED, score, id)
   else
@@ -118,11 +119,15 @@ local function apply(number)
   with_all('HSET', PROGRESS, reports)
   do_all('ZREM', leave)
   do_all('ZADD', enter)
+  for queue, number in pairs(made_ready) do
+    call('SADD', QUEUES, queue)
+    ring(queue, math.min(number, tokens))
+  end
 end
 
 -- What is due becomes ready, at most a thousand of it at once.
 local function promote(now)
-  local ids = call('ZRANGE', DEFERRED, '-inf', now, 'BYSCORE', 'LIMIT', 0, 1000)
+  local ids = call('ZRANGE', DEFERRED, '-inf', now, 'BYSCORE', 'LIMIT', '0', '1000')
   if #ids == 0 then
     return
   end
@@ -140,7 +145,7 @@ local function promote(now)
     end
     changed[#changed + 1] = id
     changed[#changed + 1] = live
-    add(ready, READY .. queue, 0 - tonumber(priority), id)
+    add(ready, READY .. queue, score_of(priority), id)
     call('SADD', QUEUES, queue)
     count('d', queue, -1)
     count('r', queue, 1)

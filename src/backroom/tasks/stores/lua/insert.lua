@@ -76,7 +76,7 @@ for index, draft in ipairs(drafts) do
         add(waiting, DEFERRED, draft.due, id)
         count('d', queue, 1)
       else
-        add(waiting, READY .. queue, 0 - tonumber(draft.priority), id)
+        add(waiting, READY .. queue, score_of(draft.priority), id)
         count('r', queue, 1)
         ready[queue] = (ready[queue] or 0) + 1
       end

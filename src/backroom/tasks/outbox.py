@@ -1,0 +1,25 @@
+"""The relay of the outbox: each round of maintenance sends what is left there."""
+
+from typing import Any
+
+from django.tasks import task_backends
+
+from backroom.tasks.signals import tidying
+from backroom.tasks.stores.committed import RELAYED, CommittedStore
+
+STEPS = 20
+"""Batches that one round sends at most."""
+
+
+def relay(using: str, **_kwargs: Any) -> None:
+    """Send what the outbox of a backend still holds."""
+    backend: Any = task_backends[using]
+    # A backend on Celery keeps its records in a store inside its own.
+    store = getattr(backend.store, "kept_in", backend.store)
+    if isinstance(store, CommittedStore) and store.has_outbox:
+        for _ in range(STEPS):
+            if store.relay() < RELAYED:
+                return
+
+
+tidying.connect(relay, dispatch_uid="backroom.tasks.outbox")

@@ -1,0 +1,109 @@
+"""A Redis store whose inserts follow the fate of the caller's transaction on a database.
+
+Redis takes nothing back. So what is inserted inside `atomic()` is sent when that commits, and never after a rollback;
+with the outbox it is written down in the same transaction and sent from there, now or by a worker's maintenance.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from django.apps import apps
+from django.db import connections, transaction
+
+from backroom.redis import Server
+from backroom.tasks.exceptions import StoreUnavailable
+from backroom.tasks.records import Record
+from backroom.tasks.stores.redis import RedisStore
+
+logger = logging.getLogger("backroom.tasks")
+
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two tries at a server that is away."""
+RELAYED: Final = 500
+"""Records that one step of the relay moves."""
+
+
+class CommittedStore(RedisStore):
+    """Inserts what is enqueued once the transaction on `database` commits; at once when there is none."""
+
+    def __init__(
+        self,
+        server: Server,
+        backend_name: str,
+        *,
+        prefix: str,
+        shards: int,
+        database: str,
+        patience: float = 0.0,
+        has_outbox: bool = False,
+    ) -> None:
+        super().__init__(server, backend_name, prefix=prefix, shards=shards)
+        self.database = database
+        self.patience = patience
+        self.has_outbox = has_outbox
+
+    def insert(self, records: Sequence[Record]) -> Mapping[str, str]:
+        """See Store.insert(). Inside a transaction nothing is known of collisions yet: `holder_of` tells later."""
+        if self.has_outbox:
+            self._write_down(records)
+        elif connections[self.database].in_atomic_block:
+            transaction.on_commit(lambda: self._send(records), using=self.database)
+        else:
+            return self._patiently(lambda: super(CommittedStore, self).insert(records))
+        return {}
+
+    def relay(self) -> int:
+        """Send what the outbox still holds, at most `RELAYED` records; return how many these were."""
+        rows = list(_outbox().using(self.database).filter(backend_name=self.backend_name).order_by("id")[:RELAYED])
+        self._move([Record(*json.loads(row.record)) for row in rows])
+        return len(rows)
+
+    def _send(self, records: Sequence[Record]) -> None:
+        self._patiently(lambda: self.insert_unasked(records))
+
+    def _write_down(self, records: Sequence[Record]) -> None:
+        model = _outbox().model
+        rows = [
+            model(id=record.id, backend_name=self.backend_name, record=json.dumps(record, separators=(",", ":")))
+            for record in records
+        ]
+        with transaction.atomic(using=self.database):
+            _outbox().using(self.database).bulk_create(rows, batch_size=RELAYED)
+            transaction.on_commit(lambda: self._move_or_leave(records), using=self.database)
+
+    def _move_or_leave(self, records: Sequence[Record]) -> None:
+        try:
+            self._move(records)
+        except StoreUnavailable as error:
+            logger.warning("action=outbox_kept tasks=%d reason=%r: a worker sends them later", len(records), str(error))
+
+    def _move(self, records: Sequence[Record]) -> None:
+        """Send records and delete their rows. Who dies in between leaves rows whose ids are known there already."""
+        if records:
+            self.insert_unasked(records)
+            ids = [record.id for record in records]
+            for first in range(0, len(ids), RELAYED):
+                _outbox().using(self.database).filter(id__in=ids[first : first + RELAYED]).delete()
+
+    def _patiently[T](self, work: Callable[[], T]) -> T:
+        """Do it again and again while the server is away, for as long as the settings say."""
+        deadline = time.monotonic() + self.patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return work()
+            except StoreUnavailable:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _outbox() -> Any:
+    # Asked for when it is needed: a project without an outbox needs no tables of ours.
+    return apps.get_model("backroom_tasks", "OutboxRecord").objects
