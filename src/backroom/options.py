@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Collection, Mapping
 from math import isfinite
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from django.conf import settings
 
@@ -94,6 +94,11 @@ class Setting[T]:
         """What the project says, or the default."""
         found: T = getattr(settings, "BACKROOM", {}).get(self.name, self.default)
         return found
+
+
+REDIS_URL: Final = Setting("REDIS_URL", str, default="")
+"""The server of every part on Redis whose own OPTIONS name none. Declared here, for a project may name it before it
+uses any of them."""
 
 
 def problems_of_settings() -> list[str]:

@@ -7,11 +7,12 @@ Importing it connects to nothing and needs no settings. Replies are the server's
 and None. What goes wrong with the server is a `RedisUnavailable`, whatever the client library raised.
 """
 
+from backroom.options import REDIS_URL
 from backroom.redis.addresses import Address
 from backroom.redis.errors import RedisUnavailable
 from backroom.redis.keys import key, slot_of
 from backroom.redis.links import Link
-from backroom.redis.options import REDIS_URL, RedisOptions
+from backroom.redis.options import RedisOptions
 from backroom.redis.scripts import Script
 from backroom.redis.servers import Server, server_of
 

@@ -1,13 +1,10 @@
-"""The settings that every part on Redis has, and the one server that is the default of all of them."""
+"""The settings that every part on Redis has."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-from backroom.options import Above, AtLeast, Setting
+from backroom.options import REDIS_URL, Above, AtLeast
 from backroom.redis.addresses import Address, problem_of
-
-REDIS_URL: Final = Setting("REDIS_URL", str, default="")
-"""BACKROOM["REDIS_URL"]: the server of every part whose own OPTIONS name none."""
 
 
 # Without slots, so that another dataclass with slots of its own can inherit from it too.
