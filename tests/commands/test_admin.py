@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from backroom.clock import after
 from backroom.tasks import admin as tasks_admin
-from backroom.tasks import adminlists, control, queries
+from backroom.tasks import adminlists, adminorders, control, queries
 from backroom.tasks.lifecycle import LABELS, label
 from backroom.tasks.models import TaskRecord, WorkerRecord
 from backroom.tasks.records import Worker
@@ -53,7 +53,7 @@ def listed(client, **query):
 
 
 def order(client, action, ids, url=TASKS, **more):
-    prefix = "" if url == TASKS else "CHANGE_FORM-"
+    prefix = "CHANGE_FORM-" if "/change/" in url else ""
     sent = {f"{prefix}action": action, "_selected_action": ids} | more
     answer = client.post(url, sent, follow=True)
     assert answer.status_code == 200
@@ -204,21 +204,41 @@ def test_a_task_that_is_gone_is_told_of(backend, sign_in):
 def test_selected_tasks_are_retried(tasks, sign_in):
     said = order(sign_in("retry_task"), "retry", [tasks["failed"], tasks["running"]])
     assert said == [
-        "Retried 1 task.",
-        "1 task left alone: this is for finished tasks of a backend in TASKS.",
+        "Retried 1 task: 1 failed.",
+        "1 task left alone (1 running): this is for failed tasks of a backend in TASKS.",
     ]
     assert queries.get(tasks["failed"]).state == "ready"
     assert queries.get(tasks["running"]).state == "running"
 
 
+def test_what_somebody_chose_is_retried_when_the_list_is_about_it_or_on_its_own_page(tasks, sign_in):
+    control.cancel([tasks["ready"]])
+    client = sign_in("retry_task")
+    both = [tasks["ready"], tasks["successful"]]
+    assert order(client, "retry", both) == [
+        "Retried 0 tasks.",
+        "2 tasks left alone (1 cancelled, 1 successful): this is for failed tasks of a backend in TASKS.",
+    ]
+    assert order(client, "retry", both, f"{TASKS}?is=cancelled") == ["Retried 1 task: 1 cancelled."]
+    url = f"{TASKS}{tasks['successful']}/change/"
+    assert order(client, "retry", [tasks["successful"]], url) == ["Retried 1 task: 1 successful."]
+
+
+@pytest.mark.parametrize("path", ["?queue_name=a%00b", "?is=%00", "?backend=%00", "?q=%00", "a%00b/change/"])
+def test_an_address_that_no_task_can_have_is_no_error(tasks, sign_in, path):
+    assert sign_in().get(f"{TASKS}{path}", follow=True).status_code == 200
+
+
 def test_selected_tasks_are_cancelled(tasks, sign_in):
-    assert order(sign_in("cancel_task"), "cancel", [tasks["ready"], tasks["running"]]) == ["Cancelled 2 tasks."]
+    assert order(sign_in("cancel_task"), "cancel", [tasks["ready"], tasks["running"]]) == [
+        "Cancelled 2 tasks: 1 ready, 1 running; 1 of them running: asked to stop, stopped within 12 s at the latest."
+    ]
     assert queries.get(tasks["ready"]).reason == "cancelled"
     assert queries.get(tasks["running"]).cancel_requested
 
 
 def test_selected_tasks_are_run_now(tasks, sign_in):
-    assert order(sign_in("run_task_now"), "run_now", [tasks["deferred"]]) == ["Made ready 1 task."]
+    assert order(sign_in("run_task_now"), "run_now", [tasks["deferred"]]) == ["Made ready 1 task: 1 scheduled."]
     assert queries.get(tasks["deferred"]).state == "ready"
 
 
@@ -228,7 +248,7 @@ def test_the_page_of_a_task_has_the_same_actions(tasks, sign_in):
     shown = page(client, url)
     for words in ("Retry this task", "Cancel this task", "Run this task now"):
         assert words in shown
-    assert order(client, "retry", [tasks["failed"]], url) == ["Retried 1 task."]
+    assert order(client, "retry", [tasks["failed"]], url) == ["Retried 1 task: 1 failed."]
     assert queries.get(tasks["failed"]).state == "ready"
 
 
@@ -246,20 +266,23 @@ def test_who_may_only_look_can_do_nothing(tasks, sign_in, action, permission, st
 
 
 def test_what_was_done_is_in_the_admins_log(tasks, sign_in):
-    order(sign_in("retry_task"), "retry", [tasks["failed"], tasks["successful"]])
+    client = sign_in("retry_task", "cancel_task")
+    order(client, "retry", [tasks["failed"]])
+    order(client, "cancel", [tasks["ready"]])
     entries = LogEntry.objects.order_by("object_id")
     assert [(entry.object_id, entry.get_change_message(), entry.user.username) for entry in entries] == [
-        (id_, "Retried.", "anna") for id_ in sorted([tasks["failed"], tasks["successful"]])
+        (tasks["failed"], "Retried.", "anna"),
+        (tasks["ready"], "Cancelled.", "anna"),
     ]
 
 
 def test_all_that_a_filter_finds_are_served_up_to_a_cap(backend, sign_in, monkeypatch):
-    monkeypatch.setattr(tasks_admin, "ORDERED", 7)
-    monkeypatch.setattr(tasks_admin, "BATCH", 3)
+    monkeypatch.setattr(adminorders, "ORDERED", 7)
+    monkeypatch.setattr(adminorders, "BATCH", 3)
     ids = [succeed.enqueue().id for _ in range(9)]
     said = order(sign_in("cancel_task"), "cancel", ids[:1], select_across="1")
     assert said == [
-        "Cancelled 7 tasks.",
+        "Cancelled 7 tasks: 7 ready.",
         "These were the newest 7. Do it again for the others, or use manage.py backroom cancel.",
     ]
     assert [record.id for record in queries.get_many(ids) if record.state == "ready"] == ids[:2]
@@ -268,7 +291,7 @@ def test_all_that_a_filter_finds_are_served_up_to_a_cap(backend, sign_in, monkey
 def test_tasks_of_a_backend_that_tasks_no_longer_names_are_left_alone(tasks, backend, sign_in):
     TaskRecord.objects.using(backend.settings.database).update(backend_name="former")
     said = order(sign_in("retry_task"), "retry", [tasks["failed"]])
-    assert said == ["Retried 0 tasks.", "1 task left alone: this is for finished tasks of a backend in TASKS."]
+    assert said == ["Retried 0 tasks.", "1 task left alone: this is for failed tasks of a backend in TASKS."]
 
 
 @pytest.mark.parametrize("path", ["add/", "{id}/delete/", "{id}/change/"])
@@ -322,7 +345,7 @@ def test_a_task_is_found_in_whichever_database_it_is(two, sign_in):
     for alias, id_ in two.items():
         url = f"{TASKS}{id_}/change/"
         assert id_ in page(client, url)
-        assert order(client, "cancel", [id_], url) == ["Cancelled 1 task."]
+        assert order(client, "cancel", [id_], url) == ["Cancelled 1 task: 1 ready."]
         assert queries.get(id_, using=alias).reason == "cancelled"
 
 

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from backroom.tasks import control
-from tests.commands.work import fail, succeed
+from backroom.tasks.inline import run_due
+from tests.commands.work import fail, fail_once, succeed
 
 pytestmark = pytest.mark.django_db
 
@@ -23,6 +24,23 @@ def test_the_class_of_an_error_is_shown_and_its_message_is_not(tasks, backroom):
     assert ids(printed) == [tasks["failed"]]
     assert "builtins.ValueError" in printed.out
     assert "on purpose" not in printed.out
+
+
+def last_errors(printed):
+    return {task["id"]: task["last_error"] for task in json.loads(printed.out)["tasks"]}
+
+
+def test_an_error_that_was_overcome_is_not_shown(backend, backroom, fake_clock):
+    overcome = fail_once.enqueue().id
+    lasting = fail.using(max_attempts=2, backoff=60).enqueue().id
+    run_due(backend)
+    assert last_errors(backroom("list", "--json")) == dict.fromkeys((overcome, lasting), "builtins.ValueError")
+    fake_clock.advance(60)
+    run_due(backend)
+    assert last_errors(backroom("list", "--json")) == {overcome: "", lasting: "builtins.ValueError"}
+    assert "builtins" not in backroom("list", "--is", "successful").out
+    control.retry([lasting])
+    assert last_errors(backroom("list", "--json"))[lasting] == ""
 
 
 @pytest.mark.parametrize("state", ["running", "ready", "successful", "failed"])

@@ -36,7 +36,7 @@ def test_queues_and_states_stand_in_a_table(tasks, backroom):
         "workers",
     ]
     assert numbers.split()[:6] == ["default", "1", "1", "1", "1", "1"]
-    assert "No worker has been heard of: manage.py backroom worker" in printed.out
+    assert "No worker is running now. Start one: manage.py backroom worker" in printed.out
 
 
 def test_a_queue_that_nobody_used_yet_is_there(backend, backroom, settings):

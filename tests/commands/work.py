@@ -16,3 +16,10 @@ def succeed(secret=None):
 @task
 def fail(secret=None):
     raise ValueError("on purpose")
+
+
+@task(takes_context=True, max_attempts=2, backoff=60)
+def fail_once(context):
+    if context.task_result.errors:
+        return
+    raise ValueError("on purpose")

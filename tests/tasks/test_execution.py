@@ -234,3 +234,20 @@ class TestContext:
 
     def test_a_claim_that_was_to_stop_already_says_so_from_the_start(self):
         assert self.context(cancel_requested=True).is_cancelled()
+
+    def test_a_task_that_never_asks_is_stopped_at_its_next_report_once(self):
+        context = self.context()
+        context.progress(1)
+        context.execution.request_cancel()
+        with pytest.raises(TaskCancelled):
+            context.progress(2)
+        context.progress(3, message="cleaning up")
+        assert context.execution.take_progress() == '[3, null, "cleaning up"]'
+
+    def test_a_task_that_asks_decides_itself_where_it_stops(self):
+        context = self.context()
+        assert not context.is_cancelled()
+        context.execution.request_cancel()
+        context.progress(2)
+        with pytest.raises(TaskCancelled):
+            context.raise_if_cancelled()

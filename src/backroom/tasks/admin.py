@@ -1,12 +1,12 @@
 """Tasks and workers in Django's admin: looked at, searched, retried, cancelled, run now; never edited."""
 
 import json
-from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from itertools import batched
 from typing import Any, Final
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import QuerySet
@@ -14,22 +14,18 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
 from backroom.clock import from_datetime
-from backroom.tasks import control, queries
+from backroom.tasks import adminorders, control, queries
 from backroom.tasks.adminlists import BackendFilter, QueueFilter, ReadOnlyAdmin, StateFilter, moment
+from backroom.tasks.adminorders import Order
 from backroom.tasks.lifecycle import label
 from backroom.tasks.models import TaskRecord, WorkerRecord
 from backroom.tasks.records import Record, Worker
 from backroom.tasks.results import errors_of, progress_of
-from backroom.tasks.tables import count
 
-ORDERED: Final = 10_000
-"""Tasks that one action serves at most: a request must end."""
-BATCH: Final = 500
 SHOWN: Final = 20_000
 """Characters of arguments, results and tracebacks that a page shows."""
 LARGE: Final = ("payload", "overrides", "metadata", "progress", "worker_ids", "result", "errors")
 EVERYWHERE: Final = (admin.ActionLocation.CHANGE_LIST, admin.ActionLocation.CHANGE_FORM)
-type Order = Callable[..., list[str]]
 
 
 @admin.register(TaskRecord)
@@ -133,8 +129,16 @@ class TaskRecordAdmin(ReadOnlyAdmin):
         location=EVERYWHERE,
     )
     def retry(self, request: HttpRequest, rows: QuerySet[TaskRecord]) -> None:
-        """Put finished tasks back into their queues."""
-        self._order(request, rows, control.retry, "Retried", "finished")
+        """Put finished tasks back into their queues: on the page of one whatever became of it, in a list what failed.
+
+        What was cancelled, has expired or has succeeded is chosen by narrowing the list down to it.
+        """
+        about_one = request.resolver_match is not None and "object_id" in request.resolver_match.kwargs
+        chosen = request.GET.get(StateFilter.parameter_name, "")
+        only = None if about_one else frozenset({*control.FAILURES, chosen})
+        takes = "finished" if about_one else "failed"
+        verb = partial(control.retry, only=only)
+        self._carry_out(request, rows, Order(verb=verb, command="retry", done_word="Retried", takes=takes))
 
     @admin.action(
         permissions=["cancel"],
@@ -144,7 +148,8 @@ class TaskRecordAdmin(ReadOnlyAdmin):
     )
     def cancel(self, request: HttpRequest, rows: QuerySet[TaskRecord]) -> None:
         """Cancel waiting tasks, ask running ones to stop."""
-        self._order(request, rows, control.cancel, "Cancelled", "unfinished")
+        order = Order(verb=control.cancel, command="cancel", done_word="Cancelled", takes="unfinished")
+        self._carry_out(request, rows, order)
 
     @admin.action(
         permissions=["run_now"],
@@ -154,7 +159,9 @@ class TaskRecordAdmin(ReadOnlyAdmin):
     )
     def run_now(self, request: HttpRequest, rows: QuerySet[TaskRecord]) -> None:
         """Make deferred tasks ready."""
-        self._order(request, rows, control.run_now, "Made ready", "scheduled and retrying")
+        takes = "scheduled and retrying"
+        order = Order(verb=control.run_now, command="run-now", done_word="Made ready", takes=takes)
+        self._carry_out(request, rows, order)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Tell whether this user may retry tasks."""
@@ -168,28 +175,14 @@ class TaskRecordAdmin(ReadOnlyAdmin):
         """Tell whether this user may run deferred tasks now."""
         return request.user.has_perm("backroom_tasks.run_task_now")
 
-    def _order(
-        self, request: HttpRequest, rows: QuerySet[TaskRecord], order: Order, done_word: str, which: str
-    ) -> None:
-        named = list(rows.order_by("-id").values_list("backend_name", "id")[: ORDERED + 1])
-        done = [
-            id_
-            for alias in queries.shared_aliases()
-            for batch in batched([id_ for name, id_ in named[:ORDERED] if name == alias], BATCH)
-            for id_ in order(batch, using=alias)
-        ]
-        for batch in batched(done, BATCH):
-            served = TaskRecord.objects.using(rows.db).filter(pk__in=batch).only("id", "task_path")
-            LogEntry.objects.log_actions(str(request.user.pk), served, CHANGE, f"{done_word}.")
-        level = messages.SUCCESS if done else messages.INFO
-        self.message_user(request, f"{done_word} {count(len(done), 'task')}.", level)
-        if left := min(len(named), ORDERED) - len(done):
-            text = f"{count(left, 'task')} left alone: this is for {which} tasks of a backend in TASKS."
-            self.message_user(request, text, messages.WARNING)
-        if len(named) > ORDERED:
-            command = f"manage.py backroom {order.__name__.replace('_', '-')}"
-            text = f"These were the newest {ORDERED}. Do it again for the others, or use {command}."
-            self.message_user(request, text, messages.WARNING)
+    def _carry_out(self, request: HttpRequest, rows: QuerySet[TaskRecord], order: Order) -> None:
+        named = list(rows.order_by("-id").values_list("backend_name", "id")[: adminorders.ORDERED + 1])
+        served = adminorders.serve(order, named)
+        for batch in batched(served.done, adminorders.BATCH):
+            logged = TaskRecord.objects.using(rows.db).filter(pk__in=batch).only("id", "task_path")
+            LogEntry.objects.log_actions(str(request.user.pk), logged, CHANGE, f"{order.done_word}.")
+        for level, text in adminorders.told(order, served):
+            self.message_user(request, text, level)
 
 
 @admin.register(WorkerRecord)

@@ -94,6 +94,8 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow the list down."""
         word = self.value()
+        if word not in {None, *LABELS}:
+            return queryset.none()
         return queryset if word is None else queryset.filter(CONDITIONS.get(word, Q(state=word)))
 
 
@@ -111,6 +113,8 @@ class QueueFilter(admin.SimpleListFilter):
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Narrow the list down."""
+        if not queries.is_text(self.value()):
+            return queryset.none()
         return queryset if self.value() is None else queryset.filter(queue_name=self.value())
 
 
@@ -128,6 +132,10 @@ class ReadOnlyAdmin(_ModelAdmin):
         rows = super().get_queryset(request)
         key = request.resolver_match.kwargs.get("object_id") if request.resolver_match else None
         return rows.using(_database_with(rows, key and unquote(key)))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row, or None: also for an address that no row can have."""
+        return super().get_object(request, object_id, from_field) if queries.is_text(object_id) else None
 
     def has_add_permission(self, _request: HttpRequest) -> bool:
         """Tasks are added by `enqueue()`."""

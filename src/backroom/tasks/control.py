@@ -1,20 +1,23 @@
 """Every operator's verb, once. The API, the console, the command line and the admin all call these."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
 
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS
 
 from backroom.tasks.announcements import Move, announce
 from backroom.tasks.backends.base import Backend
-from backroom.tasks.lifecycle import IllegalMove
+from backroom.tasks.leases import CANCEL_TICK, TICK
+from backroom.tasks.lifecycle import IllegalMove, Label, label
 from backroom.tasks.policy import advanced, cancelled, requeued
 from backroom.tasks.queries import backend_of
-from backroom.tasks.records import RUNNING, WAITING, Record, Transition
+from backroom.tasks.records import FAILED, LOST, RUNNING, TIMEOUT, WAITING, Record, Transition
 from backroom.tasks.resolve import rules_of
 
-TRIES = 5
+TRIES: Final = 5
 """How often a verb reads a record again that changed under it."""
+FAILURES: Final[tuple[Label, ...]] = (FAILED, LOST, TIMEOUT)
+"""Labels of tasks that came to grief. Nobody chose that, as somebody chose what is cancelled and what expires."""
 
 
 def cancel(ids: Sequence[str], *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[str]:
@@ -39,9 +42,19 @@ def cancel(ids: Sequence[str], *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> li
     return sorted(done)
 
 
-def retry(ids: Sequence[str], *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[str]:
-    """Put finished tasks back into their queues with all their attempts. Return the ids it could do it for."""
-    return _on_each(ids, requeued, using)
+def seconds_to_stop(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> float:
+    """Return how long a running task may go on after `cancel`, when it will not listen: then its process is ended."""
+    return CANCEL_TICK + 2 * TICK + 2 * backend_of(using).settings.cancel_grace
+
+
+def retry(
+    ids: Sequence[str], *, only: Collection[Label] | None = None, using: str = DEFAULT_TASK_BACKEND_ALIAS
+) -> list[str]:
+    """Put finished tasks back into their queues with all their attempts. Return the ids it could do it for.
+
+    `only` leaves out those that have none of these labels: with `FAILURES`, what has succeeded, was cancelled or expired.
+    """
+    return _on_each(ids, requeued, using, only=only)
 
 
 def run_now(ids: Sequence[str], *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[str]:
@@ -58,9 +71,16 @@ def prune(*, using: str = DEFAULT_TASK_BACKEND_ALIAS, batch: int = 1000) -> int:
     return total
 
 
-def _on_each(ids: Sequence[str], change: Callable[[Record], Transition], using: str) -> list[str]:
+def _on_each(
+    ids: Sequence[str],
+    change: Callable[[Record], Transition],
+    using: str,
+    *,
+    only: Collection[Label] | None = None,
+) -> list[str]:
     backend = backend_of(using)
-    done = _apply(backend, backend.store.get(ids), change)
+    records = [record for record in backend.store.get(ids) if only is None or label(record) in only]
+    done = _apply(backend, records, change)
     if done:
         backend.wake()
     return sorted(done)

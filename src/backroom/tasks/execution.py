@@ -31,6 +31,7 @@ class Execution:
         "_cancel_requested",
         "_interrupt",
         "_interruption",
+        "_is_told",
         "_lock",
         "_progress",
         "claim",
@@ -44,6 +45,7 @@ class Execution:
         self.result = result
         self._progress: str | None = None
         self._cancel_requested = claim.cancel_requested
+        self._is_told = False
         self._lock = threading.Lock()
         self._interrupt: Callable[[type[BaseException]], None] | None = None
         self._interruption: type[BaseException] | None = None
@@ -69,6 +71,17 @@ class Execution:
     def is_cancel_requested(self) -> bool:
         """Tell whether somebody wants the task cancelled."""
         return self._cancel_requested
+
+    def ask_whether_cancelled(self) -> bool:
+        """Tell the task itself, which from now on decides where it stops."""
+        self._is_told = True
+        return self._cancel_requested
+
+    def stop_if_cancelled(self) -> None:
+        """Raise `TaskCancelled`, once, in a task that somebody wants cancelled and that never asks."""
+        if self._cancel_requested and not self._is_told:
+            self._is_told = True
+            raise TaskCancelled
 
     @property
     def was_interrupted(self) -> bool:
@@ -147,15 +160,17 @@ class TaskContext(DjangoTaskContext):  # type: ignore[misc, type-arg] # Django's
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell watchers how far the task has come: `done` of `total` (None: unknown), and a word about it.
 
-        Cheap enough for every turn of a loop: reports are kept in memory and written a few times a second.
+        Cheap enough for every turn of a loop: reports are kept in memory and written a few times a second. In a task
+        that never asks `is_cancelled()` it raises `TaskCancelled`, once, when somebody wants the task cancelled.
         """
         self.execution.report(done, total, message)
+        self.execution.stop_if_cancelled()
 
     def is_cancelled(self) -> bool:
         """Tell whether somebody asked for this task to be cancelled. Clean up, then `raise_if_cancelled()`."""
-        return self.execution.is_cancel_requested()
+        return self.execution.ask_whether_cancelled()
 
     def raise_if_cancelled(self) -> None:
         """Raise `TaskCancelled` if somebody asked for this task to be cancelled."""
-        if self.execution.is_cancel_requested():
+        if self.execution.ask_whether_cancelled():
             raise TaskCancelled

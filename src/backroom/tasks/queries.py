@@ -51,6 +51,9 @@ def get_many(ids: Sequence[str], *, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> 
 
 def find(query: Query, *, after: str | None = None, limit: int = 100, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> Page:
     """Return records that match, newest first; pass a page's `next_after` as `after` to go on."""
+    if not all(map(is_text, (query.queue_name, query.task_path, query.worker_id, after))):
+        # No record can have such a name. PostgreSQL would refuse the question.
+        return Page([], None)
     return backend_of(using).store.find(query, after=after, limit=limit)
 
 
@@ -67,6 +70,11 @@ def oldest_ready(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[Record]:
 def ready_since(record: Record) -> Moment:
     """Return since when a READY record has been waiting for a worker, as far as the record knows."""
     return max(record.enqueued_at, record.run_after or 0, record.last_attempted_at or 0)
+
+
+def is_text(value: str | None) -> bool:
+    """Tell whether every store can hold this text, or None: PostgreSQL knows no NUL, and half a character no bytes."""
+    return value is None or ("\0" not in value and not any("\ud800" <= each <= "\udfff" for each in value))
 
 
 def workers(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[Worker]:

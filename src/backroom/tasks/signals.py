@@ -17,12 +17,12 @@ from django.tasks.signals import (
     task_started,
 )
 
-logger = logging.getLogger("backroom.tasks")
-django_logger = logging.getLogger("django.tasks")
-
 from backroom.upkeep import tidying
 
-__all__ = ["task_retried", "tidying"]
+__all__ = ["asend", "has_receivers", "is_heard", "send", "task_retried", "tidying"]
+
+logger = logging.getLogger("backroom.tasks")
+django_logger = logging.getLogger("django.tasks")
 
 task_retried = Signal()
 """An attempt failed and another one will follow. Beside `task_result`: `run_after`, the datetime from which."""

@@ -1,7 +1,8 @@
 """Plain text for a terminal: tables, spans of time, and words that a terminal cannot take for orders."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 GAP: Final = "  "
@@ -31,6 +32,16 @@ def span(seconds: float) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: `1 task`, `2 tasks`."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
+
+
+def counts(words: Iterable[str]) -> str:
+    """Return how many there are of each word, the most frequent first: `3 failed, 1 lost`."""
+    return ", ".join(f"{number} {word}" for word, number in Counter(sorted(words)).most_common())
+
+
+def asked_to_stop(number: int, seconds: float) -> str:
+    """Return what happens to running tasks that are cancelled; the end of a sentence, "" when there are none."""
+    return f"; {number} of them running: asked to stop, stopped within {seconds:.0f} s at the latest" if number else ""
 
 
 def printable(text: str) -> str:

@@ -7,13 +7,25 @@ from django.core.management.base import CommandParser
 
 from backroom.clock import to_datetime
 from backroom.tasks import queries
-from backroom.tasks.lifecycle import label
-from backroom.tasks.records import CANCELLED, ERROR, EXPIRED, LOST, TIMEOUT, Query, Reason, Record
+from backroom.tasks.lifecycle import Label, label
+from backroom.tasks.records import (
+    CANCELLED,
+    ERROR,
+    EXPIRED,
+    FAILED,
+    LOST,
+    SUCCESSFUL,
+    TIMEOUT,
+    Query,
+    Reason,
+    Record,
+)
 from backroom.tasks.results import errors_of
 from backroom.tasks.tables import Cell, table
 
 BATCH: Final = 500
-REASONS: Final[tuple[Reason, ...]] = (ERROR, TIMEOUT, CANCELLED, EXPIRED, LOST)
+REASONS: Final[tuple[Reason, ...]] = (ERROR, TIMEOUT, LOST, CANCELLED, EXPIRED)
+LABEL_OF: Final[dict[Reason, Label]] = {reason: FAILED if reason == ERROR else reason for reason in REASONS}
 
 
 def add_filters(parser: CommandParser) -> None:
@@ -72,6 +84,10 @@ def as_json(record: Record) -> dict[str, Any]:
 
 
 def last_error(record: Record) -> str:
-    """Return the class of the latest error, "" when there was none. Its message may quote arguments."""
-    errors = errors_of(record)
+    """Return the class of the latest error of a task that failed or is to be tried again; "" for any other.
+
+    Its message may quote arguments.
+    """
+    is_trouble = record.state == FAILED or (record.failures > 0 and record.state != SUCCESSFUL)
+    errors = errors_of(record) if is_trouble else []
     return errors[-1].exception_class_path if errors else ""

@@ -124,7 +124,9 @@ def _write(command: BaseCommand, found: Sequence[dict[str, Any]], *, is_watching
         if status["workers"]:
             write_lines(command, [*_worker_table(status["workers"]), ""])
         else:
-            command.stdout.write(command.style.WARNING("No worker has been heard of: manage.py backroom worker\n"))
+            command.stdout.write(
+                command.style.WARNING("No worker is running now. Start one: manage.py backroom worker\n")
+            )
 
 
 def _queue_table(queues: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,5 +1,6 @@
 """`manage.py backroom retry | cancel | run-now`: the operator's verbs, on tasks by their ids or by a filter."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -7,11 +8,18 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from backroom.tasks import control, queries
-from backroom.tasks.lifecycle import label
+from backroom.tasks.lifecycle import Label, label
 from backroom.tasks.management.subcommands.base import add_backend, add_json, backend_named, write_json, write_lines
-from backroom.tasks.management.subcommands.selection import BATCH, REASONS, add_filters, pages, task_table
+from backroom.tasks.management.subcommands.selection import (
+    BATCH,
+    LABEL_OF,
+    REASONS,
+    add_filters,
+    pages,
+    task_table,
+)
 from backroom.tasks.records import DEFERRED, FAILED, FINISHED, READY, RUNNING, WAITING, Query, Record, State
-from backroom.tasks.tables import count
+from backroom.tasks.tables import asked_to_stop, count, counts
 
 SHOWN: Final = 20
 """Tasks that a dry run shows of those that it counts."""
@@ -33,6 +41,10 @@ class Report:
     refused: dict[str, str | None] = field(default_factory=dict)
     """By its id, what a task that was named is instead; None for one that does not exist."""
     shown: list[Record] = field(default_factory=list)
+    were: Counter[Label] = field(default_factory=Counter)
+    """What those that were done, or would be, were before."""
+    left_alone: Counter[Label] = field(default_factory=Counter)
+    """What those are that a filter found and that were not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +60,8 @@ class Verb:
     """States among which a filter looks."""
     all_option: str
     done_word: str
+    by_default: tuple[Label, ...] = ()
+    """Labels of what a filter means when no `--reason` is given; any, when empty."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Say what it takes."""
@@ -58,7 +72,12 @@ class Verb:
         )
         add_filters(parser)
         if self.seeks == (FAILED,):
-            parser.add_argument("--reason", choices=REASONS, help="only those that failed for this reason")
+            parser.add_argument(
+                "--reason",
+                action="append",
+                choices=REASONS,
+                help="only those that failed for this reason; may be given again (error, timeout, lost)",
+            )
         parser.add_argument("--dry-run", action="store_true", help="change nothing; show what would be done")
         add_backend(parser)
         add_json(parser)
@@ -67,9 +86,13 @@ class Verb:
         """Do it, and tell of it."""
         report = Report(backend=backend_named(options["backend"]))
         query = self._query(options)
-        found = pages(query, report.backend) if query else _named(options["ids"], report)
-        for records in found:
-            self._serve(records, report, is_dry=options["dry_run"], is_named=query is None)
+        if query is None:
+            for records in _named(options["ids"], report):
+                self._serve_named(records, report, is_dry=options["dry_run"])
+        else:
+            only = frozenset(LABEL_OF[reason] for reason in options.get("reason") or ()) or frozenset(self.by_default)
+            for records in pages(query, report.backend):
+                self._serve_found(records, report, only, is_dry=options["dry_run"])
         if options["json"]:
             write_json(command, self._as_json(report, is_dry=options["dry_run"]))
         else:
@@ -95,19 +118,29 @@ class Verb:
             states=self.seeks,
             queue_name=filters.get("queue"),
             task_path=filters.get("task"),
-            reason=filters.get("reason"),
+            # Of several reasons the store cannot tell; those records are looked at one by one.
+            reason=reasons[0] if len(reasons := filters.get("reason", [])) == 1 else None,
         )
 
-    def _serve(self, records: Sequence[Record], report: Report, *, is_dry: bool, is_named: bool) -> None:
+    def _serve_named(self, records: Sequence[Record], report: Report, *, is_dry: bool) -> None:
+        served = self._serve(records, report, is_dry=is_dry)
+        left = [record.id for record in records if record.id not in served]
+        report.refused |= {record.id: label(record) for record in queries.get_many(left, using=report.backend)}
+
+    def _serve_found(self, records: Sequence[Record], report: Report, only: frozenset[Label], *, is_dry: bool) -> None:
+        wanted = [record for record in records if not only or label(record) in only]
+        report.left_alone.update(label(record) for record in records if only and label(record) not in only)
+        self._serve(wanted, report, is_dry=is_dry)
+
+    def _serve(self, records: Sequence[Record], report: Report, *, is_dry: bool) -> frozenset[str]:
         wanted = {record.id: record for record in records if record.state in self.takes}
         served = sorted(wanted) if is_dry else self.order(sorted(wanted), using=report.backend)
         report.matched += len(wanted)
         report.done += 0 if is_dry else len(served)
         report.running += sum(1 for id_ in served if wanted[id_].state == RUNNING)
+        report.were.update(label(wanted[id_]) for id_ in served)
         report.shown += [wanted[id_] for id_ in served[: SHOWN - len(report.shown)]]
-        if is_named:
-            left = [record.id for record in records if record.id not in set(served)]
-            report.refused |= {record.id: label(record) for record in queries.get_many(left, using=report.backend)}
+        return frozenset(served)
 
     def _as_json(self, report: Report, *, is_dry: bool) -> dict[str, Any]:
         return {
@@ -117,6 +150,8 @@ class Verb:
             "matched": report.matched,
             "done": report.done,
             "running": report.running,
+            "were": dict(sorted(report.were.items())),
+            "left_alone": dict(sorted(report.left_alone.items())),
             "refused": [{"id": id_, "is": is_} for id_, is_ in sorted(report.refused.items())],
         }
 
@@ -124,8 +159,13 @@ class Verb:
         if is_dry and report.shown:
             write_lines(command, [*task_table(report.shown), ""])
         word = f"Would have {self.done_word.lower()}" if is_dry else self.done_word
-        also = f"; {report.running} of them running, which are asked to stop" if report.running else ""
-        command.stdout.write(f"{word} {count(report.matched if is_dry else report.done, 'task')}{also}.")
+        number = report.matched if is_dry else report.done
+        what = f": {counts(report.were.elements())}" if number else ""
+        also = asked_to_stop(report.running, control.seconds_to_stop(using=report.backend))
+        command.stdout.write(f"{word} {count(number, 'task')}{what}{also}.")
+        if report.left_alone:
+            options = " ".join(f"--reason {reason}" for reason, word in LABEL_OF.items() if word in report.left_alone)
+            command.stdout.write(f"Left alone: {counts(report.left_alone.elements())} ({options}).")
         for id_, is_ in sorted(report.refused.items()):
             why = f"TASKS[{report.backend!r}] has no such task" if is_ is None else f"it is {is_}"
             command.stderr.write(f"Not {self.done_word.lower()}: {id_}: {why}.")
@@ -149,6 +189,7 @@ RETRY: Final = Verb(
     seeks=(FAILED,),
     all_option="failed",
     done_word="Retried",
+    by_default=control.FAILURES,
 )
 CANCEL: Final = Verb(
     name="cancel",
