@@ -1,11 +1,11 @@
-"""Any history of a store, told twice: the SQL store and the reference do the same, and no history breaks a promise.
+"""Any history of a store, told twice: the store and the reference do the same, and no history breaks a promise.
 
 Hypothesis makes up the history: what is inserted, who claims, how attempts end, who comes too late, how time passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,7 @@ from backroom.tasks.records import (
     Succeeded,
     Transition,
 )
+from backroom.tasks.stores.base import Store
 from backroom.tasks.stores.memory import MemoryStore
 from backroom.tasks.stores.sql import SQLStore
 from backroom.testing.stores.case import NOW, new_record, request
@@ -106,13 +107,13 @@ def pick[T](items: list[T], number: int) -> T:
 
 
 class Histories(RuleBasedStateMachine):
-    def __init__(self, alias: str) -> None:
+    def __init__(self, store: Store, empty: Callable[[], object]) -> None:
         super().__init__()
-        self.alias = alias
+        self.empty = empty
         self.now = NOW
         self.number = 0
         self.memory = MemoryStore()
-        self.sql = SQLStore(alias, "contract")
+        self.store = store
         self.claims: list[Claim] = []
         """Every claim that was ever made: whoever holds an old one does not know that it is lost."""
         self.read: list[Record] = []
@@ -125,8 +126,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(batch=batches)
     def begin(self, batch: list[Plan]) -> None:
-        with connections[self.alias].cursor() as cursor:
-            cursor.execute("DELETE FROM backroom_tasks_taskrecord")
+        self.empty()
         self.insert(batch)
 
     # ── What can happen ────────────────────────────────────────────────────────────────────────
@@ -226,12 +226,12 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def both_stores_hold_the_same(self) -> None:
         records = self.memory.records()
-        assert self.sql.find(Query(), limit=10_000).records == records[::-1]
+        assert self.store.find(Query(), limit=10_000).records == records[::-1]
         self.both("counts")
         self.both("oldest_ready")
         self.both("cancelling", "worker-1")
         for query in (Query(states=(READY,)), Query(states=(DEFERRED, RUNNING), queue_name="mail")):
-            assert self.sql.find(query) == self.memory.find(query)
+            assert self.store.find(query) == self.memory.find(query)
 
     @invariant()
     def every_record_keeps_its_promises(self) -> None:
@@ -261,7 +261,7 @@ class Histories(RuleBasedStateMachine):
 
     def both(self, verb: str, *arguments: Any) -> Any:
         expected = getattr(self.memory, verb)(*arguments)
-        assert getattr(self.sql, verb)(*arguments) == expected
+        assert getattr(self.store, verb)(*arguments) == expected
         return expected
 
     def decide(self, claim: Claim, outcome: Outcome) -> Transition:
@@ -350,7 +350,12 @@ def test_no_history_breaks_a_promise_and_both_stores_tell_the_same(store_databas
     with connections[store_database].cursor() as cursor:
         # Thousands of commits that no power cut endangers.
         cursor.execute(HASTE[store_database])
-    factory: Any = partial(Histories, store_database)
+
+    def empty():
+        with connections[store_database].cursor() as cursor:
+            cursor.execute("DELETE FROM backroom_tasks_taskrecord")
+
+    factory: Any = partial(Histories, SQLStore(store_database, "contract"), empty)
     run_state_machine_as_test(
         factory,
         settings=settings(

@@ -1,28 +1,35 @@
-"""The contract of stores, kept by Redis and Valkey, and by several shards as far as it is theirs."""
+"""The contract of stores, kept by Redis and by Valkey, and the histories that Hypothesis makes up for all of them."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
-from backroom.redis import Address, Server, server_of
+from backroom.redis import Server
 from backroom.tasks.stores.redis import RedisStore
 from backroom.testing.stores import StoreContract
+from tests.contracts.test_histories import Histories
 
 
-class OnServer(StoreContract):
-    """The contract on whatever server the fixture gives."""
-
-    server: Server
-    shards = 1
+class TestRedisStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, server: Server) -> None:
+        self.server = server
 
     def make_store(self, backend_name: str) -> Any:
-        return RedisStore(self.server, backend_name, shards=self.shards)
+        return RedisStore(self.server, backend_name)
 
 
-class TestRedis(OnServer):
-    @pytest.fixture(autouse=True)
-    def _empty(self, redis_server: Any) -> None:
-        self.server = server_of(Address(url=redis_server.url))
-        self.server.call("FLUSHALL")
+@pytest.mark.timeout(400)  # A history that breaks a promise is made as short as it goes, which may take minutes.
+def test_no_history_breaks_a_promise(server: Server) -> None:
+    factory: Any = partial(Histories, RedisStore(server, "contract"), lambda: server.call("FLUSHALL"))
+    run_state_machine_as_test(
+        factory,
+        settings=settings(
+            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
