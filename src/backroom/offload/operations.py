@@ -9,14 +9,17 @@ from django.tasks.exceptions import InvalidTaskBackend, TaskResultDoesNotExist
 from backroom.clock import Moment, SystemClock, to_datetime
 from backroom.offload.models import Operation
 from backroom.offload.status import Status
-from backroom.sql.dialect import in_transaction, patiently, write_transaction
+from backroom.sql.dialect import in_transaction, patiently, telling_of_missing_tables, write_transaction
 from backroom.tasks import control, queries
 from backroom.tasks.records import Record
 
 
 def get(id_: str) -> Operation | None:
     """Return an operation, whoever's it is."""
-    return operations().filter(pk=id_).first()
+    if not queries.is_text(id_):
+        return None
+    with telling_of_missing_tables(database()):
+        return operations().filter(pk=id_).first()
 
 
 def status_of(operation: Operation) -> Status:

@@ -19,7 +19,7 @@ from backroom.offload.models import Operation
 from backroom.offload.orders import Names, Order, in_json_types
 from backroom.offload.owners import Owner
 from backroom.offload.status import Status
-from backroom.sql.dialect import patiently, write_transaction
+from backroom.sql.dialect import patiently, telling_of_missing_tables, write_transaction
 from backroom.tasks import queries
 from backroom.tasks.backends.base import Backend
 
@@ -36,19 +36,8 @@ def place(order: Order, owner: Owner) -> Operation:
 
     Raise `IdempotencyMismatch` when the order's key came before with other input, and what `enqueue()` raises.
     """
-    backend = queries.backend_of(order.task.backend)
-    order = in_json_types(order)
-    for _ in range(TRIES):
-        found = _look(order, owner, backend)
-        if found.operation is not None:
-            return found.operation
-        try:
-            return patiently(operations.database(), partial(_start, order, owner, backend, found))
-        except IntegrityError:
-            # Another request for the same work came first: the next look finds it.
-            continue
-    msg = f"Operations for {order.task.module_path} were changed by others {TRIES} times in a row. Try again."
-    raise OffloadNotReady(msg)
+    with telling_of_missing_tables(operations.database()):
+        return _place(in_json_types(order), owner, queries.backend_of(order.task.backend))
 
 
 def is_joinable(status: Status, *, now: Moment, cache_for: float, is_safe: bool) -> bool:
@@ -78,6 +67,20 @@ class _Found:
     """Whether a new operation is the one to be joined from now on."""
     stale: tuple[str, ...] = ()
     """Operations whose keys are to be freed."""
+
+
+def _place(order: Order, owner: Owner, backend: Backend) -> Operation:
+    for _ in range(TRIES):
+        found = _look(order, owner, backend)
+        if found.operation is not None:
+            return found.operation
+        try:
+            return patiently(operations.database(), partial(_start, order, owner, backend, found))
+        except IntegrityError:
+            # Another request for the same work came first: the next look finds it.
+            continue
+    msg = f"Operations for {order.task.module_path} were changed by others {TRIES} times in a row. Try again."
+    raise OffloadNotReady(msg)
 
 
 def _look(order: Order, owner: Owner, backend: Backend) -> _Found:

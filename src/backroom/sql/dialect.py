@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from django.db import OperationalError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, ProgrammingError, connections, transaction
 
 from backroom.clock import Moment
 from backroom.errors import BackroomError
@@ -21,6 +21,8 @@ REST: Final = (0.001, 0.01)
 """Seconds from one try to the next, at least and at most."""
 AGAIN: Final = frozenset({"40001", "40P01"})
 """serialization_failure and deadlock_detected (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html)."""
+UNDEFINED: Final = frozenset({"42P01", "42703"})
+"""undefined_table and undefined_column (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 ADVISED_FOR_FILES: Final = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL;", "timeout": 20}
 """OPTIONS of a SQLite alias that several processes write to."""
@@ -28,6 +30,10 @@ ADVISED_FOR_FILES: Final = {"transaction_mode": "IMMEDIATE", "init_command": "PR
 
 class UnsupportedDatabase(BackroomError):
     """The database is none of those that Backroom speaks to."""
+
+
+class TablesMissing(BackroomError, OperationalError, ProgrammingError):
+    """Tables of ours are not there, or are of an older release: `migrate` was not run."""
 
 
 class Dialect(Protocol):
@@ -197,8 +203,31 @@ def patiently[T](alias: str, work: Callable[[], T], *, patience: float = LOCK_PA
 def _is_worth_another_try(alias: str, error: OperationalError) -> bool:
     if vendor_of(alias) == "sqlite":
         return "locked" in str(error)
+    return _code_of(error) in AGAIN
+
+
+@contextmanager
+def telling_of_missing_tables(alias: str) -> Iterator[None]:
+    """Raise `TablesMissing`, which says what to do, for a statement inside that fails for want of a table or column."""
+    try:
+        yield
+    except (OperationalError, ProgrammingError) as error:
+        if isinstance(error, TablesMissing) or not _is_undefined(error):
+            raise
+        option = "" if alias == DEFAULT_DB_ALIAS else f" --database={alias}"
+        msg = (
+            f"Database {alias!r} lacks tables or columns of Backroom's. Run manage.py migrate{option} ({error})".strip()
+        )
+        raise TablesMissing(msg) from error
+
+
+def _is_undefined(error: Exception) -> bool:
+    return _code_of(error) in UNDEFINED or bool(re.search("no such (table|column)|has no column named", str(error)))
+
+
+def _code_of(error: Exception) -> str | None:
     cause = error.__cause__
-    return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) in AGAIN
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
 
 
 def prepare_for_writers(alias: str) -> None:

@@ -21,7 +21,8 @@ def backend_of(using: str = DEFAULT_TASK_BACKEND_ALIAS) -> Backend:
     if not isinstance(backend, Backend):
         msg = (
             f"TASKS[{using!r}] is {type(backend).__module__}.{type(backend).__qualname__}. "
-            "Use a backend of backroom.tasks.backends there."
+            f"Set TASKS = {{{using!r}: {{'BACKEND': 'backroom.tasks.backends.database.DatabaseBackend'}}}}, or use another "
+            "backend of backroom.tasks.backends there."
         )
         raise NotOurs(msg)
     return backend

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, Final
 
 from django.core import checks
+from django.db import DEFAULT_DB_ALIAS
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
@@ -14,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from backroom.clock import Clock, SystemClock
 from backroom.options import Above, AtLeast, parse
+from backroom.sql.dialect import telling_of_missing_tables
 from backroom.tasks.attempts import Attempts
 from backroom.tasks.drafts import Draft
 from backroom.tasks.ids import new_id, new_ids
@@ -138,10 +140,11 @@ class Backend(BaseTaskBackend):
         """Store a task and return its result; on a unique task's collision, the result that was there before."""
         self.validate_task(task)
         drafted = self._draft(task).record(new_id(), args, kwargs)
-        while collisions := self.store.insert([drafted.record]):
-            # The record may be pruned or deleted between the collision and the look at it: then its key is free.
-            if existing := self.store.get(list(collisions.values())):
-                return self._result(existing[0])
+        with telling_of_missing_tables(self._database):
+            while collisions := self.store.insert([drafted.record]):
+                # The record may be pruned or deleted between the collision and the look at it: then its key is free.
+                if existing := self.store.get(list(collisions.values())):
+                    return self._result(existing[0])
         self.wake()
         result = result_of(drafted.record, task, args=drafted.args, kwargs=drafted.kwargs)
         if is_heard(task_enqueued, logging.DEBUG):
@@ -159,7 +162,8 @@ class Backend(BaseTaskBackend):
             return []
         draft, ids = self._draft(task), new_ids(len(wanted))
         drafts = [draft.record(id_, args, kwargs) for id_, (args, kwargs) in zip(ids, wanted, strict=True)]
-        collisions = self.store.insert([drafted.record for drafted in drafts])
+        with telling_of_missing_tables(self._database):
+            collisions = self.store.insert([drafted.record for drafted in drafts])
         self.wake()
         holders = {record.id: self._result(record) for record in self.store.get(list(set(collisions.values())))}
         first = result_of(drafts[0].record, task, args=[], kwargs={})
@@ -179,9 +183,11 @@ class Backend(BaseTaskBackend):
 
     def get_result(self, result_id: str) -> TaskResult[..., Any]:
         """Return a task's result; raise `TaskResultDoesNotExist` when there is no such task."""
-        if records := self.store.get([str(result_id)]):
-            return self._result(records[0])
-        raise TaskResultDoesNotExist(result_id)
+        with telling_of_missing_tables(self._database):
+            records = self.store.get([str(result_id)])
+        if not records:
+            raise TaskResultDoesNotExist(result_id)
+        return self._result(records[0])
 
     def wake(self) -> None:
         """Tell idle workers that there is work. A hint: they look by themselves too."""
@@ -198,6 +204,10 @@ class Backend(BaseTaskBackend):
         from backroom.tasks.checks import check_options
 
         return check_options(self)
+
+    @cached_property
+    def _database(self) -> str:
+        return getattr(self.settings, "database", DEFAULT_DB_ALIAS)
 
     def _draft(self, task: Any) -> Draft:
         return Draft(
