@@ -7,7 +7,6 @@ Signing needs nothing; sealing is AES-256-GCM of the package `cryptography` (the
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from hmac import compare_digest
@@ -32,14 +31,24 @@ class BadSeal(BackroomError):
 def signature(data: bytes, *, purpose: str, context: bytes = b"") -> str:
     """Return the signature of some data: 32 hexadecimal digits, keyed BLAKE2b (RFC 7693).
 
-    `purpose` parts one use of the key from the others; `context` says what the data belongs to.
+    `purpose` parts one use of the key from the others; `context`, without a NUL, says what the data belongs to.
     """
-    return _mac(_key(settings.SECRET_KEY, purpose), data, context)
+    return mac(_key(settings.SECRET_KEY, purpose), data, context)
 
 
 def is_signed(data: bytes, signed: str, *, purpose: str, context: bytes = b"") -> bool:
     """Tell whether this is the signature of the data, by the secret key or one of its fallbacks."""
-    return any(compare_digest(_mac(key, data, context), signed) for key in _keys(purpose))
+    return any(compare_digest(mac(key, data, context), signed) for key in keys_for(purpose))
+
+
+def mac(key: bytes, data: bytes, context: bytes) -> str:
+    """Return the signature by one key."""
+    return blake2b(context + b"\0" + data, key=key, digest_size=SIGNATURE_BYTES).hexdigest()
+
+
+def keys_for(purpose: str) -> list[bytes]:
+    """Return the keys of a purpose: that of SECRET_KEY first, then those of its fallbacks."""
+    return [_key(secret, purpose) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
 
 
 def seal(data: bytes, *, purpose: str, context: bytes = b"") -> str:
@@ -61,7 +70,7 @@ def unseal(text: str, *, purpose: str, context: bytes = b"") -> bytes:
     except (NotBase64, ValueError):
         raise BadSeal("A sealed value is no base64. It was changed on its way; throw it away.") from None
     salt, nonce, box = raw[:SALT_BYTES], raw[SALT_BYTES : SALT_BYTES + NONCE_BYTES], raw[SALT_BYTES + NONCE_BYTES :]
-    for key in _keys(purpose):
+    for key in keys_for(purpose):
         try:
             return bytes(_cipher(key, salt).decrypt(nonce, box, context))
         except (InvalidTag, ValueError):
@@ -72,16 +81,6 @@ def unseal(text: str, *, purpose: str, context: bytes = b"") -> bytes:
 def can_seal() -> bool:
     """Tell whether the package that encrypts is installed."""
     return find_spec("cryptography") is not None
-
-
-def _mac(key: bytes, data: bytes, context: bytes) -> str:
-    return blake2b(b"%d:%b%b" % (len(context), context, data), key=key, digest_size=SIGNATURE_BYTES).hexdigest()
-
-
-def _keys(purpose: str) -> Iterator[bytes]:
-    yield _key(settings.SECRET_KEY, purpose)
-    for secret in settings.SECRET_KEY_FALLBACKS:
-        yield _key(secret, purpose)
 
 
 @lru_cache(maxsize=64)

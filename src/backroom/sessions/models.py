@@ -42,7 +42,7 @@ class SessionKeyField(KeyField):
         return super().get_prep_value(value)
 
 
-class SessionManager(BaseSessionManager["AbstractSession"]):
+class SessionManager(BaseSessionManager):  # type: ignore[type-arg]
     """Finds sessions by their ids, and stores contents under one."""
 
     use_in_migrations = True

@@ -143,6 +143,13 @@ def fetch(alias: str, statement: str, parameters: Sequence[Any] = ()) -> list[tu
         return cursor.fetchall() if cursor.description else []
 
 
+def select(alias: str, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Run a statement that returns rows, and return them. It need not ask, as fetch() does, whether there can be any."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall()
+
+
 def execute_each(alias: str, statement: str, rows: Sequence[Sequence[Any]]) -> int:
     """Run a statement once for each row of parameters; return how many rows of the table it changed."""
     with connections[alias].cursor() as cursor:

@@ -14,7 +14,7 @@ from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Columns, Header, Loaded
 from backroom.sessions.steps import Call, Steps
-from backroom.sql.dialect import change, dialect_of, fetch, patiently
+from backroom.sql.dialect import change, dialect_of, patiently, select
 
 COLUMNS: Final = {
     "key": "session_key",
@@ -71,7 +71,7 @@ class SQLStore:
     def load_replaced(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
         """See Store."""
         # A session that was given a new id in this very request may not have reached a replica yet.
-        rows = yield Call(fetch, (self.alias_for_writes, self._text(LOAD_REPLACED), (key, now, now)))
+        rows = yield Call(select, (self.alias_for_writes, self._text(LOAD_REPLACED), (key, now, now)))
         return _loaded(rows)
 
     def exists(self, key: KeyHash) -> Steps[bool]:
@@ -134,13 +134,13 @@ class SQLStore:
         return _filled(statement, self._table)
 
     def _reading(self, statement: str, *parameters: Any) -> Call:
-        return Call(fetch, (router.db_for_read(self._model), self._text(statement), parameters))
+        return Call(select, (router.db_for_read(self._model), self._text(statement), parameters))
 
     def _writing(self, text: str, parameters: Sequence[Any]) -> Call:
         return Call(_patiently_change, (self.alias_for_writes, text, parameters))
 
     def _returning(self, statement: str, *parameters: Any) -> Steps[list[Header]]:
-        rows = yield Call(_patiently_fetch, (self.alias_for_writes, self._text(statement), parameters))
+        rows = yield Call(_patiently_select, (self.alias_for_writes, self._text(statement), parameters))
         return [_header(row) for row in rows]
 
 
@@ -148,8 +148,8 @@ def _patiently_change(alias: str, text: str, parameters: Sequence[Any]) -> int:
     return patiently(alias, lambda: change(alias, text, parameters))
 
 
-def _patiently_fetch(alias: str, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return patiently(alias, lambda: fetch(alias, text, parameters))
+def _patiently_select(alias: str, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return patiently(alias, lambda: select(alias, text, parameters))
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,161 @@
+"""Sessions in Redis or Valkey: a hash each, a field a name; every verb is one command or one script in `lua/`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import batched, chain
+from pathlib import Path
+from typing import Any, Final
+
+from backroom.clock import Moment
+from backroom.options import problems_of
+from backroom.redis import RedisOptions, Script, Server, key, server_of
+from backroom.redis.options import problem_of_address
+from backroom.sessions.documents import Changes
+from backroom.sessions.keys import KeyHash
+from backroom.sessions.records import Columns, Header, Loaded
+from backroom.sessions.rules import rules
+from backroom.sessions.steps import FreeCall, Steps
+
+LUA: Final = Path(__file__).with_name("lua")
+TAG: Final = "sessions"
+VALUE: Final = "="
+"""What the field of a value begins with; that of the header is one letter."""
+LETTERS: Final = {
+    "user_id": "u",
+    "created_at": "c",
+    "seen_at": "t",
+    "renewed_at": "r",
+    "ends_at": "x",
+    "address": "a",
+    "user_agent": "g",
+    "label": "l",
+}
+
+
+class RedisStore:
+    """The `Store` on one server. Its scripts share a hash tag: on a cluster all sessions are on one node."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self._server = server
+        self._base = key(prefix, TAG)
+
+    def load(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
+        """See Store."""
+        fields = yield FreeCall(self._server.call, ("HGETALL", f"{self._base}:s:{key}"))
+        return _loaded(key, fields, now)
+
+    def load_replaced(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
+        """See Store."""
+        found = yield self._running("load_replaced", key, now)
+        return _loaded(KeyHash(found[0].decode()), found[1], now) if found else None
+
+    def exists(self, key: KeyHash) -> Steps[bool]:
+        """See Store."""
+        count = yield FreeCall(self._server.call, ("EXISTS", f"{self._base}:s:{key}"))
+        return bool(count)
+
+    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[bool]:  # noqa: ARG002 - no columns here
+        """See Store."""
+        fields = list(chain(_header_fields(header._asdict()), _value_fields(changes)))
+        count = yield self._running(
+            "insert", header.key, header.user_id or "", header.created_at, header.ends_at, len(fields), *fields
+        )
+        return bool(count)
+
+    def write(self, key: KeyHash, changes: Changes, columns: Columns) -> Steps[bool]:
+        """See Store."""
+        fields = list(chain(_header_fields(columns), _value_fields(changes)))
+        gone = [f"{VALUE}{name}" for name in changes.deleted]
+        gone += [LETTERS[name] for name in ("user_id",) if name in columns and columns[name] is None]
+        count = yield self._running(
+            *("write", key, int(changes.replaces), len(fields), *fields, len(gone), *gone),
+            *(columns.get("new_key") or "", columns.get("previous_until") or 0),
+        )
+        return bool(count)
+
+    def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
+        """See Store."""
+        rows = yield self._running("delete", *keys)
+        return [_header(row) for row in rows]
+
+    def delete_expired(self, now: Moment, limit: int) -> Steps[list[Header]]:
+        """See Store."""
+        rows = yield self._running("delete_expired", now, limit)
+        return [_header(row) for row in rows]
+
+    def of_user(self, user_id: str, now: Moment) -> Steps[list[Header]]:
+        """See Store."""
+        rows = yield self._running("of_user", user_id, now)
+        return [_header(row) for row in rows]
+
+    def user_ids(self, after: str, limit: int) -> Steps[list[str]]:
+        """See Store."""
+        first = f"({after}" if after else "-"
+        command = ("ZRANGE", f"{self._base}:users", first, "+", "BYLEX", "LIMIT", 0, limit)
+        found = yield FreeCall(self._server.call, command)
+        return [each.decode() for each in found]
+
+    def renew_at_once(self, user_id: str) -> Steps[None]:
+        """See Store."""
+        yield self._running("renew_at_once", user_id)
+
+    def _running(self, name: str, *arguments: Any) -> FreeCall:
+        return FreeCall(_script(name).run, (self._server, [self._base], arguments))
+
+
+def store() -> RedisStore:
+    """Return the store that the settings name."""
+    options = RedisOptions(**rules().options.REDIS)
+    return _store(server_of(options.address), options.prefix)
+
+
+def problems_of_options() -> Iterator[str]:
+    """Yield what is wrong with how the settings name the server. Connects to nothing."""
+    options = rules().options.REDIS
+    if problems := problems_of(RedisOptions, options):
+        yield from problems
+    elif problem := problem_of_address(RedisOptions(**options)):
+        yield problem
+
+
+@lru_cache(maxsize=8)
+def _store(server: Server, prefix: str) -> RedisStore:
+    return RedisStore(server, prefix)
+
+
+@lru_cache(maxsize=16)
+def _script(name: str) -> Script:
+    text = (LUA / f"{name}.lua").read_text()
+    # Flags stand in the first line of a script, or nowhere.
+    shebang, text = text.split("\n", 1) if text.startswith("#!") else ("", text)
+    return Script("\n".join(filter(None, (shebang, (LUA / "common.lua").read_text(), text))))
+
+
+def _header_fields(columns: Mapping[str, Any]) -> Iterator[Any]:
+    for name, value in columns.items():
+        if name in LETTERS and value is not None:
+            yield LETTERS[name]
+            yield value
+
+
+def _value_fields(changes: Changes) -> Iterator[str]:
+    for name, value in changes.stored.items():
+        yield f"{VALUE}{name}"
+        yield value
+
+
+def _loaded(key: KeyHash, fields: Sequence[bytes], now: Moment) -> Loaded | None:
+    found = {name.decode(): value.decode() for name, value in batched(fields, 2, strict=True)}
+    if int(found.get("x", 0)) <= now:
+        return None
+    contents = {name[1:]: value for name, value in found.items() if name.startswith(VALUE)}
+    return Loaded(_header_of(key, *(found.get(letter, "") for letter in LETTERS.values())), contents)
+
+
+def _header(row: Sequence[bytes]) -> Header:
+    hash_, *rest = (each.decode() for each in row)
+    return _header_of(KeyHash(hash_), *rest)
+
+
+def _header_of(key: KeyHash, user: str, created: str, seen: str, renewed: str, ends: str, *rest: str) -> Header:
+    return Header(key, user or None, int(created), int(seen), int(renewed), int(ends), *rest)

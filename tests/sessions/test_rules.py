@@ -1,0 +1,250 @@
+"""How long sessions live: idle, absolute, a new id in time with a grace for the old one; how little is written for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.exceptions import SessionInterrupted
+from django.core.management import call_command
+
+from backroom.sessions import signals
+from backroom.sessions.maintenance import Round
+from backroom.upkeep import tidying
+
+pytestmark = pytest.mark.django_db
+DAY = 86_400
+
+
+def made(engine: Any, **contents: Any) -> Any:
+    session = engine()
+    session.update(contents or {"a": 1})
+    session.save()
+    return session
+
+
+def alive(engine: Any, session: Any) -> bool:
+    return bool(engine(session.session_key).load())
+
+
+def test_a_session_ends_when_django_says(engine, clock):
+    session = made(engine)
+    clock.advance(14 * DAY - 1)
+    assert alive(engine, session)
+    clock.advance(1)
+    assert not alive(engine, session)
+
+
+def test_an_idle_session_ends(engine, law, clock):
+    law(IDLE=600)
+    session = made(engine)
+    clock.advance(599)
+    assert alive(engine, session)
+    clock.advance(600)
+    assert not alive(engine, session)
+
+
+def test_use_keeps_an_idle_limit_away_and_writes_once_an_interval(engine, law, clock, statements):
+    law(IDLE=timedelta(minutes=10), TOUCH=30)
+    session = made(engine)
+
+    def use() -> None:
+        assert alive(engine, session)
+
+    sent = []
+    for _ in range(60):
+        clock.advance(10)
+        sent.append(len(statements(use)))
+    assert sent == [1, 1, 2] * 20
+    clock.advance(599)
+    assert alive(engine, session)
+
+
+def test_two_requests_at_the_same_moment_do_not_disturb_each_other(engine, law, clock):
+    law(IDLE=600)
+    session = made(engine)
+    clock.advance(300)
+    one, two = engine(session.session_key), engine(session.session_key)
+    assert one["a"] == two["a"] == 1
+
+
+def test_an_absolute_limit_ends_a_session_however_active(engine, law, clock):
+    law(ABSOLUTE=3600)
+    session = made(engine)
+    for _ in range(5):
+        clock.advance(700)
+        busy = engine(session.session_key)
+        busy["a"] += 1
+        busy.save()
+    clock.advance(100)
+    assert not alive(engine, session)
+
+
+def test_stricter_rules_hold_for_sessions_that_are_there(engine, law, clock):
+    idle, old = made(engine), made(engine)
+    clock.advance(1000)
+    assert alive(engine, old)
+    law(IDLE=900)
+    assert not alive(engine, idle)
+    law(ABSOLUTE=900)
+    assert not alive(engine, old)
+
+
+@pytest.mark.parametrize(
+    ("expiry", "lives"),
+    [(60, 60), (timedelta(seconds=90), 90), (0, 14 * DAY), (None, 14 * DAY), (datetime(2040, 1, 1, tzinfo=UTC), None)],
+)
+def test_set_expiry_decides_at_the_server_too(engine, clock, expiry, lives):
+    clock.move_to(datetime(2030, 1, 1, tzinfo=UTC))
+    session = engine()
+    session["a"] = 1
+    if not isinstance(expiry, timedelta):
+        session.set_expiry(expiry)
+    else:
+        # Django reads its own clock for this one.
+        session.set_expiry(clock.today() + expiry)
+    session.save()
+    clock.advance((lives or 10 * 365 * DAY) - 1)
+    assert alive(engine, session)
+    clock.advance(4 * DAY if lives is None else 1)
+    assert not alive(engine, session)
+
+
+def test_saving_moves_the_end_and_writes_it_only_when_that_is_worth_it(engine, clock, statements):
+    session = made(engine)
+    again = engine(session.session_key)
+    clock.advance(5)
+    again["b"] = 1
+    (statement,) = statements(again.save)
+    assert "expire_date" not in statement
+    clock.advance(DAY)
+    again["b"] = 2
+    again.save()
+    clock.advance(14 * DAY - 10)
+    assert alive(engine, session)
+
+
+def test_an_old_id_is_renewed_and_works_for_requests_under_way(engine, law, clock):
+    law(RENEWAL=3600, GRACE=30)
+    session = made(engine)
+    old = session.session_key
+    clock.advance(3601)
+    under_way, renewing = engine(old), engine(old)
+    assert under_way["a"] == renewing["a"] == 1
+    assert renewing.wants_new_id
+    assert renewing.renew()
+    assert renewing.session_key != old
+
+    late = engine(old)
+    assert late["a"] == 1
+    assert late.came_with_replaced_id
+    assert not late.wants_new_id
+    late["late"] = True
+    late.save()
+    under_way["under way"] = True
+    under_way.save()
+    assert dict(engine(renewing.session_key).items()) == {"a": 1, "late": True, "under way": True}
+
+    clock.advance(31)
+    assert engine(old).load() == {}
+    assert alive(engine, renewing)
+
+
+def test_of_two_requests_that_renew_at_once_one_does(engine, law, clock):
+    law(RENEWAL=3600)
+    session = made(engine)
+    clock.advance(3601)
+    one, two = engine(session.session_key), engine(session.session_key)
+    assert one["a"] == two["a"] == 1
+    assert one.renew()
+    two["two"] = 2
+    assert not two.renew()
+    assert two.came_with_replaced_id
+    assert dict(engine(one.session_key).items()) == {"a": 1, "two": 2}
+
+
+def test_flushing_with_the_replaced_id_ends_the_session(engine, law, clock):
+    law(RENEWAL=3600)
+    session = made(engine)
+    clock.advance(3601)
+    renewed = engine(session.session_key)
+    assert renewed.renew()
+    late = engine(session.session_key)
+    assert late["a"] == 1
+    late.flush()
+    assert not alive(engine, renewed)
+
+
+def test_a_new_id_at_sign_in_leaves_the_old_one_no_grace(engine, law):
+    law(RENEWAL=3600)
+    session = made(engine)
+    old = session.session_key
+    session.cycle_key()
+    assert engine(old).load() == {}
+
+
+def test_a_session_that_was_ended_is_not_brought_back_by_a_new_id(engine):
+    session = made(engine, _auth_user_id="1")
+    other = engine(session.session_key)
+    assert other["_auth_user_id"] == "1"
+    session.flush()
+    with pytest.raises(SessionInterrupted):
+        other.cycle_key()
+    with pytest.raises(UpdateError):
+        other.renew()
+
+
+def test_expired_sessions_are_removed_in_bounded_batches(engine, clock, monkeypatch):
+    monkeypatch.setattr("backroom.sessions.backends.base.BATCH", 2)
+    gone = []
+
+    def hear(sender: Any, session: Any, **_signal: Any) -> None:
+        gone.append(session.handle)
+
+    ended = [made(engine) for _ in range(5)]
+    handles = sorted(each.info.handle for each in ended)
+    clock.advance(15 * DAY)
+    kept = made(engine)
+    signals.session_expired.connect(hear)
+    try:
+        call_command("clearsessions")
+    finally:
+        signals.session_expired.disconnect(hear)
+    assert sorted(gone) == handles
+    assert alive(engine, kept)
+    assert not any(engine().exists(each.session_key) for each in ended)
+
+
+def test_a_worker_removes_them_without_cron(engine, clock):
+    ended = made(engine)
+    clock.advance(15 * DAY)
+    ours = Round()
+    tidying.connect(ours.on_tidying)
+    try:
+        tidying.send(sender=None, using="default")
+    finally:
+        tidying.disconnect(ours.on_tidying)
+    assert not engine().exists(ended.session_key)
+
+
+def test_a_worker_looks_every_half_minute_and_again_at_once_after_a_full_batch(engine, monkeypatch):
+    monkeypatch.setattr("backroom.sessions.maintenance.BATCH", 3)
+    found = [3, 1, 9]
+    ours = Round()
+    monkeypatch.setattr(ours, "step", lambda: found.pop(0))
+    for _ in range(5):
+        ours.on_tidying()
+    assert found == [9]
+
+
+def test_a_session_used_at_the_last_moment_is_not_removed(engine, clock):
+    session = made(engine)
+    clock.advance(14 * DAY - 1)
+    again = engine(session.session_key)
+    again["b"] = 1
+    again.save()
+    clock.advance(10)
+    engine.clear_expired()
+    assert alive(engine, session)
