@@ -71,7 +71,8 @@ def test_who_forgot_the_setting_is_told_so(make_project):
     project.write("mysite/work.py", WORK)
     said = project.python(TELL)
     advice = "Set TASKS = {'default': {'BACKEND': 'backroom.tasks.backends.database.DatabaseBackend'}}"
-    assert said.count(f"NotOurs TASKS['default'] is django.tasks.backends.immediate.ImmediateBackend. {advice}") == 2
+    assert said.count("NotOurs TASKS['default'] is django.tasks.backends.immediate.ImmediateBackend. ") == 2
+    assert said.count(advice) == 2
     for arguments in (["worker", "--burst"], ["status"], ["list"], ["retry", "--failed"], ["doctor"]):
         finished = project.run("backroom", *arguments, check=False)
         assert finished.returncode == 1

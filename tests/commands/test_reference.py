@@ -11,10 +11,10 @@ from django.core.management import load_command_class
 from backroom import options
 from backroom.tasks import doctor
 from backroom.tasks.backends.database import DatabaseOptions
+from backroom.tasks.definition import CHANGEABLE, Task
 from backroom.tasks.lifecycle import LABELS
 from backroom.tasks.management.subcommands import SUBCOMMANDS
 from backroom.tasks.management.subcommands.selection import REASONS
-from backroom.tasks.task import CHANGEABLE, Task
 from backroom.tasks.worker import WorkerSettings
 from tests.services.project import REPOSITORY
 

@@ -163,7 +163,7 @@ def test_beside_runserver_a_worker_waits_for_the_tables(make_project):
     project = make_project(migrate=False)
     project.write("parent.py", PARENT)
     parent = project.start("python", "parent.py")
-    parent.wait_for_output("The worker waits. Database 'default' lacks 1 migration")
+    parent.wait_for_output("The worker waits. Database 'default' lacks ")
     project.run("migrate", "--verbosity=0")
     parent.wait_for_output("burst is over: 0")
 

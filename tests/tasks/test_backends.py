@@ -17,9 +17,8 @@ from django.utils import timezone
 
 from backroom.tasks import TaskResult, enqueue_many
 from backroom.tasks.backends import base
-from backroom.tasks.exceptions import InvalidArguments
+from backroom.tasks.exceptions import InvalidArguments, NotOurs
 from backroom.tasks.models import TaskRecord
-from backroom.tasks.queries import NotOurs
 from backroom.tasks.resolve import UnknownTask
 from backroom.tasks.stores.sql import SQLStore
 from backroom.testing import run_tasks

@@ -11,6 +11,8 @@ from django.tasks.exceptions import InvalidTask
 from django.utils import timezone
 
 from backroom.tasks import Exponential, Task, Unique
+from backroom.tasks import task as typed_task
+from backroom.tasks.exceptions import NotOurs
 from tests.tasks import work
 
 
@@ -145,3 +147,27 @@ def test_a_task_is_checked_again_when_it_is_enqueued(settings):
     settings.TASKS = {"default": settings.TASKS["default"] | {"QUEUES": ["other"]}}
     with pytest.raises(InvalidTask, match="Queue 'default' is not valid"):
         nowhere.enqueue()
+
+
+class TestTheTypedDecorator:
+    def test_it_makes_what_djangos_makes(self):
+        options: Any = {"max_attempts": 3, "timeout": 5, "queue_name": "default", "priority": 7}
+        assert typed_task(**options)(work.note.func) == cast("Any", task)(**options)(work.note.func)
+        assert typed_task(work.note.func) == task(work.note.func)
+
+    def test_it_refuses_what_djangos_refuses(self):
+        untyped: Any = typed_task
+        with pytest.raises(TypeError, match="run_after cannot be defined statically"):
+            untyped(run_after=timezone.now())
+        with pytest.raises(TypeError, match="max_atempts"):
+            untyped(max_atempts=3)(work.note.func)
+        with pytest.raises(InvalidTask, match="max_attempts is 0"):
+            typed_task(max_attempts=0)(work.note.func)
+
+    def test_who_forgot_the_setting_is_told_which_lines_to_write(self, settings):
+        settings.TASKS = {"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
+        with pytest.raises(
+            NotOurs, match=r"Set TASKS = \{'default': \{'BACKEND': 'backroom\.tasks\.backends\.database"
+        ):
+            typed_task(max_attempts=3)(work.note.func)
+        assert isinstance(typed_task(work.note.func), DjangoTask)

@@ -9,8 +9,7 @@ from django.db import transaction
 from django.test import TestCase
 
 from backroom.tasks import enqueue_many
-from backroom.tasks.exceptions import InvalidArguments
-from backroom.tasks.queries import NotOurs
+from backroom.tasks.exceptions import InvalidArguments, NotOurs
 from backroom.testing import (
     FakeClock,
     assert_enqueued,

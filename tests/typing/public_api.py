@@ -16,6 +16,7 @@ from backroom.tasks import (
     TaskTimeout,
     Unique,
     enqueue_many,
+    task,
 )
 from backroom.tasks import Task as BackroomTask
 from backroom.tasks.stores.base import Store
@@ -53,6 +54,42 @@ def of_a_task(report: BackroomTask[[int], str]) -> None:
     )
     assert_type(changed, BackroomTask[[int], str])
     assert_type(enqueue_many(report, [((year,), {}) for year in range(2000, 2025)]), list[TaskResult[[int], str]])
+
+
+@task
+def plain(year: int, *, month: int = 1) -> str:
+    return f"{year}-{month}"
+
+
+@task(max_attempts=3, backoff=Exponential(base=2), retry_on=OSError, timeout=30, unique=year_of, queue_name="reports")
+def with_options(year: int) -> str:
+    return str(year)
+
+
+@task(takes_context=True, expires=timedelta(hours=1), metadata={"team": "billing"}, atomic=True)
+def with_context(context: TaskContext, year: int) -> list[int]:
+    return [year, context.attempt]
+
+
+@task
+async def coroutine(year: int) -> str:
+    return str(year)
+
+
+@task(takes_context=True, keep_result=60)
+async def coroutine_with_context(context: TaskContext, year: int) -> str:
+    return f"{year} {context.attempt}"
+
+
+def of_the_decorator() -> None:
+    assert_type(plain.enqueue(2024, month=2).return_value, str)
+    assert_type(with_options.using(timeout=60).enqueue(2024).return_value, str)
+    assert_type(with_context.enqueue(year=2024).return_value, list[int])
+    assert_type(coroutine.enqueue(2024).return_value, str)
+    assert_type(coroutine_with_context.enqueue(2024).return_value, str)
+    assert_type(enqueue_many(with_options, [((2024,), {})])[0].return_value, str)
+    with_options.enqueue("no year")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    task(max_atempts=3)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
 
 
 def of_a_result(result: TaskResult[[int], str]) -> None:

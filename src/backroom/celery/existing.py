@@ -9,10 +9,10 @@ from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from django.tasks.exceptions import InvalidTask
 from django.utils.module_loading import import_string
 
+from backroom.tasks.definition import Task
 from backroom.tasks.execution import current
 from backroom.tasks.policy import Exponential
 from backroom.tasks.resolve import adopters
-from backroom.tasks.task import Task
 
 FOR_EVER: Final = 1_000_000
 """Attempts, where Celery would try again for ever."""

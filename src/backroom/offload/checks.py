@@ -17,7 +17,8 @@ from django.utils.module_loading import import_string
 
 from backroom.offload.origins import MARK
 from backroom.offload.representations import HINTS
-from backroom.tasks.queries import NotOurs, backend_of
+from backroom.tasks.exceptions import NotOurs
+from backroom.tasks.queries import backend_of
 
 SESSIONS: Final = "django.contrib.sessions.middleware.SessionMiddleware"
 

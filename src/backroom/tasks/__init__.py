@@ -10,9 +10,10 @@ from backroom.tasks.policy import Exponential
 
 if TYPE_CHECKING:
     from backroom.tasks.bulk import enqueue_many
+    from backroom.tasks.decorator import task
+    from backroom.tasks.definition import Task, Unique
     from backroom.tasks.execution import TaskContext
     from backroom.tasks.results import TaskResult
-    from backroom.tasks.task import Task, Unique
 
 __all__ = [
     "Exponential",
@@ -25,16 +26,18 @@ __all__ = [
     "Unique",
     "enqueue_many",
     "exponential",
+    "task",
 ]
 
 exponential = Exponential
 
 _HOMES = {
-    "Task": "backroom.tasks.task",
+    "Task": "backroom.tasks.definition",
     "TaskContext": "backroom.tasks.execution",
     "TaskResult": "backroom.tasks.results",
-    "Unique": "backroom.tasks.task",
+    "Unique": "backroom.tasks.definition",
     "enqueue_many": "backroom.tasks.bulk",
+    "task": "backroom.tasks.decorator",
 }
 
 

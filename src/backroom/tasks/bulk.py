@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from backroom.tasks.backends.base import Call
+from backroom.tasks.definition import P, R, Task
 from backroom.tasks.queries import backend_of
 from backroom.tasks.results import TaskResult
-from backroom.tasks.task import P, R, Task
 
 
 def enqueue_many(task: Task[P, R], calls: Iterable[Call]) -> list[TaskResult[P, R]]:

@@ -36,3 +36,14 @@ class InvalidArguments(BackroomError, TypeError, ValueError):
 
 class StoreUnavailable(BackroomError):
     """The store cannot be reached now; nothing was written."""
+
+
+class NotOurs(BackroomError):
+    """A TASKS alias names a backend that is none of Backroom's."""
+
+    def __init__(self, alias: str, backend: object) -> None:
+        super().__init__(
+            f"TASKS[{alias!r}] is {type(backend).__module__}.{type(backend).__qualname__}. "
+            "Use a backend of backroom.tasks.backends there. "
+            f"Set TASKS = {{{alias!r}: {{'BACKEND': 'backroom.tasks.backends.database.DatabaseBackend'}}}}"
+        )

@@ -6,25 +6,16 @@ from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 
 from backroom.clock import Moment, seconds_between
-from backroom.errors import BackroomError
 from backroom.tasks.backends.base import Backend
+from backroom.tasks.exceptions import NotOurs
 from backroom.tasks.records import Page, Query, Record, State, Worker
-
-
-class NotOurs(BackroomError):
-    """A TASKS alias names a backend that is none of Backroom's."""
 
 
 def backend_of(using: str = DEFAULT_TASK_BACKEND_ALIAS) -> Backend:
     """Return the backend of a TASKS alias; raise `NotOurs` when it is none of ours."""
     backend = task_backends[using]
     if not isinstance(backend, Backend):
-        msg = (
-            f"TASKS[{using!r}] is {type(backend).__module__}.{type(backend).__qualname__}. "
-            f"Set TASKS = {{{using!r}: {{'BACKEND': 'backroom.tasks.backends.database.DatabaseBackend'}}}}, or use another "
-            "backend of backroom.tasks.backends there."
-        )
-        raise NotOurs(msg)
+        raise NotOurs(using, backend)
     return backend
 
 

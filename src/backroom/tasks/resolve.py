@@ -11,11 +11,11 @@ from django.tasks.base import Task as DjangoTask
 from django.utils.module_loading import import_string
 
 from backroom.errors import BackroomError
+from backroom.tasks.definition import Task, normalize
 from backroom.tasks.moments import shown
 from backroom.tasks.overrides import decoded
 from backroom.tasks.policy import Exponential, Rules
 from backroom.tasks.records import Record
-from backroom.tasks.task import Task, normalize
 
 UNKNOWN_TASK_RULES = Rules(max_attempts=10, backoff=Exponential(base=5, cap=300))
 """For a record whose function cannot be imported: a newer release may have enqueued it, so the wait may help."""

@@ -11,10 +11,10 @@ from django.tasks.base import TaskResult as DjangoTaskResult
 from django.utils import timezone
 
 from backroom.clock import Moment, to_datetime
+from backroom.tasks.definition import P, R
 from backroom.tasks.lifecycle import label
 from backroom.tasks.policy import errors_in
 from backroom.tasks.records import DEFERRED, FAILED, READY, RUNNING, SUCCESSFUL, Progress, Record
-from backroom.tasks.task import P, R
 
 if TYPE_CHECKING:
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
 
     class _Base(DjangoTaskResult):
-        """See `backroom.tasks.task._Base`."""
+        """See `backroom.tasks.definition._Base`."""
 
         __slots__ = ()
 

@@ -17,6 +17,7 @@ from backroom.clock import Clock, SystemClock
 from backroom.options import Above, AtLeast, parse
 from backroom.sql.dialect import telling_of_missing_tables
 from backroom.tasks.attempts import Attempts
+from backroom.tasks.definition import Task
 from backroom.tasks.drafts import Draft
 from backroom.tasks.ids import new_id, new_ids
 from backroom.tasks.middleware import Middleware
@@ -25,7 +26,6 @@ from backroom.tasks.resolve import Defaults, resolve
 from backroom.tasks.results import TaskResult, alike, result_of
 from backroom.tasks.signals import is_heard, send
 from backroom.tasks.stores.base import Store
-from backroom.tasks.task import Task
 from backroom.tasks.transports.wakeups import Listener, Silence
 
 type Call = tuple[Sequence[Any], Mapping[str, Any]]
