@@ -3,6 +3,7 @@
 
 MAKEFLAGS += --no-print-directory
 PORT ?= 8000
+STORE ?= sqlite
 PYTEST_ARGS ?=
 # As many test processes as cores, each file in one of them; a server that tests share is started once for each.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -15,8 +16,8 @@ ENVIRONMENT := pyproject.toml scripts/venv.sh
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: .venv/.demo-stamp  ## Start the example site and its worker on SQLite (PORT=8000)
-	@PORT=$(PORT) exec $(PY) examples/frontdesk/manage.py demo
+demo: .venv/.demo-stamp  ## Start the example site and its worker (PORT=8000, STORE=sqlite, redis or celery)
+	@PORT=$(PORT) STORE=$(STORE) exec $(PY) examples/frontdesk/manage.py demo
 
 test: .venv/.dev-stamp  ## Run the tests, with real servers, processes and a browser
 	@scripts/system-packages.sh postgresql pgbouncer redis rabbitmq chromium

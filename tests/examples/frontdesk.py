@@ -27,7 +27,8 @@ SITE = REPOSITORY / "examples/frontdesk"
 class Frontdesk:
     """`manage.py demo` in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "sqlite") -> None:
+        self.store = store
         self.state = folder / "state"
         self.log = folder / "demo.log"
         self.port = free_port()
@@ -42,7 +43,11 @@ class Frontdesk:
     def env(self) -> dict[str, str]:
         """Return the environment of the site's commands."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTEST_"))}
-        return kept | {"FRONTDESK_STATE": str(self.state), "PORT": str(self.port), "PYTHONDONTWRITEBYTECODE": "1"}
+        return (
+            kept
+            | {"FRONTDESK_STATE": str(self.state), "PORT": str(self.port), "STORE": self.store}
+            | {"PYTHONDONTWRITEBYTECODE": "1"}
+        )
 
     def start(self) -> Process:
         """Start everything and wait until the address is told."""
@@ -50,9 +55,9 @@ class Frontdesk:
         self.process.wait_for_output("Ctrl-C closes it", seconds=60)
         return self.process
 
-    def manage(self, *arguments: str, log: Path) -> Process:
+    def manage(self, *arguments: str, log: Path, **env: str) -> Process:
         """Start one of the site's commands."""
-        return Process([sys.executable, "manage.py", *arguments], log=log, env=self.env, cwd=SITE)
+        return Process([sys.executable, "manage.py", *arguments], log=log, env=self.env | env, cwd=SITE)
 
     def stop(self) -> None:
         """End all of it, however it stands."""
@@ -77,11 +82,16 @@ class Frontdesk:
         except psutil.NoSuchProcess:
             return []
 
-    def workers(self) -> list[psutil.Process]:
-        """Return the processes that run tasks: children of the worker's supervisor."""
+    def supervisor(self) -> Any:
+        """Return the worker's own process, the parent of those that run tasks; None while there is none."""
         assert self.process
-        supervisors = [child for child in psutil.Process(self.process.pid).children() if "worker" in child.cmdline()]
-        return [child for supervisor in supervisors for child in supervisor.children()]
+        children = psutil.Process(self.process.pid).children()
+        return next((child for child in children if "worker" in command_of(child)), None)
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that run tasks."""
+        supervisor = self.supervisor()
+        return supervisor.children() if supervisor else []
 
     def uploads(self) -> list[str]:
         """Return the names of the files in the spool."""
@@ -108,6 +118,13 @@ class Frontdesk:
             "tasks": self.count("backroom_tasks_taskrecord"),
             "operations": self.count("backroom_offload_operation"),
         }
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Return a process's command line; none when it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

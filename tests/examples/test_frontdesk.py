@@ -38,7 +38,9 @@ def test_an_order_is_answered_at_once_and_its_report_is_shown(site: Frontdesk):
     assert page.status == 200
     for words in ["cities.csv", "Where they are", "Answered in", "Picked up after", "Worked for", "Every column"]:
         assert words in page.text
-    assert "cities.csv" in visitor.get("/").text
+    desk = visitor.get("/").text
+    assert "cities.csv" in desk
+    assert "<span>done</span>" in desk
     site.wait_for_no_uploads()
 
 
@@ -267,14 +269,31 @@ def test_a_port_that_is_taken_is_told_and_another_one_used(own_site: Frontdesk, 
         second.stop()
 
 
-def test_the_demo_ends_when_its_worker_does(own_site: Frontdesk):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_ended_by_itself_is_started_again(own_site: Frontdesk, number: signal.Signals):
     process = own_site.start()
     wait_until(lambda: len(own_site.workers()) == 2, what="the worker's processes")
-    worker = next(each for each in own_site.processes() if "worker" in each.cmdline())
+    visitor = Visitor(own_site)
+    first = own_site.supervisor()
+    first.send_signal(number)
+    process.wait_for_output("is started again")
+    assert f"The worker ended by itself ({'killed by SIGKILL' if number == signal.SIGKILL else 'exit status 0'})" in (
+        process.output()
+    )
+    wait_until(lambda: own_site.supervisor() and own_site.supervisor().pid != first.pid, what="another worker")
+    assert visitor.finished(visitor.order(CITIES).headers["Location"])["state"] == "successful"
     everything = own_site.processes()
-    worker.terminate()
+    process.interrupt()
+    assert process.wait(20) == 0
+    assert psutil.wait_procs(everything, timeout=15)[1] == []
+
+
+def test_the_demo_ends_with_its_site(own_site: Frontdesk):
+    process = own_site.start()
+    everything = own_site.processes()
+    next(each for each in everything if "frontdesk.serve" in each.cmdline()).kill()
     assert process.wait(20) == 1
-    assert "The worker ended by itself" in process.output()
+    assert "The site ended by itself (killed by SIGKILL)" in process.output()
     assert psutil.wait_procs(everything, timeout=15)[1] == []
 
 
@@ -288,6 +307,12 @@ def test_the_slow_way_gives_the_report_when_all_is_done(site: Frontdesk):
     assert page.status == 200
     assert "You waited" in page.text
     assert "Where they are" in page.text
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "text/html,application/xhtml+xml,*/*;q=0.8"])
+def test_whoever_takes_anything_gets_the_desk(site: Frontdesk, accept: str):
+    page = Visitor(site, accept=accept).get("/")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
 
 
 @pytest.mark.parametrize("path", ["/", "/slow/", "/programs/"])

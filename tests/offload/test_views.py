@@ -128,7 +128,13 @@ def test_a_person_who_opens_a_view_with_a_form_gets_the_form(client, enqueued_ta
     page = client.get("/form/", headers=HTML)
     assert (page.status_code, enqueued_tasks) == (200, [])
     assert b'name="csrfmiddlewaretoken"' in page.content
-    assert client.get("/form/").status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"), [("*/*", 200), ("", 200), ("text/*", 200), ("application/json", 406), ("image/png", 406)]
+)
+def test_the_form_is_for_everybody_who_takes_a_page(client, accept, status):
+    assert client.get("/form/", headers={"accept": accept} if accept else {}).status_code == status
 
 
 def test_the_data_of_the_form_are_the_arguments_of_the_task(client):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from django.utils.csp import CSP
 
+from frontdesk import stores
 from frontdesk.state import secret_key
 
 BASE = Path(__file__).resolve().parents[1]
@@ -62,8 +63,16 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# The back room: tasks wait in the database above, and `manage.py backroom worker` does them.
-TASKS = {"default": {"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"}}
+# The back room: tasks wait in the database above, and `manage.py backroom worker` does them. With STORE=redis they wait
+# in Redis; with STORE=celery, Celery's workers do them.
+STORE = stores.chosen()
+TASKS = stores.tasks_for(STORE, STATE)
+if STORE == stores.CELERY:
+    INSTALLED_APPS.append("backroom.celery")
+    CELERY_BROKER_URL = f"redis+socket://{stores.socket_of(STATE)}"
+    # A report takes seconds: no worker takes one that it cannot begin.
+    CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+    CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE / "frontdesk/static"]

@@ -67,7 +67,8 @@ class OffloadView(Ordering, Pages, View):
         """Start the work, or show the form."""
         if self.form_class is None or (self.form_method == "get" and request.GET):
             return self.offload()
-        if not wants_page(request):
+        # There is a form for people alone, so a client that takes anything gets that.
+        if not request.accepts("text/html"):
             return answers.problem(request, NOT_ACCEPTABLE)
         return self.render_form(self.get_form())
 

@@ -1,11 +1,9 @@
-"""`manage.py demo`: the whole example from one command. A site process, a worker, and this one, which ends both."""
+"""`manage.py demo`: the whole example from one command. Site, worker, perhaps a server, and this one, which ends them."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -18,26 +16,23 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from frontdesk import stores
+from frontdesk.children import Child, Restarts
 from reports import spool
 
-SITE: Final = Path(__file__).resolve().parents[3]
 HOST: Final = "127.0.0.1"
 TRIED_PORTS: Final = 20
 START_SECONDS: Final = 30.0
-GRACE_SECONDS: Final = 2
-"""For a report that is being made; one that is not done by then starts over at the next start."""
-END_SECONDS: Final = 6.0
-"""Time to end after being told to; then a process is killed."""
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-WORKER: Final = ("backroom", "worker", "--processes=2", "--threads=1", f"--grace={GRACE_SECONDS}", "--verbosity=0")
-
-_libc = ctypes.CDLL(None)
 
 
 class Command(BaseCommand):
     """Start the example site and its worker, and end both on Ctrl-C."""
 
-    help = "Start the example site and its worker on SQLite. PORT in the environment names the port (8000)."
+    help = (
+        "Start the example site and its worker. In the environment PORT names the port (8000), and STORE where tasks "
+        "wait: sqlite, redis or celery (sqlite)."
+    )
     # They would load the whole site here as well; the worker and `manage.py check` do them.
     requires_system_checks: list[str] = []
 
@@ -46,20 +41,44 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 8000, help="default: 8000")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Prepare the state folder, start both processes, and stay until told to stop or one of them ends."""
-        with _stop_requests() as requests, self.listener(options["port"]) as listener:
-            call_command("migrate", verbosity=0, interactive=False)
-            spool.sweep()
-            port = listener.getsockname()[1]
-            with _running("manage.py", *WORKER) as worker, _running("-m", "frontdesk.serve", keep=listener) as site:
-                self.tell(port)
-                while not requests and worker.poll() is None and site.poll() is None:
-                    time.sleep(0.1)
-                ended = None if requests else "worker" if worker.poll() is not None else "site"
-        if ended:
-            msg = f"The {ended} ended by itself, so all of it was ended. Its reason stands above."
-            raise CommandError(msg)
+        """Prepare the state folder, start everything, and stay until told to stop or something cannot go on."""
+        try:
+            with (
+                _stop_requests() as requests,
+                self.listener(options["port"]) as listener,
+                stores.server_for(settings.STORE, settings.STATE) as server,
+            ):
+                call_command("migrate", verbosity=0, interactive=False)
+                spool.sweep()
+                self.run(listener, [server] if server else [], requests)
+        except stores.Unfit as unfit:
+            raise CommandError(str(unfit)) from None
         self.stdout.write(f"\nEnded. Orders and reports are kept in {Path(settings.MEDIA_ROOT).parent}")
+
+    def run(self, listener: socket.socket, servers: list[Child], requests: list[int]) -> None:
+        """Run site and worker until told to stop."""
+        command = [sys.executable, "-m", "frontdesk.serve", str(listener.fileno())]
+        site = Child("site", command, keep=listener.fileno())
+        worker = stores.worker_for(settings.STORE)
+        with _started(worker), _started(site):
+            self.tell(listener.getsockname()[1])
+            restarts = Restarts()
+            while not requests:
+                for each in (site, *servers):
+                    if fate := each.fate():
+                        msg = f"The {each.name} ended by itself ({fate}), so all of it was ended."
+                        raise CommandError(msg)
+                if fate := worker.fate():
+                    self.restart(worker, fate, restarts)
+                time.sleep(0.1)
+
+    def restart(self, worker: Child, fate: str, restarts: Restarts) -> None:
+        """Start a worker again that ended by itself; what it was at goes on, or starts over."""
+        if restarts.are_too_many():
+            msg = f"The worker ended by itself again and again (the last time: {fate}), so all of it was ended."
+            raise CommandError(msg)
+        self.stderr.write(self.style.WARNING(f"The worker ended by itself ({fate}) and is started again."))
+        worker.start()
 
     def listener(self, port: int) -> socket.socket:
         """Return a listening socket on the port, or on the next one that is free."""
@@ -99,30 +118,10 @@ def _stop_requests() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _running(*arguments: str, keep: socket.socket | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Python beside this process; at the end tell it to end, and see to it that it does."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments, *([str(keep.fileno())] if keep else [])],
-        cwd=SITE,
-        stdin=subprocess.DEVNULL,
-        pass_fds=[keep.fileno()] if keep else [],
-        # A group of its own: Ctrl-C reaches this process alone, which then ends the others once and in order.
-        process_group=0,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread has been started yet
-    )
+def _started(child: Child) -> Iterator[None]:
+    """Run a process inside the block."""
+    child.start()
     try:
-        yield process
+        yield
     finally:
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _end_with_parent() -> None:
-    """Have Linux end this process when its parent is killed; elsewhere it is the parent's to do."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        _libc.prctl(pr_set_pdeathsig, signal.SIGTERM)
+        child.end()
