@@ -68,7 +68,7 @@ class Backend(BaseTaskBackend):
     is_shared: ClassVar[bool] = True
     """Whether other processes see its tasks: workers, the command line, the admin."""
     is_served_by_us: ClassVar[bool] = True
-    """Whether `manage.py backroom worker` runs its tasks; else its `served_by` is the command that does."""
+    """Whether `manage.py backroom worker` runs its tasks."""
 
     supports_defer = True
     supports_async_task = True
@@ -98,6 +98,11 @@ class Backend(BaseTaskBackend):
     def store(self) -> Store:
         """The store of the records."""
         raise NotImplementedError
+
+    @property
+    def served_by(self) -> str:
+        """The command that runs its tasks."""
+        return "manage.py backroom worker"
 
     @cached_property
     def attempts(self) -> Attempts:

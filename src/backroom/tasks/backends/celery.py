@@ -6,12 +6,14 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, Final, Protocol
 
 from django.tasks import task_backends
+from django.tasks.exceptions import TaskResultDoesNotExist
 from django.utils.module_loading import import_string
 
 from backroom.clock import after
 from backroom.options import Above
 from backroom.tasks.backends.base import Backend, BackendOptions
 from backroom.tasks.records import READY, Record
+from backroom.tasks.results import TaskResult
 from backroom.tasks.stores.base import Store
 from backroom.tasks.transports.celery import CeleryTransport, messages_of
 from backroom.tasks.transports.sent import SentStore
@@ -77,6 +79,16 @@ class CeleryBackend(Backend):
     def served_by(self) -> str:
         """The command that runs its tasks."""
         return f"celery -A {self.settings.app.rpartition('.')[0]} worker"
+
+    def get_result(self, result_id: str) -> TaskResult[..., Any]:
+        """Return a task's result; for one whose unique key was found to be taken at its commit, the holder's."""
+        try:
+            return super().get_result(result_id)
+        except TaskResultDoesNotExist:
+            holder_of = getattr(self.store.kept_in, "holder_of", None)
+            if holder_of is None or (holder := holder_of(str(result_id))) is None:
+                raise
+            return super().get_result(holder)
 
     def prepare(self) -> None:
         """Do what the keeper needs before a worker starts."""

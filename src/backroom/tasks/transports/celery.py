@@ -108,7 +108,11 @@ class CeleryTransport:
         """Close this process's connections to the broker."""
         from kombu import pools
 
-        pools.producers[self._connection()].force_close_all()
+        connection = self._connection()
+        for group in (pools.producers, pools.connections):
+            group[connection].force_close_all()
+            # A pool that was closed gives nothing out any more; the next one that is asked for is new.
+            del group[connection]
 
     @property
     def _driver(self) -> str:

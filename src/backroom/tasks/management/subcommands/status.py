@@ -124,9 +124,8 @@ def _write(command: BaseCommand, found: Sequence[dict[str, Any]], *, is_watching
         if status["workers"]:
             write_lines(command, [*_worker_table(status["workers"]), ""])
         else:
-            command.stdout.write(
-                command.style.WARNING("No worker is running now. Start one: manage.py backroom worker\n")
-            )
+            start = queries.backend_of(status["backend"]).served_by
+            command.stdout.write(command.style.WARNING(f"No worker is running now. Start one: {start}\n"))
 
 
 def _queue_table(queues: Sequence[dict[str, Any]]) -> list[str]:

@@ -94,6 +94,9 @@ def _settings(options: dict[str, Any]) -> WorkerSettings:
         **{field.name: options[field.name] for field in fields(WorkerSettings) if field.name != "backend"},
         backend=alias,
     )
+    if not backend_of(alias).is_served_by_us:
+        msg = f"The tasks of TASKS[{alias!r}] run elsewhere. Start: {backend_of(alias).served_by}"
+        raise CommandError(msg)
     known = backend_of(alias).queues
     if unknown := [queue for queue in settings.queues if known and queue not in known]:
         msg = (

@@ -1,0 +1,75 @@
+"""Celery tasks of a project that has them already."""
+
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task, shared_task
+
+app = Celery("existing", broker="memory://", set_as_current=False)
+
+
+@shared_task
+def plain(a: int, b: int = 2) -> int:
+    return a + b
+
+
+@shared_task(
+    autoretry_for=(ValueError, OSError), dont_autoretry_for=(FileNotFoundError,), retry_backoff=3, max_retries=4
+)
+def retried(path: str) -> str:
+    with Path(path).open("a") as file:
+        file.write("turn\n")
+    if len(Path(path).read_text().splitlines()) < 3:
+        msg = "not yet"
+        raise ValueError(msg)
+    return "third"
+
+
+@shared_task(autoretry_for=(ValueError,), retry_backoff=2, retry_backoff_max=5, retry_jitter=False)
+def evenly() -> None:
+    raise ValueError
+
+
+@shared_task(autoretry_for=(ValueError,), retry_kwargs={"max_retries": 7}, default_retry_delay=9)
+def with_retry_kwargs() -> None:
+    raise ValueError
+
+
+@shared_task(bind=True, max_retries=2, default_retry_delay=0)
+def bound(self: Any) -> list[Any]:
+    try:
+        if self.request.retries < 2:
+            raise ValueError
+    except ValueError as error:
+        raise self.retry(exc=error, countdown=60) from error
+    return [self.name, self.request.id, self.request.retries]
+
+
+@shared_task(soft_time_limit=30, time_limit=40, ignore_result=True, expires=60)
+def limited() -> None:
+    """Do nothing, in time."""
+
+
+class Loud(Task):  # type: ignore[misc] # Celery publishes no types
+    def __call__(self, *args: Any, **kwargs: Any) -> str:
+        return f"{super().__call__(*args, **kwargs)}!"
+
+
+@shared_task(base=Loud)
+def loud(word: str) -> str:
+    return word
+
+
+@app.task(name="a.name.of.its.own")
+def named(word: str) -> str:
+    return word
+
+
+class Written(Task):  # type: ignore[misc] # as above
+    name = "tests.celery.existing.Written"
+
+    def run(self) -> None:
+        """Do nothing."""
+
+
+written = app.register_task(Written())

@@ -1,0 +1,106 @@
+"""A project's Celery tasks, enqueued through `django.tasks`."""
+
+import pytest
+from django.tasks import task_backends
+from django.tasks.exceptions import InvalidTask
+
+from backroom.celery import from_celery
+from backroom.celery.existing import FOR_EVER, options_of
+from backroom.tasks import Exponential
+from backroom.testing import run_tasks
+from tests.celery import existing
+
+DATABASE = "backroom.tasks.backends.database.DatabaseBackend"
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _backend(settings):
+    settings.TASKS = {"default": {"BACKEND": DATABASE, "QUEUES": []}}
+
+
+def outcome(celery_task, *args, **kwargs):
+    result = from_celery(celery_task).enqueue(*args, **kwargs)
+    run_tasks()
+    return task_backends["default"].get_result(result.id)
+
+
+def test_a_celery_task_runs_in_our_worker():
+    result = outcome(existing.plain, 40)
+    assert result.return_value == 42
+    assert result.task.module_path == "tests.celery.existing.plain"
+
+
+@pytest.mark.parametrize(("celery_task", "value"), [("loud", "hey!"), ("named", "hey")])
+def test_bases_and_names_of_its_own_are_heeded(celery_task, value):
+    assert outcome(getattr(existing, celery_task), "hey").return_value == value
+
+
+def test_options_say_what_celery_was_told():
+    assert options_of(existing.plain) == {}
+    assert options_of(existing.retried) == {
+        "max_attempts": 5,
+        "backoff": Exponential(base=3, cap=600),
+        "retry_on": (ValueError, OSError),
+        "fail_on": (FileNotFoundError,),
+    }
+    assert options_of(existing.evenly)["backoff"][:4] == (2, 4, 5, 5)
+    assert (
+        options_of(existing.with_retry_kwargs)["max_attempts"],
+        options_of(existing.with_retry_kwargs)["backoff"],
+    ) == (
+        8,
+        9,
+    )
+    assert options_of(existing.limited) == {"timeout": 30, "expires": 60, "keep_result": False}
+
+
+def test_celerys_for_ever_is_a_great_number(monkeypatch):
+    monkeypatch.setattr(existing.retried, "max_retries", None)
+    assert options_of(existing.retried)["max_attempts"] == FOR_EVER
+
+
+def test_options_given_win_and_survive_the_store():
+    task = from_celery(existing.retried, max_attempts=2, queue_name="slow", priority=7)
+    result = task.enqueue("/nowhere/at/all")
+    found = task_backends["default"].get_result(result.id)
+    assert (found.task.max_attempts, found.task.queue_name, found.task.priority) == (2, "slow", 7)
+    assert found.task.retry_on == (ValueError, OSError)
+
+
+def test_what_celery_would_retry_our_worker_retries(tmp_path):
+    task = from_celery(existing.retried, backoff=0)
+    result = task.enqueue(str(tmp_path / "turns"))
+    run_tasks()
+    found = task_backends["default"].get_result(result.id)
+    assert (found.return_value, len(found.errors)) == ("third", 2)
+
+
+def test_a_bound_task_knows_itself_and_its_retry_is_ours():
+    result = outcome(existing.bound)
+    assert result.return_value == ["tests.celery.existing.bound", result.id, 2]
+    assert [error.exception_class_path for error in result.errors] == ["builtins.ValueError"] * 2
+
+
+def test_a_class_is_refused_with_what_to_do():
+    with pytest.raises(InvalidTask, match=r"is not found again as tests\.celery\.existing\.Written\.run"):
+        from_celery(existing.written)
+
+
+def test_a_function_within_a_function_is_refused():
+    @existing.app.task(name="hidden")
+    def hidden():
+        pass
+
+    with pytest.raises(InvalidTask, match="is not found again"):
+        from_celery(hidden)
+
+
+def test_what_is_no_celery_task_is_refused():
+    with pytest.raises(InvalidTask, match="is no Celery task"):
+        from_celery(len)
+
+
+def test_a_backend_of_djangos_own_gets_a_task_of_its_own(settings):
+    settings.TASKS = {"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
+    assert from_celery(existing.plain).enqueue(1, b=1).return_value == 2

@@ -1,0 +1,284 @@
+"""What is sent: where to, with which priority, and what is not sent twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+
+import pytest
+from celery import Celery
+from django.core.management import CommandError, call_command
+from django.tasks import task_backends
+from django.tasks.exceptions import InvalidTask
+
+from backroom.celery.due import PAGE, Mark, due_after, mark_of
+from backroom.celery.lost import Lost
+from backroom.celery.upkeep import AHEAD, Upkeep
+from backroom.clock import after
+from backroom.tasks import control, enqueue_many
+from backroom.tasks.backends.celery import SOON
+from backroom.tasks.records import READY, Query
+from backroom.tasks.stores.base import Request
+from backroom.tasks.transports import celery as transports
+from backroom.tasks.transports.celery import CeleryTransport, on_scale
+from backroom.testing.clock import FakeClock
+from tests.celery.conftest import url_of
+from tests.processes.jobs import add
+
+app = Celery("tests")
+app.conf.broker_url = "memory://"
+
+KEPT = "backroom.tasks.backends.database.DatabaseBackend"
+ON_CELERY = "backroom.tasks.backends.celery.CeleryBackend"
+
+
+@pytest.fixture
+def backend(settings, monkeypatch, request):
+    """A backend on Celery, over Redis: a queue of its own, and a clock that stands still."""
+    monkeypatch.setattr(f"{__name__}.app", make_app(url_of("redis", request)))
+    options = {"app": f"{__name__}.app", "store": "records"}
+    settings.TASKS = {
+        "records": {"BACKEND": KEPT},
+        "default": {"BACKEND": ON_CELERY, "QUEUES": [], "OPTIONS": options},
+    }
+    made = task_backends["default"]
+    made.clock = FakeClock(made.clock.now())
+    yield made
+    made.transport.close()
+
+
+def make_app(url, **conf):
+    made = Celery("tests", broker=url)
+    made.conf.task_default_queue = f"test-{os.urandom(4).hex()}"
+    made.conf.update(conf)
+    return made
+
+
+def depth(backend):
+    return backend.transport.depth(backend.app.conf.task_default_queue)
+
+
+class TestPriorities:
+    @pytest.mark.parametrize(("priority", "place"), [(-100, 0), (-1, 4), (0, 4), (1, 5), (100, 9), (101, 9), (-101, 0)])
+    def test_each_place_stands_for_as_many_priorities(self, priority, place):
+        assert on_scale(priority, range(10)) == place
+
+    def test_on_redis_nought_is_the_highest(self):
+        transport = CeleryTransport(make_app("redis://nobody"), "default", {})
+        assert [on_scale(each, transport.scale_of("any")) for each in (-100, -50, 0, 1, 100)] == [9, 9, 6, 3, 0]
+
+    def test_on_redis_the_steps_are_the_projects(self):
+        steps = list(range(10))
+        transport = CeleryTransport(
+            make_app("redis://nobody", broker_transport_options={"priority_steps": steps}), "", {}
+        )
+        assert [on_scale(each, transport.scale_of("any")) for each in (-100, 0, 100)] == [9, 5, 0]
+
+    def test_on_rabbitmq_the_most_of_the_queue_is_the_highest(self):
+        transport = CeleryTransport(make_app("amqp://nobody", task_queue_max_priority=9), "default", {})
+        assert [on_scale(each, transport.scale_of("celery")) for each in (-100, 0, 100)] == [0, 4, 9]
+
+    @pytest.mark.parametrize("url", ["amqp://nobody", "memory://", "filesystem://"])
+    def test_a_queue_that_knows_none_gets_none(self, url):
+        assert not CeleryTransport(make_app(url), "default", {}).scale_of("celery")
+
+    @pytest.mark.parametrize("broker", ["redis", "rabbit"])
+    def test_the_higher_priority_comes_out_first(self, request, broker):
+        celery = make_app(url_of(broker, request), task_queue_max_priority=10)
+        transport = CeleryTransport(celery, "default", {})
+        wanted = [100, 20, 0, -100]
+        messages = [transports.Message(str(each), 0, "default", each, "a.task", None) for each in sorted(wanted)]
+        assert transport.send(messages)
+        with celery.connection_for_read() as connection:
+            queue = connection.SimpleQueue(celery.amqp.queues[celery.conf.task_default_queue])
+            found = [int(queue.get(timeout=5).payload[0][1]) for _ in wanted]
+            queue.clear()
+        transport.close()
+        assert found == wanted
+
+
+class TestQueues:
+    def test_a_queue_that_is_not_named_goes_to_celerys_default(self):
+        transport = CeleryTransport(make_app("memory://"), "default", {"mail": "slow"})
+        assert transport.queue_of("mail") == "slow"
+        assert transport.queue_of("other") == transport.app.conf.task_default_queue
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+class TestSending:
+    def test_a_message_holds_ids_and_no_argument(self, backend):
+        result = add.enqueue(41, 1)
+        with backend.app.connection_for_read() as connection:
+            message = connection.SimpleQueue(backend.app.conf.task_default_queue).get(timeout=5)
+        assert message.content_type == "application/json"
+        assert message.payload[:2] == [["default", result.id], {}]
+        assert message.headers["task"] == "backroom.run"
+        assert message.headers["shadow"] == "tests.processes.jobs.add"
+        assert "41" not in str(message.headers | {"id": "", "root_id": "", "argsrepr": ""})
+
+    def test_many_are_sent_at_once(self, backend):
+        assert len(enqueue_many(add, [((number, 1), {}) for number in range(50)])) == 50
+        assert depth(backend) == 50
+
+    def test_what_collides_is_not_sent(self, backend):
+        first, second = (add.using(unique=True).enqueue(1, 2) for _ in range(2))
+        assert first.id == second.id
+        assert depth(backend) == 1
+
+    def test_what_is_due_soon_is_sent_and_what_is_due_later_is_not(self, backend):
+        add.using(run_after=timedelta(seconds=SOON - 1)).enqueue(1, 2)
+        assert depth(backend) == 1
+        add.using(run_after=timedelta(seconds=SOON + 60)).enqueue(1, 2)
+        assert depth(backend) == 1
+
+    def test_an_operators_verbs_send(self, backend):
+        result = add.using(run_after=timedelta(days=1)).enqueue(1, 2)
+        assert depth(backend) == 0
+        control.run_now([result.id])
+        assert depth(backend) == 1
+        control.cancel([result.id])
+        assert depth(backend) == 1
+        control.retry([result.id])
+        assert depth(backend) == 2
+
+    def test_our_worker_says_which_one_to_start(self, backend):
+        with pytest.raises(CommandError, match=r"Start: celery -A tests\.celery\.test_transport worker"):
+            call_command("backroom", "worker", "--backend", "default")
+
+    def test_options_of_a_task_are_checked_as_everywhere(self, backend):
+        with pytest.raises(InvalidTask):
+            add.using(max_attempts=0)
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+class TestLost:
+    def test_a_backlog_is_not_doubled(self, backend):
+        enqueue_many(add, [((number, 1), {}) for number in range(100)])
+        lost = Lost(backend)
+        for _ in range(20):
+            backend.clock.advance(60)
+            lost.send()
+        # Only the oldest one might have lost its message, and ever more time passes between two of its messages.
+        assert 100 < depth(backend) <= 105
+
+    def test_a_message_is_not_taken_for_lost_at_once(self, backend):
+        add.enqueue(1, 2)
+        backend.app.control.purge()
+        purge(backend)
+        backend.clock.advance(backend.settings.resend_after - 1)
+        assert Lost(backend).send() == 0
+        backend.clock.advance(2)
+        assert Lost(backend).send() == 1
+        assert depth(backend) == 1
+
+    def test_all_that_a_broker_forgot_is_sent_again_once(self, backend):
+        enqueue_many(add, [((number, 1), {}) for number in range(1_200)])
+        purge(backend)
+        backend.clock.advance(3_600)
+        lost = Lost(backend)
+        assert lost.send() == 1_200
+        assert lost.send() == 0
+        assert depth(backend) == 1_200
+
+    def test_what_workers_hold_unstarted_is_sent_again_ever_more_rarely(self, backend):
+        add.enqueue(1, 2)
+        lost = Lost(backend)
+        sent = 0
+        for _ in range(60):
+            # A worker takes the message and does not begin.
+            purge(backend)
+            backend.clock.advance(60)
+            sent += lost.send()
+        assert 4 <= sent <= 6
+
+    def test_what_has_begun_meanwhile_is_not_sent(self, backend):
+        add.enqueue(1, 2)
+        purge(backend)
+        backend.clock.advance(3_600)
+        now = backend.clock.now()
+        backend.store.claim(Request((), 1, "w", now, after(now, 60)))
+        assert Lost(backend).send() == 0
+
+
+def purge(backend):
+    with backend.app.connection_for_write() as connection:
+        connection.default_channel.queue_purge(backend.app.conf.task_default_queue)
+
+
+@pytest.mark.parametrize("store_database", ["default", "postgres"], indirect=True)
+@pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+class TestDue:
+    @pytest.fixture(autouse=True)
+    def _database(self, backend, settings, store_database):
+        settings.TASKS = settings.TASKS | {"records": {"BACKEND": KEPT, "OPTIONS": {"database": store_database}}}
+        self.backend = task_backends["default"]
+        self.backend.clock = backend.clock
+        yield
+        self.backend.transport.close()
+
+    def test_a_deferred_task_is_sent_shortly_before_its_moment_and_once(self):
+        add.using(run_after=timedelta(seconds=SOON + 60)).enqueue(1, 2)
+        upkeep = Upkeep(self.backend, "w")
+        upkeep.round()
+        assert depth(self.backend) == 0
+        self.backend.clock.advance(SOON + 60 - AHEAD + 1)
+        for _ in range(3):
+            upkeep.round()
+        assert depth(self.backend) == 1
+
+    def test_thousands_that_are_due_at_one_moment_are_all_sent(self):
+        moment = timedelta(seconds=60)
+        enqueue_many(add.using(run_after=moment), [((number, 1), {}) for number in range(PAGE * 2 + 1)])
+        self.backend.clock.advance(60)
+        Upkeep(self.backend, "w").round()
+        assert depth(self.backend) == PAGE * 2 + 1
+
+    def test_records_come_in_the_order_of_their_moments(self):
+        for seconds in (90, 30, 60):
+            add.using(run_after=timedelta(seconds=seconds)).enqueue(seconds, 0)
+        now = self.backend.clock.now()
+        found = due_after(self.backend.store.kept_in, Mark(), after(now, 70))
+        assert [json.loads(each.payload)["args"] for each in found] == [[30, 0], [60, 0]]
+        assert due_after(self.backend.store.kept_in, mark_of(found[-1]), after(now, 70)) == []
+
+    def test_one_worker_sends_for_all(self):
+        add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
+        self.backend.clock.advance(60)
+        first, second = Upkeep(self.backend, "a"), Upkeep(self.backend, "b")
+        from backroom.tasks.records import Worker
+
+        now = self.backend.clock.now()
+        self.backend.store.beat(
+            [Worker(id=id_, host="h", pid=1, queues=(), threads=1, started_at=now, seen_at=now) for id_ in ("a", "b")]
+        )
+        second.round()
+        assert depth(self.backend) == 0
+        first.round()
+        assert depth(self.backend) == 1
+
+    def test_a_message_that_could_not_be_sent_is_sent_later(self, monkeypatch):
+        add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
+        self.backend.clock.advance(60)
+        upkeep = Upkeep(self.backend, "w")
+        with monkeypatch.context() as patched:
+            patched.setattr(self.backend.transport, "send", lambda messages: not list(messages))
+            upkeep.round()
+        assert depth(self.backend) == 0
+        upkeep.round()
+        assert depth(self.backend) == 1
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+def test_an_enqueue_does_not_wait_for_an_absent_broker_twice(settings, monkeypatch, tmp_path):
+    monkeypatch.setattr(f"{__name__}.app", make_app(f"redis+socket://{tmp_path}/nobody"))
+    options = {"app": f"{__name__}.app", "store": "records"}
+    settings.TASKS = {"records": {"BACKEND": KEPT}, "default": {"BACKEND": ON_CELERY, "OPTIONS": options}}
+    backend = task_backends["default"]
+    tries = []
+    connecting = backend.transport._producer
+    monkeypatch.setattr(backend.transport, "_producer", lambda: tries.append(1) or connecting())
+    for number in range(10):
+        add.enqueue(number, 1)
+    assert len(tries) == 1
+    assert len(backend.store.find(Query(states=(READY,))).records) == 10
