@@ -50,6 +50,10 @@ class TcpRedis(RedisServer):
         with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)) as client:
             return client.execute_command(*command)
 
+    def info(self, section: str) -> str:
+        """Return what INFO says, as text."""
+        return run_cli("-s", str(self.socket), "INFO", section)
+
     def calls(self) -> dict[str, int]:
         """Return how often each command was called since CONFIG RESETSTAT, what scripts call included."""
         return {name.removeprefix("cmdstat_"): each["calls"] for name, each in self.ask("INFO", "commandstats").items()}

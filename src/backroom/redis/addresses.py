@@ -77,7 +77,7 @@ def problem_of(address: Address) -> str | None:
     if wrong := [each for each in address.sentinels if not each.rpartition(":")[2].isdigit()]:
         return f"Sentinel {wrong[0]!r} is no address. Write 'host:port', with port 26379 as a rule."
     try:
-        ConnectionPool.from_url(address.url)
+        maker_of(address)()
     except (ValueError, TypeError) as error:
         return f"The URL of the Redis server cannot be read: {error}"
     return None

@@ -29,6 +29,9 @@ class Link:
     def ask(self, command: Command) -> Any:
         """Send one command and return the reply; raise what the server or the library raises."""
         connection = self._connection
+        if self.fileno() is None:
+            # By itself it would connect without asking the Sentinels.
+            connection.connect()
         connection.send_packed_command(connection.pack_command(*command), check_health=False)
         return connection.read_response()
 
@@ -40,6 +43,8 @@ class Link:
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands, whose replies are to be fetched in their order."""
         connection = self._connection
+        if self.fileno() is None:
+            connection.connect()
         packed = b"".join(piece for command in commands for piece in connection.pack_command(*command))
         connection.send_packed_command([packed], check_health=False)
 

@@ -1,0 +1,255 @@
+"""The way to a server: pools, scripts, errors, forks, clusters and Sentinels."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+
+from backroom.options import OptionsError, parse
+from backroom.redis import Address, RedisOptions, RedisUnavailable, Script, Server, key, server_of, slot_of
+from backroom.redis.facts import facts_of
+from tests.redis.servers import Proxy, Sentinel, TcpRedis, Valkey, cluster, running
+from tests.services.project import wait_until
+
+
+def connections_of(server: TcpRedis) -> int:
+    """Return how many connections of ours the server has."""
+    return str(server.ask("CLIENT", "LIST")).count("name=backroom-")
+
+
+def test_a_command_goes_there_and_its_reply_comes_back(server: Server) -> None:
+    assert server.call("SET", "a", b"\x00\xff") == b"OK"
+    assert server.call("GET", "a") == b"\x00\xff"
+    assert server.call("GET", "b") is None
+    assert server.call_each([("INCR", "n"), ("NO", "SUCH"), ("INCR", "n")])[::2] == [1, 2]
+
+
+def test_what_the_server_says_of_a_command_leaves_its_connection_open(server: Server, either: TcpRedis) -> None:
+    with pytest.raises(ResponseError):
+        server.call("NO", "SUCH")
+    before = connections_of(either)
+    with pytest.raises(ResponseError):
+        server.call("NO", "SUCH")
+    assert server.call("PING") == b"PONG"
+    assert connections_of(either) == before
+
+
+def test_threads_share_as_many_connections_as_work_at_once(own_server: Callable[..., TcpRedis]) -> None:
+    own = own_server()
+    server = server_of(Address(url=own.url, max_connections=3, timeout=20.0))
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(lambda number: server.call("ECHO", str(number)), range(200)))[-1] == b"199"
+    assert 1 <= connections_of(own) <= 3
+
+
+def test_who_finds_no_connection_free_is_told(own_server: Callable[..., TcpRedis]) -> None:
+    own = own_server()
+    server = server_of(Address(url=own.url, max_connections=1, timeout=0.3))
+    line = threading.Barrier(2)
+
+    def ask(number: int) -> str:
+        line.wait(10)
+        try:
+            return str(server.call("BLPOP", "nothing", "0.25"))
+        except RedisUnavailable as error:
+            return str(error)
+
+    own.pause()
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(ask, range(2)))
+    own.resume()
+    assert "All 1 connections to Redis" in said[0]
+    assert "does not answer in time" in said[1]
+
+
+def test_the_same_address_is_the_same_pool_and_a_fork_has_its_own(server: Server, either: TcpRedis) -> None:
+    assert server_of(Address(url=either.url)) is server
+    server.call("SET", "from", "parent")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            # A connection of the parent's would give the replies of one to the other.
+            said = [server.call("INCR", "forked") for _ in range(50)] and server.call("GET", "from")
+            os.write(writer, said)
+        finally:
+            os._exit(0)
+    assert [server.call("ECHO", str(number)) for number in range(50)][-1] == b"49"
+    os.waitpid(child, 0)
+    assert os.read(reader, 100) == b"parent"
+    assert server.call("GET", "forked") == b"50"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_restart_of_the_server_is_not_noticed_by_who_was_idle(own_server: Callable[..., TcpRedis]) -> None:
+    own = own_server(durable=True)
+    server = server_of(Address(url=own.url))
+    script = Script("#!lua\nreturn redis.call('INCR', KEYS[1])")
+    assert script.run(server, ["{a}n"], []) == 1
+    own.restart()
+    # Neither the closed connection nor the forgotten script is the caller's affair.
+    assert script.run(server, ["{a}n"], []) == 2
+    own.ask("SCRIPT", "FLUSH")
+    assert script.run_each(server, [(["{a}n"], []), (["{a}n"], [])]) == [3, 4]
+
+
+def test_a_thread_that_is_interrupted_leaves_no_reply_to_the_next(server: Server, either: TcpRedis) -> None:
+    import ctypes
+
+    class Interrupted(BaseException):
+        pass
+
+    begun = threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        server.call("BLPOP", "nothing", "0.5")
+
+    def work() -> None:
+        try:
+            wait()
+        except Interrupted:
+            return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait(10)
+    wait_until(lambda: "cmd=blpop" in str(either.ask("CLIENT", "LIST")))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Interrupted))
+    thread.join(10)
+    assert [server.call("ECHO", str(number)) for number in range(3)] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("url", ["redis://user:s3cret@127.0.0.1:1/0", "redis://:s3cret@127.0.0.1:1/0?password=s3cret"])
+def test_an_error_names_the_server_and_no_password(url: str) -> None:
+    address = Address(url=url)
+    with pytest.raises(RedisUnavailable) as caught:
+        server_of(address).call("PING")
+    assert "redis://127.0.0.1:1/0 cannot be reached" in str(caught.value)
+    assert "Check that the server runs" in str(caught.value)
+    assert "s3cret" not in f"{caught.value!r} {address} {address!r} {server_of(address).name}"
+
+
+def test_wrong_credentials_are_told(own_server: Callable[..., TcpRedis]) -> None:
+    own = own_server()
+    own.ask("ACL", "SETUSER", "clerk", "on", ">s3cret", "~*", "+ping", "+client")
+    with pytest.raises(RedisUnavailable, match="does not accept the credentials"):
+        server_of(Address(url=own.tcp_url.replace("//", "//clerk:wrong@"))).call("PING")
+    clerk = server_of(Address(url=own.tcp_url.replace("//", "//clerk:s3cret@")))
+    assert clerk.call("PING") == b"PONG"
+    with pytest.raises(RedisUnavailable, match="does not permit this user the command"):
+        clerk.call("GET", "a")
+
+
+def test_a_server_that_says_nothing_is_given_up_after_the_timeout(tcp_redis: TcpRedis) -> None:
+    proxy = Proxy(tcp_redis.port)
+    server = server_of(Address(url=proxy.url, timeout=0.2, connect_timeout=0.5))
+    assert server.call("PING") == b"PONG"
+    proxy.swallow()
+    with pytest.raises(RedisUnavailable, match="does not answer in time") as caught:
+        server.call("PING")
+    assert caught.value.may_have_happened
+    proxy.heal()
+    assert server.call("PING") == b"PONG"
+    proxy.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, "No Redis server is named"),
+        ({"url": "localhost:6379"}, "begins with 'localhost'"),
+        ({"url": "redis://localhost:port"}, "cannot be read"),
+        ({"url": "redis://a", "cluster": True, "sentinels": ["b:1"]}, "not both"),
+        ({"url": "unix:///a", "cluster": True}, "by host and port"),
+        ({"url": "redis://tasks", "sentinels": ["b"]}, "Sentinel 'b' is no address"),
+        ({"url": "redis://a/?no_such_option=1"}, "cannot be read"),
+    ],
+)
+def test_an_address_that_can_be_none_is_refused_before_anything_is_connected(
+    options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(OptionsError, match=problem):
+        server_of(parse(RedisOptions, options).address)
+
+
+def test_the_setting_names_the_server_of_those_that_name_none(settings: Any) -> None:
+    settings.BACKROOM = {"REDIS_URL": "redis://everywhere/1"}
+    assert parse(RedisOptions, {}).address.url == "redis://everywhere/1"
+    assert parse(RedisOptions, {"url": "redis://here"}).address.url == "redis://here"
+
+
+def test_keys_with_one_tag_are_in_one_slot() -> None:
+    assert key("app", "tasks", "ready", "mail") == "app:{tasks}:ready:mail"
+    assert slot_of(key("app", "tasks", "a")) == slot_of(key("other", "tasks", "b"))
+    assert slot_of(key("app", "ta}sks", "a")) == slot_of(key("app", "ta}sks", "b"))
+    assert slot_of("123456789") == 12_739
+
+
+def test_a_server_tells_what_it_is(either: TcpRedis, server: Server) -> None:
+    facts = facts_of(server)
+    assert facts.product.startswith("Valkey 9" if isinstance(either, Valkey) else "Redis 7")
+    assert (facts.is_too_old, facts.evicts, facts.is_persistent, facts.role) == (False, False, False, "master")
+
+
+def test_a_command_follows_its_key_through_a_cluster(own_folder: Path) -> None:
+    with cluster(own_folder) as nodes:
+        server = server_of(Address(url=nodes[0].tcp_url, cluster=True))
+        names = [f"{{{number}}}n" for number in range(30)]
+        assert {server.call("INCR", name) for name in names} == {1}
+        assert server.call_each([("INCR", name) for name in names]) == [2] * 30
+        assert sum(int(node.ask("DBSIZE")) for node in nodes) == 30
+        assert all(int(node.ask("DBSIZE")) for node in nodes)
+        assert facts_of(server).role == "master"
+
+        # A slot moves: while it does its key is asked for at its new place, and afterwards it is known to be there.
+        slot, target = slot_of(names[0]), nodes[1] if slot_of(names[0]) < 5461 else nodes[0]
+        source = next(node for node in nodes if node.ask("CLUSTER", "COUNTKEYSINSLOT", slot))
+        ids = {node: node.ask("CLUSTER", "MYID") for node in nodes}
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        source.ask("MIGRATE", "127.0.0.1", target.port, names[0], 0, 5000)
+        assert server.call("INCR", names[0]) == 3
+        for node in (target, source):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+        assert server.call("INCR", names[0]) == 4
+        assert server.call_each([("INCR", name) for name in names])[0] == 5
+
+
+def test_sentinels_lead_to_the_new_primary(own_folder: Path) -> None:
+    own_folder.mkdir()
+    primary = TcpRedis(own_folder / "primary", repl_diskless_sync_delay="0")
+    replica = TcpRedis(own_folder / "replica", replicaof=f"127.0.0.1 {primary.port}")
+    watcher = Sentinel(own_folder / "sentinel", primary)
+    with running(primary, replica, watcher):
+        wait_until(lambda: "master_link_status:up" in replica.info("replication"), what="the replica to follow")
+        wait_until(lambda: "slaves=1" in watcher.info("sentinel"), what="the Sentinel to know the replica")
+        address = Address(url="redis://tasks/0", sentinels=(f"127.0.0.1:{watcher.port}",), timeout=1.0)
+        server = server_of(address)
+        server.call("SET", "a", "1")
+        wait_until(lambda: replica.ask("GET", "a") == "1")
+        with pytest.raises(RedisUnavailable, match="is a read-only replica"):
+            server_of(Address(url=replica.tcp_url)).call("SET", "a", "2")
+        primary.kill()
+
+        def works() -> bool:
+            try:
+                return bool(server.call("SET", "a", "3"))
+            except RedisUnavailable:
+                return False
+
+        wait_until(works, what="the other one to become the primary")
+        assert replica.ask("GET", "a") == "3"
+
+
+def test_a_service_that_no_sentinel_knows_is_told(own_folder: Path) -> None:
+    with pytest.raises(RedisUnavailable, match=r"redis://tasks/0 \(by Sentinel\) cannot be reached"):
+        server_of(Address(url="redis://tasks/0", sentinels=("127.0.0.1:1",))).call("PING")
