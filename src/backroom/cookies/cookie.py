@@ -122,7 +122,7 @@ class Cookie[T]:
             raise TypeError(msg)
         seconds = _seconds(self.max_age if isinstance(max_age, EllipsisType) else max_age)
         text = self._closed(json.dumps(value, separators=(",", ":"), ensure_ascii=False), seconds)
-        before = response.cookies.get(self.name)
+        before = response.cookies.pop(self.name, None)
         self._put(response, text, seconds)
         if (size := len(response.cookies[self.name].OutputString().encode())) > MAX_BYTES:
             self._take_back(response, before)

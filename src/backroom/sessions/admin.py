@@ -12,10 +12,14 @@ from django.utils.translation import ngettext
 
 from backroom.clock import SystemClock
 from backroom.sessions import people
-from backroom.sessions.keys import handle_of
+from backroom.sessions.keys import KeyHash, handle_of
 from backroom.sessions.models import Session
 
-_Base = admin.ModelAdmin[Session] if TYPE_CHECKING else admin.ModelAdmin
+if TYPE_CHECKING:
+    _Base = admin.ModelAdmin[Session]
+    _Sessions = QuerySet[Session]
+else:
+    _Base, _Sessions = admin.ModelAdmin, QuerySet
 
 
 class IsSignedIn(admin.SimpleListFilter):
@@ -39,6 +43,16 @@ class IsSignedIn(admin.SimpleListFilter):
                 return queryset
 
 
+class ByHash(_Sessions):
+    """Takes the keys that the list's checkboxes send for the hashes that they are."""
+
+    def filter(self, *args: Any, **kwargs: Any) -> "ByHash":
+        """Return those that fit."""
+        if "pk__in" in kwargs:
+            kwargs["pk__in"] = [KeyHash(each) for each in kwargs["pk__in"]]
+        return super().filter(*args, **kwargs)
+
+
 @admin.register(Session)
 class SessionAdmin(_Base):
     """For looking at sessions and ending them. Nobody sees their contents here, or changes them."""
@@ -54,13 +68,11 @@ class SessionAdmin(_Base):
     fields = (*list_display, "user_agent", "label", "renewed_at")
     readonly_fields = fields
 
-    def get_queryset(self, request: HttpRequest) -> "QuerySet[Session]":
+    def get_queryset(self, _request: HttpRequest) -> "QuerySet[Session]":
         """Return those that are alive."""
-        return super().get_queryset(request).filter(expire_date__gt=SystemClock().now()).defer("session_data")
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Leave out the deletion that sends no signal."""
-        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+        return (
+            ByHash(Session).filter(expire_date__gt=SystemClock().now()).defer("session_data").order_by(*self.ordering)
+        )
 
     def has_add_permission(self, _request: HttpRequest) -> bool:
         """Sessions are begun by visitors."""
@@ -74,12 +86,16 @@ class SessionAdmin(_Base):
         """End a session, so that those who listen hear of it."""
         people.revoke(obj, reason="operator")
 
+    def delete_queryset(self, _request: HttpRequest, queryset: "QuerySet[Session]") -> None:
+        """End sessions, as above."""
+        for each in queryset:
+            people.revoke(each, reason="operator")
+
     @admin.action(permissions=["delete"], description=_("End the selected sessions"))
     def end_sessions(self, request: HttpRequest, queryset: "QuerySet[Session]") -> None:
         """End sessions, and write down who did."""
-        chosen = list(queryset)
-        self.log_deletions(request, chosen)
-        count = sum(people.revoke(each, reason="operator") for each in chosen)
+        self.log_deletions(request, queryset)
+        count = sum(people.revoke(each, reason="operator") for each in queryset)
         self.message_user(request, ngettext("%d session was ended.", "%d sessions were ended.", count) % count)
 
     @admin.display(description=_("session"))

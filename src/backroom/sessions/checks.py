@@ -98,7 +98,7 @@ def _weaknesses() -> Iterator[tuple[str, str, str]]:
 
 
 def _options() -> Mapping[str, Any] | None:
-    found = SESSIONS.value
+    found: object = SESSIONS.value
     return found if isinstance(found, Mapping) else None
 
 

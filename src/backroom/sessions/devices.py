@@ -20,21 +20,25 @@ MARK: Final = "_backroom_signed_in"
 
 
 def signed_in(request: HttpRequest, user: Any) -> None:
-    """Note who has signed in with this request, and tell those who listen if the browser is new to them."""
-    if not new_device.has_listeners(type(user)):
-        return
-    name = _name_of(user)
-    known: list[Any] = KNOWN.get(request, [])
-    setattr(request, MARK, [name, *(each for each in known if each != name)][:KNOWN_USERS])
-    if name not in known:
-        info: SessionInfo | None = getattr(request.session, "info", None)
-        new_device.send_robust(type(user), request=request, user=user, session=info)
+    """Note who has signed in with this request."""
+    if new_device.has_listeners(type(user)):
+        setattr(request, MARK, user)
 
 
 def remember(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Have the browser remember who signed in with this request."""
-    if names := getattr(request, MARK, None):
-        KNOWN.set(response, names)
+    """Have the browser remember who signed in with this request, and tell those who listen if it is new to them.
+
+    The session has been saved by now, so it can be told too.
+    """
+    user = getattr(request, MARK, None)
+    if user is None or response.status_code >= 500:
+        return
+    name = _name_of(user)
+    known: list[Any] = KNOWN.get(request, [])
+    KNOWN.set(response, [name, *(each for each in known if each != name)][:KNOWN_USERS])
+    if name not in known:
+        info: SessionInfo | None = getattr(request.session, "info", None)
+        new_device.send_robust(type(user), request=request, user=user, session=info)
 
 
 def _name_of(user: Any) -> str:

@@ -129,9 +129,11 @@ def contents_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) -
 
 def changes_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) -> Changes:
     """Return what a request changed; raise `SessionTooLarge` when it left too much."""
-    whole = not isinstance(data, Document) or data.is_whole
-    known: Mapping[str, Plain] = {} if whole else data.plains  # type: ignore[union-attr]
-    assigned: Iterable[str] = () if whole else data.assigned  # type: ignore[union-attr]
+    known: Mapping[str, Plain] = {}
+    assigned: Iterable[Any] = ()
+    whole = True
+    if isinstance(data, Document) and not data.is_whole:
+        known, assigned, whole = data.plains, data.assigned, False
     plains: dict[str, Plain] = {}
     present, size = set(), 0
     for name, value in data.items():

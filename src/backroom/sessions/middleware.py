@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddleware
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.functional import SimpleLazyObject
 
@@ -39,7 +39,7 @@ class SessionMiddleware(DjangosMiddleware):
             session.on_access = partial(_keep_out_of_caches, request)  # type: ignore[method-assign]
             current.set(lambda: session.key_hash)
 
-    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Save the session, renew its id when it is time, and say that the response is for one visitor."""
         session: Any = getattr(request, "session", None)
         current.set(_nobody)
@@ -47,8 +47,8 @@ class SessionMiddleware(DjangosMiddleware):
             _end_if_the_user_is_gone(request, session)
             if response.status_code < 500 and session.wants_new_id:
                 session.renew()
-            devices.remember(request, response)
         response = super().process_response(request, response)
+        devices.remember(request, response)
         name = settings.SESSION_COOKIE_NAME
         if name in response.cookies:
             if getattr(session, "came_with_replaced_id", False) and response.cookies[name].value:

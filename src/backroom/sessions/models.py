@@ -18,6 +18,10 @@ from backroom.sql.fields import DocumentField, KeyField, MomentField
 if TYPE_CHECKING:
     from backroom.sessions.backends.database import SessionStore
 
+    _Manager = BaseSessionManager["AbstractSession"]
+else:
+    _Manager = BaseSessionManager
+
 
 class SessionKeyField(KeyField):
     """The hash of a session's id. An id that it is asked for is hashed; what comes from the database is not, again.
@@ -42,7 +46,7 @@ class SessionKeyField(KeyField):
         return super().get_prep_value(value)
 
 
-class SessionManager(BaseSessionManager):  # type: ignore[type-arg]
+class SessionManager(_Manager):
     """Finds sessions by their ids, and stores contents under one."""
 
     use_in_migrations = True
@@ -52,7 +56,7 @@ class SessionManager(BaseSessionManager):  # type: ignore[type-arg]
         store: SessionStore = self.model.get_session_store_class()()
         return store.encode_contents(session_dict)
 
-    def save(self, session_key: str, session_dict: Mapping[str, Any], expire_date: datetime) -> Any:  # type: ignore[override]
+    def save(self, session_key: str, session_dict: Mapping[str, Any], expire_date: datetime) -> Any:
         """Put contents into a session in the place of what it has; without any, delete it."""
         if not session_dict:
             self.filter(session_key=session_key).delete()
@@ -71,18 +75,18 @@ class AbstractSession(AbstractBaseSession):
 
     session_key = SessionKeyField(_("key"), max_length=HASH_LENGTH, primary_key=True)
     session_data = DocumentField(_("contents"))
-    expire_date = MomentField(_("ends"), db_index=True)
+    expire_date = MomentField(_("ends"), db_index=True)  # type: ignore[assignment]
     user_id = models.CharField(_("user"), max_length=255, null=True, blank=True)  # noqa: DJ001 - NULL is a visitor, and in no index
     created_at = MomentField(_("began"), default=now)
     last_seen_at = MomentField(_("last seen"), default=now)
     renewed_at = MomentField(_("new id"), default=now)
-    previous_key = SessionKeyField(_("previous key"), max_length=HASH_LENGTH, null=True, blank=True)
+    previous_key = SessionKeyField(_("previous key"), max_length=HASH_LENGTH, null=True, blank=True)  # type: ignore[misc]
     previous_until = MomentField(_("previous key works until"), null=True, blank=True)
     ip_address = models.CharField(_("address"), max_length=ADDRESS_LENGTH, db_default="", blank=True)
     user_agent = models.CharField(_("user agent"), max_length=AGENT_LENGTH, db_default="", blank=True)
     label = models.CharField(_("label"), max_length=LABEL_LENGTH, db_default="", blank=True)
 
-    objects = SessionManager()
+    objects = SessionManager()  # type: ignore[misc]
 
     class Meta(AbstractBaseSession.Meta):
         abstract = True
@@ -97,7 +101,8 @@ class AbstractSession(AbstractBaseSession):
 
     def __str__(self) -> str:
         # The id is not known here, and its hash would only look like one.
-        return handle_of(KeyHash(self._meta.get_field("session_key").get_prep_value(self.session_key)))
+        key = self.session_key
+        return handle_of(key if isinstance(key, KeyHash) else hash_of(key))
 
     @classmethod
     def get_session_store_class(cls) -> "type[SessionStore]":
@@ -121,5 +126,5 @@ class Session(AbstractSession):
 
     class Meta(AbstractSession.Meta):
         abstract = False
-        verbose_name = _("session")
-        verbose_name_plural = _("sessions")
+        verbose_name = _("session")  # type: ignore[assignment]
+        verbose_name_plural = _("sessions")  # type: ignore[assignment]

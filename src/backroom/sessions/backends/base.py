@@ -5,8 +5,9 @@ A method is a generator of steps (see `steps`): `load` runs it where it is, `alo
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY as USER_ID
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -46,6 +47,12 @@ class BackroomSession(SessionBase):
         """Whether the id was made in this request."""
         self.came_with_replaced_id = False
         """Whether the cookie has an id that another request has just replaced: then it must not be set again."""
+
+    if TYPE_CHECKING:
+
+        def _get_session(self, no_load: bool = ...) -> dict[str, Any]: ...  # noqa: FBT001
+
+        async def _aget_session(self, no_load: bool = ...) -> dict[str, Any]: ...  # noqa: FBT001
 
     # ── What it knows ───────────────────────────────────────────────────────────────────────────────
 
@@ -259,12 +266,12 @@ class BackroomSession(SessionBase):
             yield Send(signals.unknown_ids, type(self), {"address": address, "count": law.options.UNKNOWN_IDS})
 
     def _touching(self, data: Mapping[str, Any], now: Moment, law: Rules) -> Steps[None]:
-        """Write down that the session was seen; with IDLE that moves its end."""
+        """Write down that the session was seen; where use keeps it alive, that moves its end."""
         header = self._header
         if header is None or self._is_adopted:
             return
         columns = self._seen(now, law)
-        if law.idle is not None:
+        if law.idle is not None or settings.SESSION_SAVE_EVERY_REQUEST:
             columns["ends_at"] = self._end(data, header.created_at, now, law)
         if (yield from self.get_store().write(header.key, Changes(), columns)):
             yield from self._noted(header._replace(**columns))
@@ -297,8 +304,11 @@ class BackroomSession(SessionBase):
         else:
             yield from self._updating(data, {})
 
-    def _updating(self, data: Mapping[str, Any], new_id_columns: dict[str, Any]) -> Steps[None]:
-        """Write what changed in one statement; raise `UpdateError` if the session is no longer there."""
+    def _updating(self, data: Mapping[str, Any], new_id_columns: dict[str, Any]) -> Steps[bool]:
+        """Write what changed in one statement; raise `UpdateError` if the session is no longer there.
+
+        Tell whether it still had the id that this request knows.
+        """
         header, now, law = self._header, self.now(), rules()
         assert header is not None  # noqa: S101 - its callers have seen to it
         changes = changes_of(data, self._codec(law), max_bytes=law.options.MAX_BYTES)
@@ -310,12 +320,13 @@ class BackroomSession(SessionBase):
         if changes.names(USER_ID):
             columns["user_id"] = _user_id(data)
         if not changes and not columns and not new_id_columns:
-            return
+            return True
         extra = yield from self.extra_columns(data)
         if not (yield from self._writing(changes, {**columns, **new_id_columns}, extra)):
             raise UpdateError
         self._settle(data, changes)
-        yield from self._noted(header._replace(key=self._header.key, **columns))  # type: ignore[union-attr]
+        yield from self._noted((self._header or header)._replace(**columns))
+        return not self.came_with_replaced_id
 
     def _writing(self, changes: Changes, columns: dict[str, Any], extra: Mapping[str, Any]) -> Steps[bool]:
         store, header = self.get_store(), self._header
@@ -381,7 +392,7 @@ class BackroomSession(SessionBase):
             return
         if self._is_adopted:
             yield from self._moving_in(data)
-        header, session_id = self._header, new_id()
+        session_id = new_id()
         try:
             yield from self._updating(data, self._new_id_columns(hash_of(session_id)))
         except UpdateError:
@@ -389,7 +400,7 @@ class BackroomSession(SessionBase):
             raise SessionInterrupted(INTERRUPTED) from None
         self._session_key, self.is_fresh, self.came_with_replaced_id = session_id, True, False
         self.modified = True
-        yield from lifecycle.told(type(self), "renewed", self._header or header, reason="cycled")
+        yield from lifecycle.told(type(self), "renewed", self._header, reason="cycled")
 
     def _renewing(self, data: Mapping[str, Any]) -> Steps[bool]:
         header, law = self._header, rules()
@@ -400,8 +411,7 @@ class BackroomSession(SessionBase):
         # After a change of what the user may do, the old id must not do it too.
         if header.renewed_at and law.grace:
             columns |= {"previous_key": header.key, "previous_until": after(self.now(), law.grace)}
-        yield from self._updating(data, columns)
-        if self.came_with_replaced_id:
+        if not (yield from self._updating(data, columns)):
             return False
         self._session_key, self.is_fresh, self.modified = session_id, True, True
         yield from lifecycle.told(type(self), "renewed", self._header or header, reason="renewed")
@@ -432,8 +442,8 @@ class BackroomSession(SessionBase):
 
     def extra_columns(self, data: Mapping[str, Any]) -> Steps[dict[str, Any]]:  # noqa: ARG002 - for those who have some
         """Return what a subclass stores beside the contents. Only the database engine can have that."""
+        yield from ()
         return {}
-        yield
 
     def _codec(self, law: Rules) -> Codec:
         return Codec(self.serializer, encrypts=law.options.ENCRYPT)

@@ -23,7 +23,7 @@ class SessionStore(BackroomSession):
     """
 
     @classmethod
-    def get_model_class(cls) -> type[Any]:
+    def get_model_class(cls) -> Any:
         """Return the model."""
         from backroom.sessions.models import Session
 
@@ -35,7 +35,7 @@ class SessionStore(BackroomSession):
         return _store(cls.get_model_class())
 
     @property
-    def model(self) -> type[Any]:
+    def model(self) -> Any:
         """The model."""
         return self.get_model_class()
 
@@ -85,12 +85,12 @@ class _Instance(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _store(model: type[Any]) -> SQLStore:
+def _store(model: Any) -> SQLStore:
     return SQLStore(model)
 
 
 @lru_cache(maxsize=8)
-def _own_fields(model: type[Any]) -> tuple[Any, ...]:
+def _own_fields(model: Any) -> tuple[Any, ...]:
     from backroom.sessions.models import AbstractSession
 
     ours = {field.name for field in AbstractSession._meta.local_fields}

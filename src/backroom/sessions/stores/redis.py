@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import batched, chain
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 from backroom.clock import Moment
 from backroom.options import problems_of
-from backroom.redis import RedisOptions, Script, Server, key, server_of
+from backroom.redis import REDIS_URL, RedisOptions, Script, Server, key, server_of
 from backroom.redis.options import problem_of_address
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Columns, Header, Loaded
-from backroom.sessions.rules import rules
+from backroom.sessions.rules import Rules, rules
 from backroom.sessions.steps import FreeCall, Steps
 
 LUA: Final = Path(__file__).with_name("lua")
@@ -105,8 +105,20 @@ class RedisStore:
 
 def store() -> RedisStore:
     """Return the store that the settings name."""
-    options = RedisOptions(**rules().options.REDIS)
-    return _store(server_of(options.address), options.prefix)
+    said = (rules(), REDIS_URL.value)
+    if _made is None or _made[0] != said:
+        options = RedisOptions(**rules().options.REDIS)
+        _remember(said, RedisStore(server_of(options.address), options.prefix))
+    assert _made is not None  # noqa: S101 - it was just made
+    return _made[1]
+
+
+_made: tuple[tuple[Rules, str], RedisStore] | None = None
+
+
+def _remember(said: tuple[Rules, str], made: RedisStore) -> None:
+    global _made  # noqa: PLW0603 - one store a process, made anew when the settings say another one
+    _made = (said, made)
 
 
 def problems_of_options() -> Iterator[str]:
@@ -116,11 +128,6 @@ def problems_of_options() -> Iterator[str]:
         yield from problems
     elif problem := problem_of_address(RedisOptions(**options)):
         yield problem
-
-
-@lru_cache(maxsize=8)
-def _store(server: Server, prefix: str) -> RedisStore:
-    return RedisStore(server, prefix)
 
 
 @lru_cache(maxsize=16)
@@ -145,7 +152,7 @@ def _value_fields(changes: Changes) -> Iterator[str]:
 
 
 def _loaded(key: KeyHash, fields: Sequence[bytes], now: Moment) -> Loaded | None:
-    found = {name.decode(): value.decode() for name, value in batched(fields, 2, strict=True)}
+    found = {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
     if int(found.get("x", 0)) <= now:
         return None
     contents = {name[1:]: value for name, value in found.items() if name.startswith(VALUE)}

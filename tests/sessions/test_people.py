@@ -1,0 +1,440 @@
+"""Whose sessions are whose: listed, named, ended by their owner, and by what happens to the owner."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import Group, Permission, User
+from django.test import Client
+
+from backroom.sessions import people, signals
+from backroom.sessions.agents import agent_of
+from backroom.sessions.maintenance import Round
+from backroom.sessions.people import NoSuchEngine, revoke, revoke_all, sessions_of, set_label
+from tests.sessions.conftest import FIREFOX, SAFARI
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("site")]
+
+
+def browser(user_agent: str = FIREFOX, address: str = "192.0.2.7") -> Client:
+    return Client(headers={"user-agent": user_agent}, REMOTE_ADDR=address)
+
+
+def signed_in(name: str = "ann", **options: Any) -> Client:
+    client = browser(**options)
+    assert client.get("/in/", {"name": name}).content == b"in"
+    return client
+
+
+def name_of(client: Client) -> str:
+    return client.get("/who/").content.decode()
+
+
+@pytest.fixture
+def events():
+    """Give what the signals tell, as words."""
+    told: list[tuple[str, str | None]] = []
+
+    def hear(word: str) -> Any:
+        def receiver(sender: Any, session: Any, **more: Any) -> None:
+            told.append((word, more.get("reason")))
+
+        return receiver
+
+    receivers = {word: hear(word) for word in ("created", "renewed", "revoked", "expired")}
+    for word, receiver in receivers.items():
+        getattr(signals, f"session_{word}").connect(receiver)
+    yield told
+    for word, receiver in receivers.items():
+        getattr(signals, f"session_{word}").disconnect(receiver)
+
+
+def test_a_session_knows_its_user_and_its_visitor(ann, clock):
+    client = signed_in()
+    clock.advance(120)
+    name_of(client)
+    (info,) = sessions_of(ann)
+    assert client.session.user_id == info.user_id == str(ann.pk)
+    assert (info.ip_address, info.user_agent, str(info.agent)) == ("192.0.2.7", FIREFOX, "Firefox on Android")
+    assert (info.last_seen_at - info.created_at).total_seconds() == 120
+    assert client.session.session_key not in repr(info)
+
+
+def test_the_newest_come_first_and_visitors_are_nobodys(ann, clock):
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        signed_in(address=address)
+        clock.advance(1)
+    browser().get("/write/?a=1")
+    assert [each.ip_address for each in sessions_of(ann)] == ["192.0.2.3", "192.0.2.2", "192.0.2.1"]
+    assert sessions_of(str(ann.pk)) == sessions_of(ann)
+
+
+def test_addresses_need_not_be_kept(ann, law):
+    law(KEEP_ADDRESSES=False)
+    signed_in()
+    assert sessions_of(ann)[0].ip_address == ""
+
+
+def test_a_trusted_proxys_word_on_the_address_counts_and_a_header_alone_does_not(ann, settings):
+    signed_in().get("/who/", headers={"x-forwarded-for": "203.0.113.9"})
+    assert sessions_of(ann)[0].ip_address == "192.0.2.7"
+    settings.MIDDLEWARE = ["tests.sessions.test_people.trusted_proxy", *settings.MIDDLEWARE]
+    signed_in()
+    assert {each.ip_address for each in sessions_of(ann)} == {"192.0.2.7", "203.0.113.9"}
+
+
+def trusted_proxy(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        request.client_ip = "203.0.113.9"
+        return get_response(request)
+
+    return middleware
+
+
+def test_one_session_can_be_ended(ann):
+    phone, laptop = signed_in(address="192.0.2.1"), signed_in(address="192.0.2.2")
+    (lost,) = (each for each in sessions_of(ann) if each.ip_address == "192.0.2.1")
+    assert revoke(lost)
+    assert not revoke(lost)
+    assert (name_of(phone), name_of(laptop)) == ("for nobody", "for ann")
+
+
+def test_all_sessions_of_a_user_can_be_ended_and_nobody_elses_are(ann):
+    User.objects.create_user("bob", password="secret")
+    clients = [signed_in() for _ in range(3)]
+    bob = signed_in("bob")
+    assert revoke_all(ann) == 3
+    assert [name_of(each) for each in clients] == ["for nobody"] * 3
+    assert name_of(bob) == "for bob"
+
+
+def test_all_others_can_be_ended(ann, rf):
+    here, there = signed_in(), signed_in()
+    request = rf.get("/")
+    request.session = people.engine()(here.session.session_key)
+    assert people.revoke_others(request) == 1
+    assert (name_of(here), name_of(there)) == ("for ann", "for nobody")
+
+
+def test_a_visitor_has_no_others(rf):
+    request = rf.get("/")
+    request.session = people.engine()()
+    assert people.revoke_others(request) == 0
+
+
+def test_the_async_verbs_do_the_same(ann, rf):
+    here, there = signed_in(), signed_in()
+    request = rf.get("/")
+    request.session = people.engine()(here.session.session_key)
+    assert len(async_to_sync(people.asessions_of)(ann)) == 2
+    assert async_to_sync(people.arevoke_others)(request) == 1
+    (left,) = sessions_of(ann)
+    assert async_to_sync(people.aset_label)(left, " Kitchen ")
+    assert sessions_of(ann)[0].label == "Kitchen"
+    assert async_to_sync(people.arevoke)(left)
+    assert async_to_sync(people.arevoke_all)(ann) == 0
+    assert name_of(there) == "for nobody"
+
+
+def test_a_label_names_a_session(ann):
+    signed_in()
+    (info,) = sessions_of(ann)
+    assert info.name == "Firefox on Android"
+    assert set_label(info, f"  {'x' * 200}")
+    assert sessions_of(ann)[0].name == "x" * 100
+    revoke(info)
+    assert not set_label(info, "gone")
+
+
+def test_a_new_password_ends_the_other_sessions(ann, events):
+    here, there = signed_in(), signed_in()
+    assert here.get("/password/").content == b"changed"
+    assert (name_of(here), name_of(there)) == ("for ann", "for nobody")
+    assert ("revoked", "password") in events
+    assert len(sessions_of(ann)) == 1
+
+
+def test_a_password_that_an_administrator_sets_ends_them_all(ann):
+    here, there = signed_in(), signed_in()
+    ann.set_password("set by somebody else")
+    ann.save()
+    assert sessions_of(ann) == []
+    assert (name_of(here), name_of(there)) == ("for nobody", "for nobody")
+
+
+def test_a_better_hash_of_the_same_password_ends_nothing(ann, settings):
+    client = signed_in()
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", *settings.PASSWORD_HASHERS]
+    assert ann.check_password("secret")
+    assert len(sessions_of(ann)) == 1
+    assert client.session.user_id
+
+
+def test_a_deactivated_user_has_no_sessions_left(ann, events):
+    client = signed_in()
+    ann.is_active = False
+    ann.save()
+    assert sessions_of(ann) == []
+    assert ("revoked", "deactivated") in events
+    ann.is_active = True
+    ann.save()
+    assert name_of(client) == "for nobody"
+
+
+def test_one_deactivated_past_every_signal_loses_the_session_when_it_is_used(ann):
+    client = signed_in()
+    User.objects.update(is_active=False)
+    assert name_of(client) == "for nobody"
+    User.objects.update(is_active=True)
+    assert name_of(client) == "for nobody"
+    assert sessions_of(ann) == []
+
+
+def test_one_deactivated_past_every_signal_loses_the_session_when_a_worker_looks(ann):
+    client, ours = signed_in(), Round()
+    ours.step()
+    assert len(sessions_of(ann)) == 1
+    User.objects.update(is_active=False)
+    ours.step()
+    User.objects.update(is_active=True)
+    assert name_of(client) == "for nobody"
+
+
+def test_a_worker_looks_at_all_users_a_batch_at_a_time(monkeypatch):
+    monkeypatch.setattr("backroom.sessions.maintenance.USERS", 2)
+    users = [User.objects.create_user(name, password="secret") for name in "abcde"]
+    for user in users:
+        signed_in(user.username)
+    User.objects.update(is_active=False)
+    ours = Round()
+    for _ in range(3):
+        ours.step()
+    assert [sessions_of(user) for user in users] == [[]] * 5
+
+
+def test_a_deleted_user_has_no_sessions_left(ann):
+    signed_in()
+    key = ann.pk
+    ann.delete()
+    assert sessions_of(key) == []
+
+
+def test_the_newest_sessions_stay_when_there_are_too_many(ann, law, clock, events):
+    law(LIMIT=2)
+    clients = []
+    for _ in range(4):
+        clients.append(signed_in())
+        clock.advance(1)
+    assert [name_of(each) for each in clients] == ["for nobody", "for nobody", "for ann", "for ann"]
+    assert events.count(("revoked", "limit")) == 2
+    for client in clients[2:]:
+        client.get("/write/?a=1")
+    assert len(sessions_of(ann)) == 2
+
+
+def test_signing_in_rotates_the_id_and_keeps_the_data(ann):
+    client = browser()
+    client.get("/write/?basket=3")
+    before = client.session.session_key
+    client.get("/in/", {"name": "ann"})
+    assert client.session.session_key != before
+    assert client.session["basket"] == "3"
+    assert not people.engine()().exists(before)
+
+
+def test_signing_in_again_rotates_the_id_and_keeps_the_data(ann):
+    client = signed_in()
+    client.get("/write/?basket=3")
+    before = client.session.session_key
+    client.get("/in/", {"name": "ann"})
+    assert client.session.session_key != before
+    assert client.session["basket"] == "3"
+    assert len(sessions_of(ann)) == 1
+
+
+def test_signing_in_as_somebody_else_leaves_nothing_of_the_one_before(ann):
+    User.objects.create_user("bob", password="secret")
+    client = signed_in()
+    client.get("/write/?private=1")
+    client.get("/in/", {"name": "bob"})
+    assert "private" not in client.session
+    assert sessions_of(ann) == []
+
+
+def test_signing_out_ends_the_session(ann, events):
+    client = signed_in()
+    key = client.session.session_key
+    client.get("/out/")
+    assert not people.engine()().exists(key)
+    assert events[-1] == ("revoked", "flushed")
+    assert sessions_of(ann) == []
+
+
+@pytest.mark.parametrize("change", ["staff", "group", "permission", "reverse"])
+def test_a_new_role_rotates_the_id_without_grace_and_keeps_the_data(ann, law, change):
+    law(RENEWAL=3600)
+    client = signed_in()
+    client.get("/write/?basket=3")
+    before = client.session.session_key
+    match change:
+        case "staff":
+            ann.is_staff = True
+            ann.save()
+        case "group":
+            ann.groups.add(Group.objects.create(name="editors"))
+        case "permission":
+            ann.user_permissions.add(Permission.objects.first())
+        case "reverse":
+            Group.objects.create(name="editors").user_set.add(ann)
+    assert client.session.session_key == before
+    assert name_of(client) == "for ann"
+    assert client.session.session_key != before
+    assert client.session["basket"] == "3"
+    assert people.engine()(before).load() == {}
+    after = client.session.session_key
+    name_of(client)
+    assert client.session.session_key == after
+
+
+def test_saving_a_user_whose_role_is_the_same_rotates_nothing(ann):
+    client = signed_in()
+    before = client.session.session_key
+    fresh = User.objects.get()
+    fresh.first_name = "Ann"
+    fresh.save()
+    name_of(client)
+    assert client.session.session_key == before
+
+
+def test_the_log_tells_the_life_of_a_session_and_never_its_id(ann, caplog, law, clock):
+    law(RENEWAL=100)
+    with caplog.at_level(logging.INFO, "backroom.sessions"):
+        client = signed_in()
+        ids = [client.session.session_key]
+        clock.advance(101)
+        name_of(client)
+        ids.append(client.session.session_key)
+        (info,) = sessions_of(ann)
+        revoke(info)
+    actions = [record.getMessage().split()[0] for record in caplog.records if record.name == "backroom.sessions"]
+    assert actions == ["action=created", "action=renewed", "action=revoked"]
+    assert info.handle in caplog.text
+    assert "reason=revoked" in caplog.text
+    for secret in (*ids, info.key):
+        assert secret not in caplog.text
+
+
+def test_a_receiver_that_fails_changes_nothing(ann):
+    def fail(**_signal: Any) -> None:
+        raise RuntimeError("not my day")
+
+    signals.session_created.connect(fail)
+    try:
+        assert name_of(signed_in()) == "for ann"
+    finally:
+        signals.session_created.disconnect(fail)
+
+
+def test_another_browser_in_the_same_session_is_told(ann, clock):
+    told: list[tuple[Any, Any]] = []
+
+    def hear(sender: Any, session: Any, was: Any, now: Any, **_signal: Any) -> None:
+        told.append((agent_of(was.user_agent).browser, agent_of(now.user_agent).browser))
+
+    client = signed_in()
+    thief = browser(SAFARI, "203.0.113.5")
+    thief.cookies = client.cookies
+    signals.visitor_changed.connect(hear)
+    try:
+        clock.advance(61)
+        name_of(client)
+        clock.advance(61)
+        name_of(thief)
+        name_of(thief)
+    finally:
+        signals.visitor_changed.disconnect(hear)
+    assert told == [("Firefox", "Safari")]
+
+
+def test_a_browser_that_is_new_to_a_user_is_told_once(ann):
+    User.objects.create_user("bob", password="secret")
+    told: list[tuple[str, str]] = []
+
+    def hear(sender: Any, request: Any, user: Any, session: Any, **_signal: Any) -> None:
+        told.append((user.username, str(session.agent)))
+
+    signals.new_device.connect(hear)
+    try:
+        client = signed_in()
+        client.get("/out/")
+        client.get("/in/", {"name": "ann"})
+        client.get("/in/", {"name": "bob"})
+        signed_in(user_agent=SAFARI)
+    finally:
+        signals.new_device.disconnect(hear)
+    assert told == [("ann", "Firefox on Android"), ("bob", "Firefox on Android"), ("ann", "Safari on macOS")]
+    assert "ann" not in client.cookies["backroom-device"].value
+    client.get("/in/", {"name": "ann"})
+    assert "backroom-device" not in signed_in().cookies
+
+
+def test_a_delicate_page_asks_for_the_password_again(ann, clock):
+    client = signed_in()
+    assert client.get("/delicate/").content == b"delicate"
+    clock.advance(301)
+    asked = client.get("/delicate/?x=1")
+    assert asked["Location"] == "/accounts/login/?next=/delicate/%3Fx%3D1"
+    before = client.session.session_key
+    signed = client.post(asked["Location"], {"username": "ann", "password": "secret"})
+    assert signed["Location"] == "/delicate/?x=1"
+    assert client.get("/delicate/").content == b"delicate"
+    assert client.session.session_key != before
+    assert browser().get("/delicate/").status_code == 302
+
+
+def test_a_form_on_a_delicate_page_leads_back_to_its_page_and_nowhere_else(ann, clock):
+    client = signed_in()
+    clock.advance(301)
+    page = client.post("/delicate/", headers={"referer": "http://testserver/settings/?tab=2"})
+    assert page["Location"] == "/accounts/login/?next=/settings/%3Ftab%3D2"
+    elsewhere = client.post("/delicate/", headers={"referer": "https://evil.example/x"})
+    assert elsewhere["Location"] == "/accounts/login/?next=/delicate/"
+
+
+def test_a_delicate_async_page_asks_too(ann, clock):
+    client = signed_in()
+    assert client.get("/adelicate/").content == b"delicate"
+    clock.advance(301)
+    assert client.get("/adelicate/")["Location"] == "/elsewhere/?next=/adelicate/"
+
+
+def test_another_engine_knows_no_owners(ann, settings):
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    with pytest.raises(NoSuchEngine, match="does not know whose"):
+        sessions_of(ann)
+    ann.is_active = False
+    ann.save()
+    ann.delete()
+    Round().on_tidying()
+
+
+def test_what_is_no_session_cannot_be_ended():
+    with pytest.raises(TypeError, match="no session"):
+        revoke("abcdefghijklmnopqrstuvwxyz012345")
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "words"),
+    [
+        (FIREFOX, "Firefox on Android"),
+        (SAFARI, "Safari on macOS"),
+        ("curl/8.5.0", "curl"),
+        ("", "Unknown device"),
+        ("x" * 10_000, "Unknown device"),
+    ],
+)
+def test_user_agents_are_told_as_people_say_them(user_agent, words):
+    assert str(agent_of(user_agent)) == words
