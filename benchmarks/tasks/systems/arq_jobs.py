@@ -18,5 +18,5 @@ class Worker:
     functions: ClassVar = [job]
     redis_settings = RedisSettings.from_dsn(redis())
     # With its defaults, ten jobs every half second, it runs 200 a second and starts one after a quarter of a second.
-    poll_delay = 0.02
+    poll_delay = 0.01
     max_jobs = 100

@@ -1,5 +1,6 @@
 """Backroom itself."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,8 +51,23 @@ class Backroom(DjangoSystem):
 class BackroomRedis(Backroom):
     """The same on Redis or Valkey."""
 
+    packages = ("backroom", "redis", "hiredis")
     backend = "backroom.tasks.backends.redis.RedisBackend"
-    finished = "return 0"
+    finished = "return redis.call('ZCARD', 'backroom:{default}:successful')"
 
     def tasks(self) -> dict[str, Any]:
         return {"default": {"BACKEND": self.backend, "OPTIONS": {"url": redis()}}}
+
+    def results(self) -> list[list[float]]:
+        self.enqueuer()
+        from django.tasks import default_task_backend
+
+        from backroom.tasks.records import SUCCESSFUL, Query
+
+        found, after = [], None
+        while True:
+            page = default_task_backend.store.find(Query(states=(SUCCESSFUL,)), after=after, limit=1_000)
+            found += [json.loads(record.result) for record in page.records]
+            after = page.next_after
+            if after is None:
+                return found
