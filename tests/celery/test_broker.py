@@ -10,7 +10,7 @@ import pytest
 
 from tests.celery.conftest import CelerySite
 from tests.services.project import wait_until
-from tests.services.servers import RabbitServer, RedisServer, Server
+from tests.services.servers import RabbitServer, RedisServer
 
 
 def test_messages_that_the_broker_lost_are_sent_again(celery_site: CelerySite) -> None:
@@ -57,12 +57,7 @@ def test_an_operators_retry_sends_a_message(make_celery_site: Callable[..., Cele
     assert worker.stop() == 0
 
 
-@pytest.fixture
-def own_broker(request: pytest.FixtureRequest, own_folder: Path) -> Server:
-    return request.param(own_folder / "broker")
-
-
-def address_of(broker: Server) -> str:
+def address_of(broker: RabbitServer | RedisServer) -> str:
     return broker.url if isinstance(broker, RabbitServer) else f"redis+socket://{broker.socket}"
 
 
@@ -74,7 +69,7 @@ def address_of(broker: Server) -> str:
     ],
 )
 def test_an_enqueue_outlives_the_brokers_absence(
-    make_celery_site: Callable[..., CelerySite], own_folder: Path, kind: Callable[[Path], Server]
+    make_celery_site: Callable[..., CelerySite], own_folder: Path, kind: Callable[[Path], RabbitServer | RedisServer]
 ) -> None:
     broker = kind(own_folder / "broker")
     broker.start()

@@ -1,5 +1,7 @@
 """A project's Celery tasks, enqueued through `django.tasks`."""
 
+from typing import Any
+
 import pytest
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTask
@@ -63,7 +65,7 @@ def test_celerys_for_ever_is_a_great_number(monkeypatch):
 def test_options_given_win_and_survive_the_store():
     task = from_celery(existing.retried, max_attempts=2, queue_name="slow", priority=7)
     result = task.enqueue("/nowhere/at/all")
-    found = task_backends["default"].get_result(result.id)
+    found: Any = task_backends["default"].get_result(result.id)
     assert (found.task.max_attempts, found.task.queue_name, found.task.priority) == (2, "slow", 7)
     assert found.task.retry_on == (ValueError, OSError)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import pytest
 from tests.celery.conftest import CelerySite
 from tests.processes.conftest import is_running
 from tests.services.project import wait_until
+from tests.services.servers import RedisServer
 
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])
 
@@ -148,3 +151,33 @@ def test_what_a_worker_holds_that_is_told_to_end_at_once_goes_back(make_celery_s
     site.open_gate()
     site.wait_for_states(successful=1)
     assert site.column("attempts", task_id) == 1
+
+
+def test_records_may_be_kept_in_redis(make_celery_site: Callable[..., CelerySite], redis_server: RedisServer) -> None:
+    prefix = f"test-{os.urandom(4).hex()}"
+    keeper = {
+        "BACKEND": "backroom.tasks.backends.redis.RedisBackend",
+        "OPTIONS": {"url": f"unix://{redis_server.socket}", "prefix": prefix},
+    }
+    site = make_celery_site(settings=f"TASKS['records'] = {keeper!r}\n")
+    worker = site.celery(concurrency=2)
+    site.enqueue_all(
+        *[("effect", [str(site.effects), number], "") for number in range(10)],
+        ("fails_twice", [str(site.effects.with_name("fails"))], ""),
+        ("add", [1, 2], "run_after=timedelta(seconds=12)"),
+        ("gated", [str(site.effects), str(site.gate)], ""),
+    )
+    pid = int(site.wait_for_line("begin 1").split()[2])
+    next(child for child in worker.children() if child.pid == pid).kill()
+    site.wait_for_line("begin 2")
+    site.open_gate()
+
+    def successful() -> int:
+        [status] = json.loads(site.project.run("backroom", "status", "--json", "--backend", "default").stdout)[
+            "backends"
+        ]
+        return sum(int(queue["successful"]) for queue in status["queues"])
+
+    wait_until(lambda: successful() == 13, seconds=40, what=lambda: f"13 successes, it is {successful()}")
+    assert sorted(int(line) for line in site.lines() if line.isdecimal()) == list(range(10))
+    assert worker.stop() == 0

@@ -31,7 +31,7 @@ def from_celery(celery_task: Any, **options: Any) -> Any:
     celery_task = _evaluated(celery_task)
     function = _function_of(celery_task)
     backend = options.pop("backend", DEFAULT_TASK_BACKEND_ALIAS)
-    kind = task_backends[backend].task_class
+    kind: Any = task_backends[backend].task_class
     found = options if not issubclass(kind, Task) else options_of(celery_task) | options
     plain = {"priority": 0, "queue_name": "default", "run_after": None, "takes_context": False}
     return kind(func=function, backend=backend, **(plain | found))

@@ -5,6 +5,7 @@ from a waiting one is the queue at the broker. When that is empty, whatever has 
 While it is not, only the oldest task of a queue may have, and that one alone is sent again.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +13,8 @@ from backroom.clock import Moment, after, seconds_between
 from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.queries import ready_since
 from backroom.tasks.records import READY, Query, Record
+
+logger = logging.getLogger("backroom.celery")
 
 MOST: Final = 2_000
 """Messages sent again in one round for one queue."""
@@ -29,13 +32,14 @@ class Lost:
         self._backend = backend
         self._sent: dict[str, tuple[int, Moment]] = {}
 
-    def send(self) -> int:
-        """Send again what has lost its message; return how many."""
+    def send(self) -> None:
+        """Send again what has lost its message."""
         now = self._backend.clock.now()
         oldest = [record for record in self._backend.store.oldest_ready() if self._has_waited(record, now)]
         if not oldest:
             self._sent.clear()
-        return sum(self._send_of(record, now) for record in oldest)
+        if sent := sum(self._send_of(record, now) for record in oldest):
+            logger.warning("action=sent_again backend=%s tasks=%d", self._backend.alias, sent)
 
     def _send_of(self, oldest: Record, now: Moment) -> int:
         transport = self._backend.transport

@@ -32,7 +32,6 @@ logger = logging.getLogger("backroom.celery")
 
 FAREWELL: Final = 3.0
 """Seconds that a child which is told to end takes to hand back what it runs."""
-MOST_THREADS: Final = 512
 UNSUPPORTED: Final = ("gevent", "eventlet")
 
 
@@ -142,6 +141,7 @@ class _Worker:
         self.token = os.urandom(3).hex()
         self.places: Sequence[Place] = ()
         self.pool = ""
+        self.threads = 1
 
 
 _worker = _Worker()
@@ -157,7 +157,7 @@ def engine() -> Engine:
             if _worker.pool in UNSUPPORTED:
                 msg = f"Celery's pool {_worker.pool!r} cannot run Backroom's tasks. Use --pool prefork or threads."
                 raise UnsupportedPool(msg)
-            _engine = Engine(_worker.token, _own_place(), threads=MOST_THREADS)
+            _engine = Engine(_worker.token, _own_place(), threads=_worker.threads)
         return _engine
 
 
@@ -168,11 +168,12 @@ def worker_id_of(pid: int, token: str) -> str:
 
 def served(app: Any) -> dict[str, tuple[str, ...]]:
     """Return the backends whose tasks a worker of this app gets, and which of their queues; none means all."""
+    app = app._get_current_object()  # noqa: SLF001 - what Celery itself calls to see through its proxy
     consumed = set(app.amqp.queues.consume_from)
     aliases = {}
     for alias in task_backends.settings:
         backend = task_backends[alias]
-        if isinstance(backend, CeleryBackend) and backend.app.main == app.main:
+        if isinstance(backend, CeleryBackend) and backend.app is app:
             names = backend.queues or {*backend.settings.queue_map, ""}
             heard = {name for name in names if backend.transport.queue_of(name) in consumed}
             if heard:
@@ -200,6 +201,8 @@ def _on_worker_init(sender: Any, **_kwargs: Any) -> None:
     _worker.pool = pool.rpartition(".")[2].partition(":")[0]
     if _worker.pool in {"prefork", "processes"}:
         _worker.places = make_places()
+    elif _worker.pool != "solo":
+        _worker.threads = int(sender.concurrency)
 
 
 def _on_process_init(**_kwargs: Any) -> None:

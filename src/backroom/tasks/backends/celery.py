@@ -43,7 +43,7 @@ class Keeper(Protocol):
     def store_for(self, alias: str) -> Store:
         """Return the store of another backend's records, kept beside this one's."""
 
-    def after_commit(self, work: Callable[[], None]) -> None:
+    def after_commit(self, work: Callable[[], object]) -> None:
         """Do `work` once what this backend's stores were told is there for others to see."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 from django.tasks import task_backends
-from django.utils.connection import ConnectionDoesNotExist
+from django.tasks.exceptions import InvalidTaskBackend
 
 type Messages = list[checks.CheckMessage]
 
@@ -25,7 +25,7 @@ def _keeper(backend: Any) -> Iterator[checks.CheckMessage]:
     name = backend.settings.store
     try:
         keeper: Any = task_backends[name]
-    except (ConnectionDoesNotExist, ValueError, ImportError):
+    except InvalidTaskBackend:
         keeper = None
     if keeper is None or name == backend.alias:
         yield checks.Error(f"{place} is {name!r}, which is no other alias in TASKS.", hint=hint, id="backroom.E020")

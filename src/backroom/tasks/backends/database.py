@@ -37,7 +37,7 @@ class DatabaseBackend(Backend):
         """Return the store of another backend's records, kept in the same database."""
         return SQLStore(self.settings.database, alias)
 
-    def after_commit(self, work: Callable[[], None]) -> None:
+    def after_commit(self, work: Callable[[], object]) -> None:
         """Do `work` once the caller's transaction on this database is committed; at once when there is none."""
         transaction.on_commit(work, using=self.settings.database, robust=True)
 

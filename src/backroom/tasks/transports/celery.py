@@ -5,11 +5,13 @@ long: while the broker is away, nobody waits for it a second time within `PAUSE`
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from backroom.clock import Moment, after, to_datetime
@@ -57,6 +59,7 @@ class CeleryTransport:
         self._alias = alias
         self._queue_map = queue_map
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._away_until = 0.0
         self._is_away = False
 
@@ -106,15 +109,12 @@ class CeleryTransport:
 
     def close(self) -> None:
         """Close this process's connections to the broker."""
-        from kombu import pools
-
-        connection = self._connection()
-        for group in (pools.producers, pools.connections):
-            group[connection].force_close_all()
+        for group in _pools():
+            group[self._connection].force_close_all()
             # A pool that was closed gives nothing out any more; the next one that is asked for is new.
-            del group[connection]
+            del group[self._connection]
 
-    @property
+    @cached_property
     def _driver(self) -> str:
         driver: str = self.app.connection_for_write().transport.driver_type
         return driver
@@ -150,13 +150,18 @@ class CeleryTransport:
         )
 
     def _producer(self) -> AbstractContextManager[Any]:
-        from kombu import pools
-
-        found: AbstractContextManager[Any] = pools.producers[self._connection()].acquire(block=True, timeout=PATIENCE)
+        producers, connections = _pools()
+        if self._pid != os.getpid():
+            # The parent's connections: it goes on talking on them, so they are left alone, and not closed either.
+            for group in (producers, connections):
+                dict.pop(group, self._connection.__eqhash__(), None)
+            self._pid = os.getpid()
+        found: AbstractContextManager[Any] = producers[self._connection].acquire(block=True, timeout=PATIENCE)
         return found
 
+    @cached_property
     def _connection(self) -> Any:
-        """Return a connection of the app's, but one that does not wait for long. Kombu pools those that are equal."""
+        """A connection of the app's, but one that does not wait for long. Kombu pools those that are equal."""
         options = {**self.app.conf.broker_transport_options, **RETRIES, "connect_retries_timeout": PATIENCE}
         match self._driver:
             case "redis":
@@ -195,6 +200,12 @@ def on_scale(priority: int, scale: Sequence[int]) -> int:
 def messages_of(records: Iterable[Record]) -> list[Message]:
     """Return the messages for waiting records, the oldest first."""
     return sorted(message_of(record) for record in records)
+
+
+def _pools() -> tuple[Any, Any]:
+    from kombu import pools
+
+    return pools.producers, pools.connections
 
 
 def _eta(due_at: Moment) -> datetime:

@@ -46,20 +46,20 @@ class Command(BaseCommand):
             with (
                 _stop_requests() as requests,
                 self.listener(options["port"]) as listener,
-                stores.server_for(settings.STORE, settings.STATE) as server,
+                stores.server_for(stores.chosen(), _state()) as server,
             ):
                 call_command("migrate", verbosity=0, interactive=False)
                 spool.sweep()
                 self.run(listener, [server] if server else [], requests)
         except stores.Unfit as unfit:
             raise CommandError(str(unfit)) from None
-        self.stdout.write(f"\nEnded. Orders and reports are kept in {Path(settings.MEDIA_ROOT).parent}")
+        self.stdout.write(f"\nEnded. Orders and reports are kept in {_state()}")
 
     def run(self, listener: socket.socket, servers: list[Child], requests: list[int]) -> None:
         """Run site and worker until told to stop."""
         command = [sys.executable, "-m", "frontdesk.serve", str(listener.fileno())]
         site = Child("site", command, keep=listener.fileno())
-        worker = stores.worker_for(settings.STORE)
+        worker = stores.worker_for(stores.chosen())
         with _started(worker), _started(site):
             self.tell(listener.getsockname()[1])
             restarts = Restarts()
@@ -99,6 +99,10 @@ class Command(BaseCommand):
             urllib.request.urlopen(request, timeout=START_SECONDS).close()  # noqa: S310 - as above
             self.stdout.write(f"\n  Frontdesk is open at {self.style.SUCCESS(address)}\n  Ctrl-C closes it.\n\n")
             self.stdout.flush()
+
+
+def _state() -> Path:
+    return Path(settings.MEDIA_ROOT).parent
 
 
 @contextlib.contextmanager

@@ -1,0 +1,101 @@
+"""The system checks of a backend on Celery: what is wrong is told before anything runs."""
+
+import sys
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.tasks import task_backends
+
+from backroom.tasks.devserver import aliases_to_work_on
+
+KEPT = "backroom.tasks.backends.database.DatabaseBackend"
+ON_CELERY = "backroom.tasks.backends.celery.CeleryBackend"
+
+app = Celery("checked", broker="redis://nobody", set_as_current=False)
+nothing = "no app"
+
+
+def make_app(**conf: Any) -> Celery:
+    made = Celery("checked", broker=conf.pop("broker", "redis://nobody"), set_as_current=False)
+    made.conf.update(conf)
+    return made
+
+
+@pytest.fixture
+def check(settings, monkeypatch):
+    """Return a function that gives the ids of what the checks find, and what they say."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "backroom.celery"]
+
+    def found(*, celery=None, **options):
+        if celery is not None:
+            monkeypatch.setattr(f"{__name__}.app", celery)
+        options = {"app": f"{__name__}.app", "store": "records"} | options
+        settings.TASKS = {
+            "records": {"BACKEND": KEPT},
+            "django": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"},
+            "default": {"BACKEND": ON_CELERY, "OPTIONS": options},
+        }
+        messages: Any = task_backends["default"]
+        return {message.id: f"{message.msg} {message.hint}" for message in messages.check()}
+
+    return found
+
+
+def test_sound_settings_are_silent(check):
+    assert check() == {}
+
+
+@pytest.mark.parametrize("store", ["", "nowhere", "default", "django"])
+def test_a_store_that_cannot_keep_records(check, store):
+    assert list(check(store=store)) == ["backroom.E020"]
+
+
+def test_celery_is_not_installed(check, monkeypatch):
+    monkeypatch.setitem(sys.modules, "celery", None)
+    monkeypatch.setattr("backroom.tasks.backends.celerychecks.find_spec", lambda _name: None)
+    assert "pip install 'backroom[celery]'" in check()["backroom.E021"]
+
+
+def test_the_app_of_ours_is_not_installed(check, settings):
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "backroom.celery"]
+    assert "Add 'backroom.celery' to INSTALLED_APPS" in check()["backroom.E022"]
+
+
+@pytest.mark.parametrize("path", ["", "nowhere", "no.such.module.app", f"{__name__}.missing", f"{__name__}.nothing"])
+def test_a_path_that_leads_to_no_app(check, path):
+    assert list(check(app=path)) == ["backroom.E023"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "ids"),
+    [
+        ({"accept_content": ["yaml"]}, ["backroom.E024"]),
+        ({"accept_content": ["application/json"]}, []),
+        ({"accept_content": ["json", "pickle"]}, ["backroom.W020"]),
+        ({"task_always_eager": True}, ["backroom.W021"]),
+        ({"task_time_limit": 300}, ["backroom.W022"]),
+        ({"task_soft_time_limit": 300}, ["backroom.W022"]),
+        ({"broker": "amqp://nobody"}, ["backroom.I020"]),
+        ({"broker": "amqp://nobody", "task_queue_max_priority": 10}, []),
+    ],
+)
+def test_the_apps_configuration(check, conf, ids):
+    assert list(check(celery=make_app(**conf))) == ids
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"queue_map": ["mail"]}, "queue_map"),
+        ({"resend_after": 0}, "resend_after"),
+        ({"queues_map": {}}, "Did you mean 'queue_map'?"),
+    ],
+)
+def test_options_that_do_not_fit(check, options, words):
+    assert words in check(**options)["backroom.E001"]
+
+
+def test_runserver_starts_no_worker_of_ours_for_celery(check, settings):
+    check()
+    assert aliases_to_work_on(settings) == ["records"]
