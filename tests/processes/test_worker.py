@@ -132,7 +132,7 @@ def test_term_finishes_what_runs_and_leaves_the_rest_untouched(site: Site) -> No
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_what_outlasts_the_grace_period_or_a_second_signal_is_handed_back(site: Site, signals: int) -> None:
-    [task_id] = site.enqueue("gated", str(site.effects), str(site.gate))
+    [task_id] = site.enqueue("gated", str(site.effects), str(site.gate), using="expires=600")
     worker = site.worker("--grace", "0.3" if signals == 1 else "60")
     site.wait_for_line("begin")
     worker.send_signal(signal.SIGTERM)
@@ -142,6 +142,7 @@ def test_what_outlasts_the_grace_period_or_a_second_signal_is_handed_back(site: 
     assert worker.wait(timeout=20) == 0
     assert site.column("state", task_id) == "ready"
     assert (site.column("attempts", task_id), site.column("crashes", task_id)) == (0, 0)
+    assert site.column("expires_at", task_id) is None, "it was started in time"
     site.open_gate()
     assert site.worker("--burst").wait(timeout=30) == 0
     assert site.column("state", task_id) == "successful"

@@ -14,6 +14,7 @@ from backroom.tasks.policy import (
     Exponential,
     Rules,
     advanced,
+    begun,
     cancelled,
     decide,
     errors_in,
@@ -93,6 +94,9 @@ class TestRaised:
 
     def test_what_was_given_back_is_still_to_be_started_in_time(self):
         assert after_(claim(expires_at=NOW), Released()).expires_at == NOW
+
+    def test_what_was_begun_and_given_back_may_be_started_again_late(self):
+        assert after_(begun(claim(expires_at=NOW)), Released()).expires_at is None
 
     def test_attempts_that_a_worker_lost_do_not_count_as_failures(self):
         assert after_(claim(attempts=5, crashes=4), raised(), max_attempts=2).state == "deferred"
@@ -341,3 +345,19 @@ def test_no_task_runs_more_often_than_its_rules_allow(ends, rules, draw):
             break
         assert record.failures < rules.max_attempts
         assert record.crashes < rules.crash_budget
+
+
+@given(st.lists(st.tuples(st.booleans(), outcomes), min_size=1, max_size=30), rules, st.floats(0, 1, exclude_max=True))
+def test_a_task_expires_only_as_long_as_its_function_was_never_called(turns, rules, draw):
+    record, was_begun = new_record(expires_at=NOW), False
+    for is_begun, end in turns:
+        # What was not begun is handed back, or found to be late.
+        outcome = end if is_begun else Released()
+        running = record._replace(state="running", attempts=record.attempts + 1, worker_ids=f"{record.worker_ids}w ")
+        running = running._replace(worker_id="w")
+        was_begun |= is_begun
+        transition = decide(begun(running) if is_begun else running, outcome, rules=rules, now=NOW, draw=draw)
+        record = moved(running, transition)
+        assert is_expired(record, NOW) is not was_begun
+        if record.state in {"successful", "failed"}:
+            break

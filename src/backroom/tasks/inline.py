@@ -8,6 +8,7 @@ from backroom.tasks.announcements import Move, announce
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.execution import Execution
+from backroom.tasks.policy import begun
 from backroom.tasks.results import TaskResult, result_of
 from backroom.tasks.stores.base import Request
 
@@ -27,7 +28,7 @@ def run_due(
                 execution = doing.begin(claim)
                 attempt = doing.run(execution) if isinstance(execution, Execution) else execution
             except BaseException:
-                backend.store.apply([doing.released(claim)])
+                backend.store.apply([doing.released(begun(claim))])
                 raise
             settle(backend, [attempt])
             results += [_reread(backend, attempt)] if attempt.result else []

@@ -114,6 +114,14 @@ def decide(claim: Claim, outcome: Outcome, *, rules: Rules, now: Moment, draw: f
             return _unstarted(expired(claim, rules=rules, now=now), claim)
 
 
+def begun(claim: Claim) -> Claim:
+    """Return a claim whose function is about to be called: started in time, it does not expire any more.
+
+    So it is for good, also when a worker that stops hands it back.
+    """
+    return claim if claim.expires_at is None else claim._replace(expires_at=None)
+
+
 def cancelled(record: Record, *, rules: Rules, now: Moment) -> Transition:
     """Cancel a task that waits; raise `IllegalMove` for one that runs or has finished."""
     return _finished(record, FAILED, CANCELLED, rules=rules, now=now, errors=_with(record, *_CANCELLED_ERROR))

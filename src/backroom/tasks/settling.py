@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError
 from backroom.tasks.exceptions import StoreUnavailable, TaskTimeout
 from backroom.tasks.execute import outcome_of
 from backroom.tasks.maintenance import move
-from backroom.tasks.policy import decide
+from backroom.tasks.policy import begun, decide
 from backroom.tasks.queries import backend_of
 from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
 from backroom.tasks.resolve import rules_of
@@ -82,6 +82,7 @@ def settle(backend_name: str, death: Death) -> None:
     def fate(claim: Claim) -> Transition:
         rules = rules_of(claim, backend.defaults)
         outcome = death.outcome_for(claim)
+        claim = begun(claim) if claim.id in death.running else claim
         return decide(claim, outcome, rules=rules, now=backend.clock.now(), draw=random.random())  # noqa: S311 - jitter
 
     after = None

@@ -74,6 +74,8 @@ class Slots:
             if timeout is not None:
                 holding.soft_at = time.monotonic() + timeout
                 holding.hard_at = holding.soft_at + self._backend.settings.timeout_grace
+            # As it is from now on, whoever hands it back.
+            holding.claim = begun.claim
             holding.place = place
             self._board.post(place, holding.claim.id, holding.hard_at)
             holding.execution = begun
