@@ -1,4 +1,4 @@
-"""Django's own tests of its tasks and sessions, out of the source distribution of the Django that is installed.
+"""Django's own tests of its tasks, sessions and caches, out of the source distribution of the Django that is installed.
 
 The wheel has no tests. The source distribution is fetched once for each version, with pip, checked against the hashes
 of the lock file, and kept in a folder that git ignores. None of it is part of this project.
@@ -22,7 +22,7 @@ from tests.services.project import REPOSITORY
 
 VERSION: Final = django.get_version()
 FOLDER: Final = REPOSITORY / ".cache" / f"django-{VERSION}"
-SUITES: Final = ("tasks", "sessions_tests")
+SUITES: Final = ("tasks", "sessions_tests", "cache", "decorators", "template_tests")
 MODULES: Final = ("test_immediate_backend", "test_dummy_backend", "test_tasks", "test_custom_backend")
 SECONDS: Final = 300
 

@@ -1,0 +1,109 @@
+"""Tags: each has a generation, a random word that a value remembers from before it was computed.
+
+Invalidating a tag writes a new word, however many values depend on it. A word that was lost (evicted, flushed) is never
+written again, so what was stored with it stays invalid.
+"""
+
+import secrets
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, Final
+
+from django.conf import settings
+
+from backroom.cache.entries import Generations
+from backroom.cache.steps import Steps, arun, ask, run
+from backroom.errors import BackroomError
+
+TRIES: Final = 3
+
+
+class InvalidationFailed(BackroomError):
+    """A cache kept the old generation of a tag, so that old values would go on to be served."""
+
+
+def tag_key(tag: str) -> str:
+    """Return the key of a tag's generation: any text will do for a tag, not so for a key."""
+    return f"backroom.tag.{blake2b(tag.encode(), digest_size=16).hexdigest()}"
+
+
+def invalidate(*tags: str, alias: str | None = None) -> None:
+    """Have nothing served any more that was computed before now and depends on one of these tags.
+
+    The cost does not depend on how many values there are. `alias` names one cache; without it all of CACHES are told.
+    Raises what the cache raises when it cannot be reached, and `InvalidationFailed` when it did not take the change.
+    """
+    run(_invalidated(tags, alias))
+
+
+async def ainvalidate(*tags: str, alias: str | None = None) -> None:
+    """See invalidate()."""
+    await arun(_invalidated(tags, alias))
+
+
+def current(alias: str, tags: Iterable[str]) -> Steps[dict[str, str]]:
+    """Return the generation of each tag, and make one where there is none."""
+    keys = {tag: tag_key(tag) for tag in tags}
+    if not keys:
+        return {}
+    found = yield from ask(alias, "get_many", list(keys.values()))
+    missing = [key for key in keys.values() if not isinstance(found.get(key), str)]
+    drafts = {key: _new() for key in missing}
+    for key, draft in drafts.items():
+        # Of two that find none the first one's counts, for both.
+        if not (yield from ask(alias, "add", key, draft, None)):
+            found[key] = yield from ask(alias, "get", key)
+    return {tag: str(found.get(key) or drafts.get(key) or _new()) for tag, key in keys.items()}
+
+
+def held(alias: str, found: dict[str, Any], generations: Generations, known: Iterable[str]) -> Steps[bool]:
+    """Tell whether every tag still has the generation that a value remembers.
+
+    `found` holds what was read together with the value: the generations of the tags `known` on this alias.
+    """
+    read = set(known)
+    for of, tags in generations.items():
+        keys = {tag: tag_key(tag) for tag in tags}
+        unread = [key for tag, key in keys.items() if of != alias or tag not in read]
+        answers = found if of == alias else {}
+        if unread:
+            answers = answers | (yield from ask(of, "get_many", unread))
+        if any(answers.get(keys[tag]) != generation for tag, generation in tags.items()):
+            return False
+    return True
+
+
+def _invalidated(tags: Iterable[str], alias: str | None) -> Steps[None]:
+    keys = [tag_key(tag) for tag in dict.fromkeys(tags)]
+    if not keys:
+        return
+    failures: list[Exception] = []
+    for each in [alias] if alias is not None else list(settings.CACHES):
+        try:
+            yield from _renewed(each, keys)
+        except Exception as error:  # noqa: BLE001 - the other caches are to be told all the same; it is raised below
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _renewed(alias: str, keys: list[str]) -> Steps[None]:
+    old: dict[str, Any] = {}
+    for _ in range(TRIES):
+        new = {key: _new() for key in keys}
+        yield from ask(alias, "set_many", new, None)
+        # Django's database cache says nothing of a write that failed.
+        found = yield from ask(alias, "get_many", keys)
+        old = {key: found[key] for key in keys if key in found and found[key] != new[key]}
+        if not old:
+            return
+        # Another's invalidation came after this one, or ours was not taken: the next round tells them apart.
+        keys = list(old)
+    raise InvalidationFailed(
+        f"CACHES[{alias!r}] did not take the new generation of {len(old)} tag(s). What depends on them may be out of "
+        "date. See whether the cache can be written to, and whether reads go to a replica that lags behind."
+    )
+
+
+def _new() -> str:
+    return secrets.token_hex(8)

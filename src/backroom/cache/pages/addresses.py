@@ -1,0 +1,151 @@
+"""The address of a page as its key has it: without what only follows a visitor about, and in one order."""
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from django.http import HttpRequest, QueryDict
+
+from backroom.options import Setting
+
+TRACKING: Final = (
+    *("utm_*", "mtm_*", "pk_*", "hsa_*", "fbclid", "gclid", "gclsrc", "gbraid", "wbraid", "dclid", "msclkid", "yclid"),
+    *(
+        "ttclid",
+        "twclid",
+        "igshid",
+        "li_fat_id",
+        "epik",
+        "mc_cid",
+        "mc_eid",
+        "_hsenc",
+        "_hsmi",
+        "_ga",
+        "_gl",
+        "srsltid",
+    ),
+)
+"""Parameters that advertisers and mailings add to links, and that pages do not read."""
+IGNORED: Final = Setting[list[str] | tuple[str, ...]]("CACHE_IGNORED_PARAMETERS", list | tuple, default=TRACKING)
+
+type Pairs = list[tuple[str, str]]
+
+
+def parted(query: str, ignored: Iterable[str]) -> tuple[str, Pairs]:
+    """Return a query string in its one order, and the parameters that were left out of it.
+
+    Parameters of the same name keep their order among themselves, as it may mean something.
+    """
+    # Bytes that are no UTF-8 stay what they are, so that two different ones stay different.
+    pairs = parse_qsl(query, keep_blank_values=True, encoding="utf-8", errors="surrogateescape")
+    patterns = tuple(ignored)
+    left_out = [pair for pair in pairs if any(fnmatchcase(pair[0].lower(), pattern) for pattern in patterns)]
+    kept = sorted((pair for pair in pairs if pair not in left_out), key=lambda pair: pair[0])
+    return urlencode(kept, encoding="utf-8", errors="surrogateescape"), left_out
+
+
+def watch_query(request: HttpRequest, left_out: Pairs, notice: Callable[[], None]) -> None:
+    """Notice when a page reads a parameter that its key leaves out: such a page must not be stored.
+
+    Else one visitor could choose what the others see (cache poisoning through an unkeyed input).
+    """
+    query = request.META.get("QUERY_STRING", "")
+    names = frozenset(name for name, _ in left_out)
+    request.META = _Meta(request.META, notice)
+    request.GET = _Query(query, request.encoding, names, notice)
+    for name in ("get_full_path", "get_full_path_info", "build_absolute_uri"):
+        setattr(request, name, _noticing(getattr(request, name), notice))
+
+
+def _noticing(function: Callable[..., Any], notice: Callable[[], None]) -> Callable[..., Any]:
+    def noticing(*args: Any, **kwargs: Any) -> Any:
+        # An address that was given has none of the request's parameters.
+        if function.__name__ != "build_absolute_uri" or not (args or kwargs.get("location")):
+            notice()
+        return function(*args, **kwargs)
+
+    return noticing
+
+
+class _Meta(dict[str, Any]):
+    """request.META, which tells when the query string is read."""
+
+    def __init__(self, meta: dict[str, Any], notice: Callable[[], None]) -> None:
+        super().__init__(meta)
+        self._notice = notice
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "QUERY_STRING":
+            self._notice()
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key == "QUERY_STRING":
+            self._notice()
+        return super().get(key, default)
+
+
+class _Query(QueryDict):
+    """request.GET, which tells when a parameter that the key leaves out is read, or all of them are."""
+
+    _notice: Callable[[], None]
+
+    def __init__(self, query: str, encoding: str | None, names: frozenset[str], notice: Callable[[], None]) -> None:
+        self._names = names
+        self._notice = _nothing
+        super().__init__(query, encoding=encoding)
+        self._notice = notice
+
+    def _read(self, name: object) -> None:
+        if name in self._names:
+            self._notice()
+
+    def __getitem__(self, name: str) -> Any:
+        self._read(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._read(name)
+        return super().__contains__(name)
+
+    def _getlist(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        self._read(name)
+        return super()._getlist(name, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._notice()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._notice()
+        return super().__len__()
+
+    def keys(self) -> Any:
+        self._notice()
+        return super().keys()
+
+    def lists(self) -> Any:
+        self._notice()
+        return super().lists()
+
+    def values(self) -> Any:
+        self._notice()
+        return super().values()
+
+    def __copy__(self) -> Any:
+        return _plain(self)
+
+    def __deepcopy__(self, _memo: Any) -> Any:
+        return _plain(self)
+
+
+def _nothing() -> None:
+    """Be told, and do nothing, while the parameters are put in."""
+
+
+def _plain(query: _Query) -> QueryDict:
+    copied = QueryDict("", mutable=True, encoding=query.encoding)
+    for name, values in query.lists():
+        copied.setlist(name, values)
+    return copied

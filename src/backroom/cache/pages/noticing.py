@@ -1,0 +1,160 @@
+"""What a page has read that belongs to one visitor: noticed while it is made, so that it is not shown to another.
+
+Everything that watches one request hears of a read: a page inside a page reads for both.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+ALL: Final = "*"
+WATCHERS: Final = "_backroom_cache_watchers"
+CSRF_USED: Final = "CSRF_COOKIE_NEEDS_UPDATE"
+"""What `get_token()` leaves in request.META."""
+
+
+class Reads:
+    """What one watcher has noticed. `cookies` are the names that were asked for, or ALL."""
+
+    def __init__(self) -> None:
+        self.cookies: set[str] = set()
+        self.tracking = False
+        self.is_in_view = False
+        """Before the view, the session and CSRF middlewares fetch their cookie, whether or not it will be used."""
+        self._reasons: dict[str, None] = {}
+        self._session_before = False
+        self._csrf_before = False
+
+    def begin(self, request: HttpRequest, *, trusts_middleware: bool) -> None:
+        """Watch the request from here on. What was read of the session before counts, unless it is said not to."""
+        watchers: list[Reads] = request.__dict__.setdefault(WATCHERS, [])
+        watchers.append(self)
+        if not isinstance(request.COOKIES, _Cookies):
+            request.COOKIES = _Cookies(request.COOKIES, watchers)
+        session: Any = getattr(request, "session", None)
+        if getattr(session, "accessed", False):
+            self._session_before = True
+            if trusts_middleware:
+                session.accessed = False
+        self._csrf_before = bool(request.META.pop(CSRF_USED, False))
+
+    def enter_view(self, request: HttpRequest, *, per_user: bool = False) -> None:
+        """Watch whom the view takes its visitor for. Comes after every middleware has had the request."""
+        self.is_in_view = True
+        if per_user:
+            return
+        if "user" in request.__dict__:
+            user = request.user
+            request.user = SimpleLazyObject(lambda: self._user_read(user))
+        if callable(auser := request.__dict__.get("auser")):
+
+            async def noticing() -> Any:
+                self.private("user")
+                return await auser()
+
+            request.auser = noticing  # type: ignore[method-assign]
+
+    def end(self, request: HttpRequest) -> None:
+        """Watch no longer; leave the request's own flags as if nobody had."""
+        watchers: list[Reads] = request.__dict__.get(WATCHERS, [])
+        if self not in watchers:
+            return
+        watchers.remove(self)
+        session: Any = getattr(request, "session", None)
+        if getattr(session, "accessed", False):
+            self.private("session")
+        elif self._session_before and session is not None:
+            session.accessed = True
+        if request.META.get(CSRF_USED) is not None:
+            self.private("csrf-token")
+        elif self._csrf_before:
+            request.META[CSRF_USED] = True
+        # A nonce that exists may be in the page; Django's is true once it does, that of django-csp is a text.
+        if getattr(request, "_csp_nonce", None):
+            self.private("csp-nonce")
+        messages: Any = getattr(request, "_messages", None)
+        if getattr(messages, "used", False) or getattr(messages, "added_new", False):
+            self.private("messages")
+
+    def private(self, reason: str) -> None:
+        """Note a read after which the page is for this visitor only."""
+        self._reasons[reason] = None
+
+    @property
+    def reason(self) -> str | None:
+        """Return the first thing that makes the page private, or None."""
+        return next(iter(self._reasons), None)
+
+    def cookie(self, name: str, *, is_value: bool) -> None:
+        """Note that a cookie was asked for."""
+        if name in {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME}:
+            if self.is_in_view and is_value:
+                self.private("session-cookie")
+            return
+        self.cookies.add(name)
+
+    def _user_read(self, user: Any) -> Any:
+        self.private("user")
+        return user
+
+
+def tell_watchers(request: HttpRequest, cookies: Iterable[str]) -> None:
+    """Have those who watch the request hear of the cookies that a stored page once read."""
+    watchers: list[Reads] = request.__dict__.get(WATCHERS, [])
+    for watcher in watchers:
+        watcher.cookies.update(cookies)
+
+
+class _Cookies(dict[str, str]):
+    """request.COOKIES, which tells what is asked for."""
+
+    def __init__(self, cookies: dict[str, str], watchers: list[Reads]) -> None:
+        super().__init__(cookies)
+        self._watchers = watchers
+
+    def _read(self, name: str, *, is_value: bool = True) -> None:
+        for watcher in self._watchers:
+            watcher.cookie(name, is_value=is_value)
+
+    def _read_all(self) -> None:
+        for watcher in self._watchers:
+            watcher.cookies.add(ALL)
+
+    def __getitem__(self, name: str) -> str:
+        self._read(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._read(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self._read(str(name), is_value=False)
+        return super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self._read_all()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._read_all()
+        return super().__len__()
+
+    def keys(self) -> Any:
+        self._read_all()
+        return super().keys()
+
+    def values(self) -> Any:
+        self._read_all()
+        return super().values()
+
+    def items(self) -> Any:
+        self._read_all()
+        return super().items()
+
+    def copy(self) -> dict[str, str]:
+        self._read_all()
+        return dict(super().items())

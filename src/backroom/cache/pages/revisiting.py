@@ -1,0 +1,71 @@
+"""A page visited by nobody, so that the next visitor finds it fresh: a request made up, and sent through the whole site."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from io import BytesIO
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.handlers.base import BaseHandler
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest
+from django.utils.translation import get_language
+
+from backroom.cache.pages.visits import REVISIT
+
+NEVER_SENT: Final = frozenset({"authorization", "cookie"})
+"""They are somebody's, and a task keeps its arguments."""
+
+
+def address_of(request: HttpRequest, headers: Iterable[str]) -> dict[str, Any]:
+    """Return what to visit: the address, and the headers by which its pages differ."""
+    sent = {name: request.headers[name] for name in headers if name in request.headers and name not in NEVER_SENT}
+    if settings.USE_I18N and (language := getattr(request, "LANGUAGE_CODE", None) or get_language()):
+        sent["accept-language"] = request.headers.get("accept-language", language)
+    query = dict.get(request.META, "QUERY_STRING", "")
+    return {
+        "scheme": request.scheme,
+        "host": request.get_host(),
+        "script_name": request.META.get("SCRIPT_NAME", ""),
+        "path_info": request.path_info,
+        "query": query,
+        "headers": sent,
+    }
+
+
+def revisit(address: Mapping[str, Any]) -> None:
+    """Send a GET through the site as a visitor without cookies would, past the cache and into it."""
+    request = WSGIRequest(_environ(address))
+    setattr(request, REVISIT, True)
+    response = _handler().get_response(request)
+    if callable(close := getattr(response, "close", None)):
+        close()
+
+
+@cache
+def _handler() -> BaseHandler:
+    handler = BaseHandler()
+    handler.load_middleware()
+    return handler
+
+
+def _environ(address: Mapping[str, Any]) -> dict[str, Any]:
+    host, _, port = (
+        address["host"].rpartition(":") if ":" in address["host"].rpartition("]")[2] else (address["host"], "", "")
+    )
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": address["script_name"],
+        "PATH_INFO": address["path_info"].encode("utf-8").decode("latin-1"),
+        "QUERY_STRING": address["query"],
+        "SERVER_NAME": host,
+        "SERVER_PORT": port or ("443" if address["scheme"] == "https" else "80"),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": address["host"],
+        "wsgi.url_scheme": address["scheme"],
+        "wsgi.input": BytesIO(),
+    }
+    for name, value in address["headers"].items():
+        environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+    return environ

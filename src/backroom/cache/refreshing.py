@@ -1,0 +1,72 @@
+"""Where a stale value is computed anew: in the task queue, in a thread of this process, or by a visitor's request.
+
+The way to the queue is Django's: `django.tasks`, whatever backend the project has. Where the backend would run the task
+before `enqueue()` returns, or never, a thread does it.
+"""
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Literal, cast
+
+from django.db import connections
+from django.tasks import task_backends
+
+from backroom.options import Setting
+
+logger = logging.getLogger("backroom.cache")
+
+type Way = Literal["tasks", "threads", "requests"]
+WAYS: Final = ("tasks", "threads", "requests")
+WAY: Final = Setting[str]("CACHE_REFRESH", str, default="auto")
+BACKEND: Final = Setting[str]("CACHE_REFRESH_BACKEND", str, default="default")
+IN_PLACE: Final = frozenset({"ImmediateBackend", "DummyBackend"})
+"""Task backends that have no worker, Django's and ours alike, by the name of their class or of one it is made from."""
+THREADS: Final = 4
+
+_free: Final = threading.BoundedSemaphore(THREADS)
+
+
+def way() -> Way:
+    """Return what the project says, or what its task backend can do."""
+    if WAY.value in WAYS:
+        return cast("Way", WAY.value)
+    kinds = {kind.__name__ for kind in type(task_backends[BACKEND.value]).__mro__}
+    return "threads" if kinds & IN_PLACE else "tasks"
+
+
+def in_background(enqueue: Callable[[Any], Any] | None, work: Callable[[], Any]) -> bool:
+    """Have something done elsewhere; tell whether it will be.
+
+    `enqueue` is given the task backend's alias; None says that only this process can do the work. `work` does it here.
+    """
+    chosen = way()
+    if chosen == "tasks" and enqueue is not None:
+        try:
+            enqueue(BACKEND.value)
+        except Exception as error:  # noqa: BLE001 - a queue that is down must not fail a page that has a value
+            logger.warning("action=refresh-not-enqueued error=%s", type(error).__qualname__)
+            return False
+        return True
+    return chosen != "requests" and _in_thread(work)
+
+
+def _in_thread(work: Callable[[], Any]) -> bool:
+    if not _free.acquire(blocking=False):
+        # There is a value to serve, and somebody will ask again.
+        return True
+    # With the language, time zone and all else that is this request's.
+    context = contextvars.copy_context()
+    threading.Thread(target=lambda: context.run(_quietly, work), name="backroom-cache", daemon=True).start()
+    return True
+
+
+def _quietly(work: Callable[[], Any]) -> None:
+    try:
+        work()
+    except Exception as error:  # There is nobody to catch it, and the stale value goes on.
+        logger.warning("action=refresh-failed error=%s", type(error).__qualname__, exc_info=error)
+    finally:
+        _free.release()
+        connections.close_all()
