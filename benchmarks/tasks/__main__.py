@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"a smoke run of all in three minutes: small numbers, one round, no waiting; only {', '.join(QUICK_METRICS)} "
+        help=f"a smoke run of all in a few minutes: small numbers, one round, no waiting; only {', '.join(QUICK_METRICS)} "
         "unless told otherwise",
     )
     parser.add_argument(

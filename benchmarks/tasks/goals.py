@@ -42,7 +42,7 @@ LABELS = {
 }
 ABOUT_CPU = (
     "*By CPU* is the same ratio made of processor time a task (client or worker, and server) instead of tasks a second: "
-    "it hardly moves when the machine is busy with something else."
+    "it moves less when the machine is busy with something else."
 )
 
 

@@ -60,7 +60,7 @@ def _heading(taken: Taken) -> str:
         f"{machine['kernel']}; Python {machine['python']}; {'; '.join(taken['stores'])}.\n{versions}.\n\n"
         "Medians with (min–max) over the rounds. *Backroom* says how many times better Backroom did than this row in "
         "the same round, on the same store and, where both offer it, at the same durability; *by CPU* the same of the "
-        "processor time a task, which hardly depends on what else the machine does. CPU is user and system time a "
+        "processor time a task, which depends less on what else the machine does. CPU is user and system time a "
         "task, in µs: of the client or of the worker and its children, of the server, and both together."
     )
 
