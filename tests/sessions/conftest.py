@@ -117,6 +117,9 @@ def ann(db: None) -> Any:
 def statements(place: str, request: pytest.FixtureRequest) -> Any:
     """Give a function that runs another and returns what it sent to the store of the sessions."""
 
+    if place == "redis":
+        load_scripts(request.getfixturevalue("redis_server"))
+
     def sent_by(action: Any) -> list[str]:
         if place == "redis":
             return list(commands_of(request.getfixturevalue("redis_server"), action))
@@ -128,6 +131,19 @@ def statements(place: str, request: pytest.FixtureRequest) -> Any:
         return [each["sql"] for each in queries]
 
     return sent_by
+
+
+def load_scripts(server: Any) -> None:
+    """Have a Redis server know the scripts, so that none of them is sent twice."""
+    import redis
+
+    from backroom.sessions.stores.redis import LUA, _script
+
+    client = redis.Redis.from_url(server.url)
+    for path in LUA.glob("*.lua"):
+        if path.stem != "common":
+            client.script_load(_script(path.stem).text)
+    client.close()
 
 
 def commands_of(server: Any, action: Any) -> Iterator[str]:
