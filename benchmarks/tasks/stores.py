@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import psycopg
 
+from benchmarks.tasks.processes import end_with_parent
+
 DEBIAN = "/usr/lib/postgresql"
 COUNTS = b"""
     SELECT xact_commit,
@@ -173,7 +175,13 @@ class PostgresStores:
         self._port = _free_port()
         self._log = self._data.with_suffix(".log")
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(self._command(preload), stdout=log, stderr=log, cwd="/")
+            self._process = subprocess.Popen(
+                self._command(preload),
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - there is one thread
+            )
         self.server = self._process.pid
         self._admin = self._wait()
         self.description = f"PostgreSQL {self._admin.info.server_version / 10_000:.4g}, stock configuration"
@@ -255,7 +263,7 @@ def _unprivileged(data: Path) -> list[str]:
     if os.getuid() != 0:
         return []
     shutil.chown(data, "postgres", "postgres")
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=TERM"]
 
 
 def _run(command: list[str]) -> None:
