@@ -54,6 +54,13 @@ def either(request: pytest.FixtureRequest) -> TcpRedis:
 
 
 @pytest.fixture
+def only(tcp_redis: TcpRedis) -> TcpRedis:
+    """Give an empty Redis server, for what takes long and is no different on Valkey."""
+    tcp_redis.ask("FLUSHALL")
+    return tcp_redis
+
+
+@pytest.fixture
 def own_server(own_folder: Path) -> Iterator[Callable[..., TcpRedis]]:
     """Give a function that starts a server which the test may harm."""
     own_folder.mkdir()
@@ -99,6 +106,14 @@ class Site:
         )
         return self.project.python(code).split()
 
+    def enqueue_each(self, calls: list[tuple[str, list[Any]]]) -> list[str]:
+        """Enqueue tasks by their names in `tests.processes.jobs`, and return their ids."""
+        code = (
+            "from tests.processes import jobs\n"
+            f"print(*[getattr(jobs, name).enqueue(*args).id for name, args in {calls!r}])"
+        )
+        return self.project.python(code).split()
+
     def worker(self, *arguments: str) -> Process:
         """Start a worker."""
         return self.project.manage("backroom", "worker", *arguments)
@@ -127,6 +142,10 @@ class Site:
             seconds=seconds,
             what=lambda: f"{counts}; effects: {self.lines()[-3:]}",
         )
+
+    def wait_for_some(self, count: float) -> None:
+        """Wait until so many tasks have succeeded."""
+        wait_until(lambda: self.states()["successful"] >= count, what=f"{count} tasks to be done")
 
     def _are(self, counts: dict[str, int]) -> bool:
         try:
