@@ -110,6 +110,8 @@ def test_a_page_fits_a_phone_and_keeps_to_its_policy(site: Frontdesk, open_brows
     browser = open_browser(width=320, height=640)
     browser.goto(f"{site.address}{path}")
     assert not is_wider_than_its_window(browser)
+    cut_off = "return [...document.querySelectorAll('pre')].filter(each => each.scrollWidth > each.clientWidth).length"
+    assert browser.script(cut_off) == 0
     assert browser.errors() == []
 
 

@@ -1,11 +1,13 @@
 import re
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.contrib.staticfiles import finders
 from django.core import checks
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
@@ -191,6 +193,13 @@ def test_progress_is_shown(backend, sign_in):
     assert "3 of 10 rows" in page(client, f"{TASKS}{id_}/change/")
     rows.update(progress='[3, null, ""]')
     assert '<div class="readonly">3</div>' in page(client, f"{TASKS}{id_}/change/")
+
+
+def test_a_long_line_of_a_traceback_wraps_instead_of_being_cut_off(tasks, sign_in):
+    assert 'href="/static/backroom/tasks/admin.css"' in page(sign_in(), f"{TASKS}{tasks['failed']}/change/")
+    found = finders.find("backroom/tasks/admin.css")
+    assert found is not None
+    assert ".readonly pre { white-space: pre-wrap;" in Path(found).read_text()
 
 
 def test_a_task_that_is_gone_is_told_of(backend, sign_in):

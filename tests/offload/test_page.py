@@ -7,7 +7,7 @@ import pytest
 from django.http import HttpResponse
 
 from backroom.offload import Refused
-from backroom.tasks.records import Raised
+from backroom.tasks.records import Cancelled, Raised
 from tests.offload.conftest import Running
 from tests.services.browser import Browser
 from tests.services.project import wait_until
@@ -79,6 +79,21 @@ def test_cancelling_by_keyboard_ends_the_work_and_offers_to_start_again(browser,
     browser.wait_for_text("Start again")
     browser.click("a.is-primary")
     browser.wait_for_text("Waiting for its turn")
+
+
+def test_work_that_was_asked_to_stop_does_not_go_on_either_way(browser, live_server):
+    browser.goto(f"{live_server.url}/report/2024/")
+    browser.wait_for_text("The work goes on either way.")
+    running = Running()
+    browser.wait_for_text("Working")
+    browser.click("form button")
+    browser.wait_for_text("The work was asked to stop. It stops within 12 seconds at the latest.")
+    assert "either way" not in browser.text
+    # The page says it when it is loaded, too.
+    browser.goto(browser.url)
+    browser.wait_for_text("It stops within 12 seconds at the latest.")
+    running.end(Cancelled())
+    browser.wait_for_text("Cancelled")
 
 
 def press(browser: Browser, key: str) -> None:

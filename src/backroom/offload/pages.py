@@ -17,7 +17,7 @@ from backroom.offload.negotiation import keep_private
 from backroom.offload.problems import Problem
 from backroom.offload.representations import status_data, url_of
 from backroom.offload.status import Status
-from backroom.offload.words import heading_of, value_text_of, word_for, words_of_page
+from backroom.offload.words import heading_of, notes_for, value_text_of, word_for, words_of_page
 
 
 class Pages(ContextMixin):
@@ -50,6 +50,7 @@ class Pages(ContextMixin):
 
     def render_progress(self, status: Status, resource: origins.Resource) -> HttpResponse:
         """Return the page that follows an operation: 202 where a result was asked for, 200 where the status was."""
+        notes = notes_for(status)
         page = self.render(
             self.progress_template_name,
             operation=status,
@@ -57,7 +58,8 @@ class Pages(ContextMixin):
             cancel_url=url_of(status.operation, "cancel"),
             state_word=word_for(status),
             value_text=value_text_of(status),
-            words=words_of_page(),
+            note=notes.get(status.state, notes[""]),
+            words=words_of_page(status),
             now=timezone.now().isoformat(),
             next_url=escape_leading_slashes(self.request.get_full_path()),
             refresh_seconds=max(2, status.retry_after(operations.now())),

@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from functools import partial
 from itertools import batched
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -38,6 +38,11 @@ class TaskRecordAdmin(ReadOnlyAdmin):
     search_help_text = "The id of a task"
     ordering = ("-id",)
     actions = ("retry", "cancel", "run_now")
+
+    class Media:
+        """Lets long lines be read to their end."""
+
+        css: ClassVar = {"all": ["backroom/tasks/admin.css"]}
 
     enqueued = moment("enqueued_at", "enqueued")
     not_before = moment("run_after", "not before")

@@ -39,6 +39,7 @@
     const state = words.states[operation.state] || operation.state;
     root.dataset.state = operation.state;
     setText("state", state);
+    setText("note", words.notes[operation.state] || words.notes[""]);
     setText("message", operation.progress ? operation.progress.message : "");
     setText("percent", percent === null ? "" : `${percent}%`);
     document.title = percent === null ? title : `${percent}% · ${title}`;
