@@ -42,7 +42,7 @@ def enqueue_many(system: System, count: str, size: str) -> dict[str, float] | No
     many = system.bulk_enqueuer()
     if many is None:
         return None
-    batches = [list(batch) for batch in batched(range(int(size) + int(count)), int(size), strict=False)]
+    batches = [list(batch) for batch in batched(range(int(size) + int(count)), int(size))]
     many(batches.pop(0))
 
     def loop() -> None:

@@ -11,7 +11,7 @@ def values(database: int = 0, match: str = "*") -> Iterator[bytes]:
     import redis
 
     client = redis.Redis.from_url(url(database))
-    for keys in batched(client.scan_iter(match, count=1_000), 1_000, strict=False):
+    for keys in batched(client.scan_iter(match, count=1_000), 1_000):
         yield from (value for value in client.mget(keys) if value is not None)
 
 
@@ -20,7 +20,7 @@ def firsts(database: int = 0, match: str = "*") -> Iterator[bytes]:
     import redis
 
     client = redis.Redis.from_url(url(database))
-    for keys in batched(client.scan_iter(match, count=1_000), 1_000, strict=False):
+    for keys in batched(client.scan_iter(match, count=1_000), 1_000):
         pipeline = client.pipeline(transaction=False)
         for key in keys:
             pipeline.lindex(key, 0)
