@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from backroom.errors import BackroomError
+
+UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
+"""Types of values that cannot be changed in place: without an assignment they are as they were loaded."""
 
 type Plain = str | bytes
 """A serialised value, before it is signed or encrypted."""
@@ -139,9 +142,13 @@ def changes_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) ->
     for name, value in data.items():
         field_name = field_of(name)
         present.add(field_name)
+        before = known.get(field_name)
+        if before is not None and name not in assigned and type(value) in UNCHANGING:
+            size += len(field_name) + len(before)
+            continue
         plain = codec.plain(field_name, value)
         size += len(field_name) + len(plain)
-        if name in assigned or known.get(field_name) != plain:
+        if name in assigned or before != plain:
             plains[field_name] = plain
     if size > max_bytes:
         raise SessionTooLarge(_too_large(data, codec, size=size, max_bytes=max_bytes))

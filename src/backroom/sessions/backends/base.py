@@ -459,7 +459,11 @@ class BackroomSession(SessionBase):
 
     def _end(self, data: Mapping[str, Any], created_at: Moment, now: Moment, law: Rules) -> Moment:
         """Return until when the session lives if it is used now."""
-        asked: datetime = self.get_expiry_date(modification=to_datetime(now), expiry=data.get(EXPIRY))
+        expiry = data.get(EXPIRY)
+        if type(self).get_expiry_date is SessionBase.get_expiry_date and not isinstance(expiry, str | datetime):
+            # As get_expiry_date() has it, without a datetime.
+            return law.end(after(now, expiry or self.get_session_cookie_age()), created_at=created_at, now=now)
+        asked: datetime = self.get_expiry_date(modification=to_datetime(now), expiry=expiry)
         aware = timezone.make_aware(asked) if timezone.is_naive(asked) else asked
         return law.end(from_datetime(aware), created_at=created_at, now=now)
 
