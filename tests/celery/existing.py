@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task, shared_task
+from celery.exceptions import Ignore
 
 app = Celery("existing", broker="memory://", set_as_current=False)
 
@@ -43,6 +44,11 @@ def bound(self: Any) -> list[Any]:
     except ValueError as error:
         raise self.retry(exc=error, countdown=60) from error
     return [self.name, self.request.id, self.request.retries]
+
+
+@shared_task
+def ignored() -> None:
+    raise Ignore
 
 
 @shared_task(soft_time_limit=30, time_limit=40, ignore_result=True, expires=60)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.tasks import task_backends
+from django.tasks import TaskResultStatus, task_backends
 from django.tasks.exceptions import InvalidTask
 
 from backroom.celery import from_celery
@@ -82,6 +82,11 @@ def test_a_bound_task_knows_itself_and_its_retry_is_ours():
     result = outcome(existing.bound)
     assert result.return_value == ["tests.celery.existing.bound", result.id, 2]
     assert [error.exception_class_path for error in result.errors] == ["builtins.ValueError"] * 2
+
+
+def test_a_task_that_asks_to_be_ignored_has_come_to_its_end():
+    result = outcome(existing.ignored)
+    assert (result.status, result.return_value) == (TaskResultStatus.SUCCESSFUL, None)
 
 
 def test_a_class_is_refused_with_what_to_do():

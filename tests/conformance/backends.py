@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
+from celery import Celery
+
+from backroom.tasks.backends.base import Backend
+from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.backends.database import DatabaseBackend, DatabaseOptions
 from backroom.tasks.backends.dummy import DummyBackend
 from backroom.tasks.backends.immediate import ImmediateBackend
 from backroom.tasks.inline import run_due
 from backroom.tasks.records import Query
+from backroom.tasks.transports.celery import CeleryTransport
 
 
 class Kept(DatabaseBackend):
@@ -51,9 +57,44 @@ class DrainedOnPostgreSQL(Drained):
     options_class = OnPostgreSQL
 
 
+class OnCelery:
+    """Django's tests ask for backends without OPTIONS, and know of no second alias that keeps the records."""
+
+    @property
+    def keeper(self) -> Any:
+        return DatabaseBackend("records", {})
+
+    @cached_property
+    def transport(self) -> CeleryTransport:
+        return CeleryTransport(Celery("conformance", broker="memory://", set_as_current=False), "default", {})
+
+    def check(self, **kwargs: Any) -> Any:
+        # Less what would be said of the OPTIONS that it has not.
+        backend: Any = self
+        return Backend.check(backend, **kwargs)
+
+
+class KeptOnCelery(OnCelery, CeleryBackend):
+    results = Kept.results
+
+    def clear(self) -> None:
+        from backroom.tasks.models import TaskRecord
+
+        TaskRecord.objects.all().delete()
+
+
+class DrainedOnCelery(OnCelery, CeleryBackend):
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        result = super().enqueue(task, args, kwargs)
+        run_due(self, ids=[result.id])
+        result.refresh()
+        return result
+
+
 PLACES: Final[dict[str, tuple[type[Any], type[Any]]]] = {
     "default": (Kept, Drained),
     "postgres": (KeptOnPostgreSQL, DrainedOnPostgreSQL),
+    "celery": (KeptOnCelery, DrainedOnCelery),
     "doubles": (DummyBackend, ImmediateBackend),
 }
 """For each target, what stands in for Django's dummy and for its immediate backend."""

@@ -1,7 +1,7 @@
 """Core Django's own tests of tasks, with our backends in the places of its own.
 
-Each test runs on SQLite, on PostgreSQL, and on our two doubles. What it says of Django's dummy or immediate backend
-(its path in the settings, its class) is said of ours; the rest is Django's, word for word.
+Each test runs on SQLite, on PostgreSQL, on Celery, and on our two doubles. What it says of Django's dummy or immediate
+backend (its path in the settings, its class) is said of ours; the rest is Django's, word for word.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def clone(case: type[SimpleTestCase], target: str) -> Any:
     base: type[SimpleTestCase] = SimpleTestCase
     if target != "doubles" or issubclass(case, TransactionTestCase):
         base = TransactionTestCase
-        members |= {"databases": {"default", target} - {"doubles"}, "available_apps": ["backroom.tasks"]}
+        members |= {"databases": {"default", target} - {"doubles", "celery"}, "available_apps": ["backroom.tasks"]}
     made: Any = type(f"{case.__name__}_{target}", (base,), members | {"__module__": __name__})
     if settings := getattr(case, "_overridden_settings", None):
         made = override_settings(**translated(settings, target))(made)

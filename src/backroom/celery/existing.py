@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from celery.app.task import Task as CeleryTask
+from celery.exceptions import Ignore
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from django.tasks.exceptions import InvalidTask
 from django.utils.module_loading import import_string
@@ -124,6 +125,9 @@ def _call(celery_task: Any, args: Any, kwargs: Any) -> Any:
         if task_has_custom(celery_task, "__call__"):
             return celery_task(*args, **kwargs)
         return celery_task.run(*args, **kwargs)
+    except Ignore:
+        # It has come to its end, and says so in this way.
+        return None
     finally:
         celery_task.pop_request()
 
