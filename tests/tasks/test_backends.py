@@ -122,6 +122,12 @@ class TestEnqueue:
 
 
 class TestArguments:
+    @pytest.mark.parametrize("name", ["a\0b", "\ud800", "a\nb", "\x1b[2J"], ids=ascii)
+    def test_a_queue_name_that_cannot_be_printed_is_refused(self, backend, settings, name):
+        settings.TASKS = settings.TASKS | {backend.alias: settings.TASKS[backend.alias] | {"QUEUES": []}}
+        with pytest.raises(InvalidTask, match="cannot be printed"):
+            on(backend, work.note, queue_name=name)
+
     def test_queue_names_that_are_made_up_as_the_site_runs_cost_no_memory(self, backend, settings, monkeypatch):
         monkeypatch.setattr(base, "KEPT_VALID", 20)
         settings.TASKS = settings.TASKS | {backend.alias: settings.TASKS[backend.alias] | {"QUEUES": []}}

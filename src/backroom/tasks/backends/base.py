@@ -133,6 +133,10 @@ class Backend(BaseTaskBackend):
         if len(task.queue_name) > 128:
             msg = f"Queue name {task.queue_name!r} is longer than 128 characters."
             raise InvalidTask(msg)
+        if not task.queue_name.isprintable():
+            # NUL and half a character are no text to PostgreSQL; the others are none to whoever reads a terminal.
+            msg = f"Queue name {task.queue_name!r} has characters that cannot be printed. Use letters and digits."
+            raise InvalidTask(msg)
         if task.run_after is None:
             if len(self._valid) >= KEPT_VALID:
                 # Queue names may be made up as the site runs, one for each customer say.
