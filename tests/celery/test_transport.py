@@ -17,7 +17,7 @@ from backroom.celery.due import PAGE, Mark, due_after, mark_of
 from backroom.celery.lost import Lost
 from backroom.celery.upkeep import AHEAD, Upkeep
 from backroom.clock import after
-from backroom.tasks import control, enqueue_many
+from backroom.tasks import control, doctor, enqueue_many
 from backroom.tasks.backends.celery import SOON
 from backroom.tasks.records import READY, Query
 from backroom.tasks.stores.base import Request
@@ -297,3 +297,38 @@ def test_an_enqueue_does_not_wait_for_an_absent_broker_twice(settings, monkeypat
         add.enqueue(number, 1)
     assert len(tries) == 1
     assert len(backend.store.find(Query(states=(READY,))).records) == 10
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+class TestDoctor:
+    @pytest.fixture(autouse=True)
+    def _installed(self, settings):
+        settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "backroom.celery"]
+
+    def test_it_counts_what_waits_at_the_broker_and_says_what_to_start(self, backend):
+        add.enqueue(1, 2)
+        found = {each.subject: each for each in doctor.examine("default")}
+        queue = backend.app.conf.task_default_queue
+        assert (found["broker"].level, found["broker"].text) == ("ok", f"1 message in the Celery queue {queue}")
+        assert found["workers"].advice == "Start one: celery -A tests.celery.test_transport worker"
+
+    def test_it_says_that_the_broker_is_away(self, backend, monkeypatch):
+        monkeypatch.setattr(backend.transport, "depth", lambda _queue: None)
+        [found] = [each for each in doctor.examine("default") if each.subject == "broker"]
+        assert (found.level, found.text) == ("fail", "does not answer")
+
+
+def test_a_forked_process_leaves_its_parents_connection_alone(request):
+    celery = make_app(url_of("redis", request))
+    transport = CeleryTransport(celery, "default", {})
+    message = transports.Message("1", 0, "default", 0, "a.task", None)
+    assert transport.send([message])
+    before = transport._producer().__enter__().connection
+    transport._pid = 0
+    after_fork = transport._producer().__enter__().connection
+    assert after_fork is not before
+    assert before.connected
+    assert transport.send([message])
+    assert transport.depth(celery.conf.task_default_queue) == 2
+    before.release()
+    transport.close()

@@ -52,9 +52,10 @@ class Place:
 
     def end_overdue(self, children: Collection[int]) -> None:
         """Kill the child in this place if its attempt has overrun its hard limit."""
-        overdue = self.board.overdue(time.monotonic())
         pid, was_ended = self._tenant
-        if overdue and not was_ended and pid in children:
+        if was_ended or pid not in children:
+            return
+        if overdue := self.board.overdue(time.monotonic()):
             self._tenant[1] = 1
             logger.warning("action=worker_killed pid=%d tasks=%s", pid, ",".join(overdue))
             os.kill(pid, signal.SIGKILL)
@@ -68,5 +69,5 @@ def make_places() -> Sequence[Place]:
 def end_overdue(places: Sequence[Place], children: Callable[[], Collection[int]]) -> None:
     """Kill the children that cannot end their attempt themselves."""
     alive = children()
-    for place in places[: len(alive) + 1]:
+    for place in places:
         place.end_overdue(alive)

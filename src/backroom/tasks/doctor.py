@@ -24,6 +24,7 @@ from backroom.errors import BackroomError
 from backroom.sql.dialect import ADVISED_FOR_FILES, FileState, file_state, is_server, product, server_moment
 from backroom.tasks import queries
 from backroom.tasks.backends.base import Backend
+from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.backends.database import DatabaseBackend
 from backroom.tasks.checks import TAG, check_version
 from backroom.tasks.records import READY, Worker
@@ -306,6 +307,22 @@ def _heard_after(backend: Backend, wakeup: Any) -> float | None:
         listener.close()
 
 
+def _broker(backend: Backend) -> Findings:
+    if not isinstance(backend, CeleryBackend):
+        return
+    transport = backend.transport
+    names = {transport.queue_of(name) for name in [*backend.queues, *backend.settings.queue_map, ""]}
+    for name in sorted(names):
+        depth = transport.depth(name)
+        if depth is None:
+            advice = (
+                "Start it, or correct broker_url of the Celery app. What is enqueued meanwhile is sent when it is back."
+            )
+            yield Finding(FAIL, "broker", "does not answer", advice)
+            return
+        yield Finding(OK, "broker", f"{count(depth, 'message')} in the Celery queue {name}")
+
+
 def _connections(backend: Backend) -> Findings:
     database = _database(backend)
     if database is None or not is_server(database):
@@ -332,7 +349,7 @@ def _workers(backend: Backend) -> Findings:
     now = backend.clock.now()
     workers = queries.workers(using=backend.alias)
     alive = [worker for worker in workers if not queries.is_silent(worker, now=now, using=backend.alias)]
-    start = "Start one: manage.py backroom worker"
+    start = f"Start one: {backend.served_by}"
     for worker in workers:
         if worker not in alive:
             silent = span(seconds_between(worker.seen_at, now))
@@ -373,7 +390,7 @@ def _backlog(backend: Backend) -> Findings:
         yield Finding(OK, "backlog", "nothing waits" if longest is None else f"the longest wait is {span(longest)}")
 
 
-LOOKS: Final = (_round_trip, _file, _clock, _wakeup, _connections, _workers, _backlog)
+LOOKS: Final = (_round_trip, _file, _clock, _wakeup, _broker, _connections, _workers, _backlog)
 
 
 def _database(backend: Backend) -> str | None:
