@@ -13,9 +13,11 @@ from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.backends.database import DatabaseBackend, DatabaseOptions
 from backroom.tasks.backends.dummy import DummyBackend
 from backroom.tasks.backends.immediate import ImmediateBackend
+from backroom.tasks.backends.redis import RedisBackend, RedisBackendOptions
 from backroom.tasks.inline import run_due
 from backroom.tasks.records import Query
 from backroom.tasks.transports.celery import CeleryTransport
+from tests import settings
 
 
 class Kept(DatabaseBackend):
@@ -32,14 +34,22 @@ class Kept(DatabaseBackend):
         TaskRecord.objects.using(self.settings.database).all().delete()
 
 
-class Drained(DatabaseBackend):
-    """Where they name the immediate backend: what is enqueued in the database is run there before it returns."""
+def drained(enqueue: Any) -> Any:
+    """Return an `enqueue` that runs the task before it returns."""
 
-    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        result = super().enqueue(task, args, kwargs)
+    def enqueue_and_run(self: Any, task: Any, args: Any, kwargs: Any) -> Any:
+        result = enqueue(self, task, args, kwargs)
         run_due(self, ids=[result.id])
         result.refresh()
         return result
+
+    return enqueue_and_run
+
+
+class Drained(DatabaseBackend):
+    """Where they name the immediate backend: what is enqueued in the database is run there before it returns."""
+
+    enqueue = drained(DatabaseBackend.enqueue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +94,34 @@ class KeptOnCelery(OnCelery, CeleryBackend):
 
 
 class DrainedOnCelery(OnCelery, CeleryBackend):
-    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        result = super().enqueue(task, args, kwargs)
-        run_due(self, ids=[result.id])
-        result.refresh()
-        return result
+    enqueue = drained(CeleryBackend.enqueue)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnRedis(RedisBackendOptions):
+    """A database of the shared server that no other test uses."""
+
+    url: str = f"unix://{settings.FOLDER}/redis/redis.sock?db=9"
+
+
+class KeptOnRedis(RedisBackend):
+    options_class = OnRedis
+    results = Kept.results
+
+    def clear(self) -> None:
+        self.server.call("FLUSHDB")
+
+
+class DrainedOnRedis(RedisBackend):
+    options_class = OnRedis
+    enqueue = drained(RedisBackend.enqueue)
 
 
 PLACES: Final[dict[str, tuple[type[Any], type[Any]]]] = {
     "default": (Kept, Drained),
     "postgres": (KeptOnPostgreSQL, DrainedOnPostgreSQL),
     "celery": (KeptOnCelery, DrainedOnCelery),
+    "redis": (KeptOnRedis, DrainedOnRedis),
     "doubles": (DummyBackend, ImmediateBackend),
 }
 """For each target, what stands in for Django's dummy and for its immediate backend."""

@@ -70,7 +70,7 @@ def test_many_take_a_round_trip_for_thousands(use: Callable[..., Any], either: T
     use()
     work.note.enqueue(0)
     either.ask("CONFIG", "RESETSTAT")
-    results = enqueue_many(work.note, [((number,), {}) for number in range(5_000)])
+    results: list[Any] = enqueue_many(work.note, [((number,), {}) for number in range(5_000)])
     assert either.calls()["evalsha"] == 5
     assert [result.args for result in results[:2]] == [[0], [1]]
     assert backend_of().store.counts() == {("default", "ready"): 5_001}
@@ -90,7 +90,7 @@ def test_what_is_enqueued_in_a_transaction_is_sent_when_it_commits(use: Callable
     with transaction.atomic(using=alias):
         first = work.note.enqueue(1)
         with transaction.atomic(using=alias):
-            [second] = enqueue_many(work.note, [((2,), {})])
+            second: Any = enqueue_many(work.note, [((2,), {})])[0]
         assert stored(backend) == []
     assert stored(backend) == [second.id, first.id]
 

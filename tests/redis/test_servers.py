@@ -77,8 +77,9 @@ def test_the_same_address_is_the_same_pool_and_a_fork_has_its_own(server: Server
     if child == 0:
         try:
             # A connection of the parent's would give the replies of one to the other.
-            said = [server.call("INCR", "forked") for _ in range(50)] and server.call("GET", "from")
-            os.write(writer, said)
+            for _ in range(50):
+                server.call("INCR", "forked")
+            os.write(writer, server.call("GET", "from"))
         finally:
             os._exit(0)
     assert [server.call("ECHO", str(number)) for number in range(50)][-1] == b"49"

@@ -88,8 +88,9 @@ def test_what_a_task_can_do_it_can_do_here(make_redis_site: MakeSite, only: TcpR
     worker = site.worker()
     effects, gate = str(site.effects), str(site.gate)
     calls = [
-        ("fails_twice", [effects]),
-        ("snoozes_twice", [effects]),
+        # These two count the lines of their own files.
+        ("fails_twice", [f"{effects}-fails"]),
+        ("snoozes_twice", [f"{effects}-snoozes"]),
         ("times_out", [effects]),
         ("cancels_politely", [effects]),
         ("counts_to_the_end", [effects, gate]),
@@ -252,8 +253,8 @@ def test_the_outbox_is_emptied_by_a_worker_once_the_server_is_back(
     assert stop(worker) == 0
 
 
-@pytest.mark.parametrize("shards", [1, 3])
-def test_a_cluster_keeps_tasks(make_redis_site: MakeSite, own_folder: Path, shards: int) -> None:
+def test_a_cluster_keeps_tasks(make_redis_site: MakeSite, own_folder: Path) -> None:
+    shards = 3
     with cluster(own_folder) as nodes:
         url = nodes[0].tcp_url
         site = make_redis_site(url, cluster=True, shards=shards)
@@ -262,8 +263,7 @@ def test_a_cluster_keeps_tasks(make_redis_site: MakeSite, own_folder: Path, shar
         site.enqueue("only_one", str(site.effects), 0)
         site.enqueue("only_one", str(site.effects), 0)
         assert site.states() == {"ready": 301}
-        keeping = sum(1 for node in nodes if int(node.ask("DBSIZE")))
-        assert keeping == 1 or shards > 1
+        assert sum(1 for node in nodes if int(node.ask("DBSIZE"))) > 1
         worker = site.worker("--threads", "2")
         site.wait_for_states(successful=301)
         assert {record.id for record in site.records()} >= set(ids)

@@ -285,7 +285,7 @@ class SQLStore:
     """Keeps the records of one backend in a database alias. Connections belong to threads, so it holds none."""
 
     supports_atomic = True
-    unavailable = (OperationalError, InterfaceError)
+    unavailable: tuple[type[Exception], ...] = (OperationalError, InterfaceError)
 
     def __init__(self, alias: str, backend_name: str, *, channel: str | None = None) -> None:
         self.alias = alias
