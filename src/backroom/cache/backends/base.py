@@ -1,0 +1,147 @@
+"""What our cache backends share above their stores: keys, lifetimes, options, values, and the calls made of other calls."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Annotated, Any, ClassVar
+
+from django.core.cache.backends.base import (
+    DEFAULT_TIMEOUT,
+    MEMCACHE_MAX_KEY_LENGTH,
+    BaseCache,
+    default_key_func,
+)
+
+from backroom.cache.backends.locks import CacheLock
+from backroom.cache.lifetimes import expiry, now
+from backroom.cache.values import Codec
+from backroom.options import AtLeast, parse, problems_of
+
+logger = logging.getLogger("backroom.cache")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """The OPTIONS that every backend takes."""
+
+    JITTER: Annotated[float, AtLeast(0)] = 0.0
+    COMPRESS_FROM: Annotated[int, AtLeast(0)] | None = None
+    FORMAT: str = "json"
+
+
+def problems_of_cache(cls: type[CacheOptions], options: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each option that is unknown or does not fit."""
+    problems = problems_of(cls, options)
+    if options.get("FORMAT", "json") not in {"json", "msgpack"}:
+        problems.append(f"Option 'FORMAT' is {options['FORMAT']!r}. Use 'json' or 'msgpack'.")
+    jitter = options.get("JITTER", 0)
+    if isinstance(jitter, (int, float)) and jitter > 1:
+        problems.append(f"Option 'JITTER' is {jitter!r}. It is a share, such as 0.1 for up to a tenth.")
+    return problems
+
+
+class BackroomCache(BaseCache):
+    """Django's cache API with quicker keys, exact lifetimes, `ttl()`, `lock()`, and async functions where they are asked for.
+
+    A backend adds the store: Django's verbs, `expires_at()`, `delete_if()` and `touch_if()`.
+    """
+
+    options_class: ClassVar[type[CacheOptions]] = CacheOptions
+
+    def __init__(self, name: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        if isinstance(timeout := params.get("timeout", params.get("TIMEOUT")), float):
+            # Django cuts 0.5 seconds down to 0, which means "do not store".
+            self.default_timeout = timeout
+        self.options = self._read_options(name, params.get("OPTIONS", {}))
+        self.codec = Codec(
+            salt=self.salt(name), compress_from=self.options.COMPRESS_FROM, structures=self.options.FORMAT
+        )
+        kind = type(self)
+        self._makes_keys = kind.make_key is not BaseCache.make_key
+        self._validates_keys = kind.validate_key is not BaseCache.validate_key
+
+    def salt(self, name: str) -> str:
+        """Return what parts the signatures of this cache from those of others."""
+        return name
+
+    def make_and_validate_key(self, key: Any, version: int | None = None) -> str:
+        """Return the key as it is stored; warn, as Django does, of one that memcached would refuse."""
+        if self.key_func is default_key_func and not self._makes_keys:
+            made = f"{self.key_prefix}:{self.version if version is None else version}:{key}"
+        else:
+            made = self.make_key(key, version=version)
+        if len(made) > MEMCACHE_MAX_KEY_LENGTH or " " in made or not made.isprintable() or self._validates_keys:
+            self.validate_key(made)
+        if not made.isascii():
+            # What came undecodable from a request cannot be written as UTF-8, and is still no exception.
+            made = made.encode("utf-8", "backslashreplace").decode()
+        return made
+
+    def expiry(self, timeout: Any, moment: int) -> int:
+        """Return the moment, in milliseconds, at which what is stored now with Django's `timeout` expires."""
+        seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
+        return expiry(seconds, moment, jitter=self.options.JITTER)
+
+    def expires_at(self, key: Any, version: int | None = None) -> int | None:
+        """Return the moment at which an entry expires, `FOREVER` or None when there is no such entry."""
+        raise NotImplementedError
+
+    def delete_if(self, key: Any, value: str, version: int | None = None) -> bool:
+        """Delete a key if this text is its value, in one step; tell whether it was."""
+        raise NotImplementedError
+
+    def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
+        """Let a key expire later if this text is its value, in one step; tell whether it was."""
+        raise NotImplementedError
+
+    def ttl(self, key: Any, version: int | None = None) -> float | None:
+        """Return the seconds until an entry expires: None when it never does, 0 when there is none."""
+        from backroom.cache.lifetimes import FOREVER
+
+        moment = self.expires_at(key, version)
+        if moment is None:
+            return 0
+        return None if moment >= FOREVER else max(moment - now(), 0) / 1000
+
+    def lock(
+        self, key: Any, *, timeout: float = 60, blocking_timeout: float | None = None, version: int | None = None
+    ) -> CacheLock:
+        """Return a lock that one holder at a time has, for at most `timeout` seconds; see `CacheLock`."""
+        return CacheLock(self, key, timeout=timeout, blocking_timeout=blocking_timeout, version=version)
+
+    def incr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Move a value to a later version of its key, where it keeps its lifetime; return that version."""
+        version = self.version if version is None else version
+        left = self.ttl(key, version)
+        value = self.get(key, self._missing_key, version=version)
+        if value is self._missing_key or left == 0:
+            msg = f"Key {key!r} not found"
+            raise ValueError(msg)
+        self.set(key, value, timeout=left, version=version + delta)
+        self.delete(key, version=version)
+        return version + delta
+
+    async def aget_or_set(
+        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> Any:
+        """As `get_or_set`; `default` may also be a coroutine function."""
+        value = await self.aget(key, self._missing_key, version=version)
+        if value is not self._missing_key:
+            return value
+        if callable(default):
+            default = default()
+            if isawaitable(default):
+                default = await default
+        await self.aadd(key, default, timeout=timeout, version=version)
+        return await self.aget(key, default, version=version)
+
+    def _read_options(self, name: str, options: Mapping[str, Any]) -> Any:
+        """Return the options that fit. The others are a system check's affair; a page must not fail for them."""
+        cls = self.options_class
+        fitting = {key: value for key, value in options.items() if not problems_of_cache(cls, {key: value})}
+        if len(fitting) != len(options):
+            problems = " ".join(problems_of_cache(cls, options))
+            logger.error("action=cache_options cache=%s %s These options are left out.", name, problems)
+        return parse(cls, fitting)

@@ -1,0 +1,461 @@
+"""A cache in one SQLite file, for the processes of one machine: no server, and quicker than one.
+
+    CACHES = {
+        "default": {
+            "BACKEND": "backroom.cache.backends.sqlite.SQLiteCache",
+            "LOCATION": BASE_DIR / "cache.sqlite3",
+            "OPTIONS": {"MAX_BYTES": 1024**3},
+        }
+    }
+
+A file that is corrupt, locked, full, gone or read-only is a miss and a warning in the log, never an exception.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func
+from django.core.exceptions import ImproperlyConfigured
+
+from backroom.cache.backends.base import BackroomCache, CacheOptions
+from backroom.cache.lifetimes import GONE, now
+from backroom.cache.onefile import statements
+from backroom.cache.onefile.demand import MASK, MOST
+from backroom.cache.onefile.file import FAILURES, CacheFile, Patience, cache_file
+from backroom.cache.onefile.links import Link
+from backroom.cache.onefile.statements import AT_ONCE, GET, id_of
+from backroom.cache.onefile.upkeep import Budget
+from backroom.cache.values import PLAIN, Encoded, Unreadable
+from backroom.options import Above, AtLeast
+
+type Row = tuple[int, str, int, int, Any]
+
+MEBIBYTE: Final = 1024**2
+
+_by_id: Final = itemgetter(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SQLiteOptions(CacheOptions):
+    """The OPTIONS of `SQLiteCache`."""
+
+    MAX_BYTES: Annotated[int, AtLeast(MEBIBYTE)] | None = 256 * MEBIBYTE
+    MAX_ENTRIES: Annotated[int, AtLeast(1)] | None = None
+    COMPRESS_FROM: Annotated[int, AtLeast(0)] | None = 64 * 1024
+    LOCK_TIMEOUT: Annotated[float, Above(0)] = 2.0
+    CULL_FREQUENCY: object = None
+    """Django's, taken so that a setting can be carried over. A little is forgotten at a time here, so it says nothing."""
+
+
+class SQLiteCache(BackroomCache):
+    """Django's cache API on one file. It is safe for threads, processes, forks and event loops."""
+
+    options_class = SQLiteOptions
+
+    def __init__(self, location: str | os.PathLike[str], params: dict[str, Any]) -> None:
+        if not location:
+            raise ImproperlyConfigured("SQLiteCache has no LOCATION. Name the file that it keeps its entries in.")
+        path = Path(os.path.abspath(location))  # noqa: PTH100 - a link must stay what it is until it is opened
+        super().__init__(str(path), params)
+        self._budget = Budget(self.options.MAX_BYTES, self.options.MAX_ENTRIES)
+        self._file: CacheFile = cache_file(path, self._budget)
+        self._demand = self._file.demand.counts
+
+    def salt(self, name: str) -> str:
+        """Return the file's name: the same in containers that see its folder at different places."""
+        return Path(name).name
+
+    # ── Reading: it takes no lock and waits for nobody, so it is done in the event loop as well ──────────────────────
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """Return the value of a key, `default` when there is none."""
+        made = self.make_and_validate_key(key, version)
+        id_ = id_of(made)
+        # What `Demand.note` does, without a call: this is the hottest path there is.
+        demand = self._demand
+        if (count := demand[id_ & MASK]) < MOST:
+            demand[id_ & MASK] = count + 1
+        values = (id_, made, time.time() * 1000)
+        try:
+            row = self._file.link().ask(GET, values).fetchone()
+        except FAILURES as error:
+            row = self._read_again(error, GET, values)
+        if row is None:
+            return default
+        form, payload = row
+        return payload if form == PLAIN else self._decoded(form, payload, made, default)
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """Return the values of those keys that have one."""
+        make = self.make_and_validate_key
+        asked = {make(key, version): key for key in keys}
+        ids = [id_of(made) for made in asked]
+        self._file.demand.note_all(ids)
+        missing = self._missing_key
+        found = {}
+        for first in range(0, len(ids), AT_ONCE):
+            for made, form, payload in self._rows(ids[first : first + AT_ONCE]):
+                # An entry of another key with the same id was not asked for.
+                if (key := asked.get(made, missing)) is not missing:
+                    value = payload if form == PLAIN else self._decoded(form, payload, made, missing)
+                    if value is not missing:
+                        found[key] = value
+        return found
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        """Tell whether a key has a value."""
+        return self._row_of(statements.HAS, key, version) is not None
+
+    def expires_at(self, key: Any, version: int | None = None) -> int | None:
+        """Return the moment at which an entry expires, `FOREVER` or None when there is no such entry."""
+        row = self._row_of(statements.EXPIRES_AT, key, version)
+        return None if row is None else row[0]
+
+    def stats(self) -> dict[str, int]:
+        """Return how many entries there are, about, and how many bytes of the file are in use."""
+        return self._read("stats", self._measured, {"entries": 0, "bytes": 0})
+
+    async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        """As `get`: in the event loop itself, since it takes microseconds and a thread would take more."""
+        return self.get(key, default, version)
+
+    async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """As `get_many`."""
+        return self.get_many(keys, version)
+
+    async def ahas_key(self, key: Any, version: int | None = None) -> bool:
+        """As `has_key`."""
+        return self.has_key(key, version)
+
+    # ── Writing: one writer at a time, so whoever comes second naps, in an event loop without blocking it ────────────
+
+    def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """Store a value."""
+        made, row = self._row(key, value, timeout, version)
+        self._write("set", lambda link: self._store(link, row), lambda: self._forget([made]))
+
+    async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        """As `set`."""
+        made, row = self._row(key, value, timeout, version)
+        await self._awrite("set", lambda link: self._store(link, row), lambda: self._forget([made]))
+
+    def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Store a value unless the key has one; tell whether it was stored. Of several at once one is told so."""
+        _, row = self._row(key, value, timeout, version)
+        return self._write("add", lambda link: self._add(link, row), _no)
+
+    async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """As `add`."""
+        _, row = self._row(key, value, timeout, version)
+        return await self._awrite("add", lambda link: self._add(link, row), _no)
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Add to a number, which keeps its lifetime, and return the sum; raise `ValueError` when there is no such key."""
+        made = self.make_and_validate_key(key, version)
+        return self._sum(key, self._write("incr", lambda link: self._add_to(link, made, delta), _nothing))
+
+    async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As `incr`."""
+        made = self.make_and_validate_key(key, version)
+        return self._sum(key, await self._awrite("incr", lambda link: self._add_to(link, made, delta), _nothing))
+
+    def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """Give an entry another lifetime from now on; tell whether there was one that had not expired."""
+        made = self.make_and_validate_key(key, version)
+        return self._write("touch", lambda link: self._touch(link, made, timeout), _no)
+
+    async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        """As `touch`."""
+        made = self.make_and_validate_key(key, version)
+        return await self._awrite("touch", lambda link: self._touch(link, made, timeout), _no)
+
+    def delete(self, key: Any, version: int | None = None) -> bool:
+        """Delete a key; tell whether it had a value."""
+        made = self.make_and_validate_key(key, version)
+        return self._write("delete", lambda link: _delete(link, made), lambda: self._forget([made]))
+
+    async def adelete(self, key: Any, version: int | None = None) -> bool:
+        """As `delete`."""
+        made = self.make_and_validate_key(key, version)
+        return await self._awrite("delete", lambda link: _delete(link, made), lambda: self._forget([made]))
+
+    def set_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> list[Any]:
+        """Store several values at once, all or none of them; return the keys that were not stored."""
+        rows = self._rows_to_store(data, timeout, version)
+        stored = self._write(
+            "set_many", lambda link: self._store_many(link, rows), lambda: self._forget([row[1] for row in rows])
+        )
+        return [] if stored else list(data)
+
+    async def aset_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+    ) -> list[Any]:
+        """As `set_many`."""
+        rows = self._rows_to_store(data, timeout, version)
+        attempt: Callable[[Link], bool] = lambda link: self._store_many(link, rows)  # noqa: E731
+        return (
+            []
+            if await self._awrite("set_many", attempt, lambda: self._forget([row[1] for row in rows]))
+            else list(data)
+        )
+
+    def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """Delete several keys at once."""
+        made = [self.make_and_validate_key(key, version) for key in keys]
+        self._write("delete_many", lambda link: _delete_many(link, made), lambda: self._forget(made))
+
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
+        """As `delete_many`."""
+        made = [self.make_and_validate_key(key, version) for key in keys]
+        await self._awrite("delete_many", lambda link: _delete_many(link, made), lambda: self._forget(made))
+
+    def clear(self) -> None:
+        """Delete every entry of this cache. Those that another alias keeps in the file under its KEY_PREFIX stay."""
+        self._write("clear", self._clear, self._file.forget_all)
+
+    async def aclear(self) -> None:
+        """As `clear`."""
+        await self._awrite("clear", self._clear, self._file.forget_all)
+
+    def delete_if(self, key: Any, value: str, version: int | None = None) -> bool:
+        """Delete a key if this text is its value, in one step; tell whether it was."""
+        made = self.make_and_validate_key(key, version)
+        values = (id_of(made), made, now(), value)
+        return self._write("delete_if", lambda link: link.ask(statements.DELETE_IF, values).rowcount > 0, _no)
+
+    def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
+        """Let a key expire later if this text is its value, in one step; tell whether it was."""
+        made, moment = self.make_and_validate_key(key, version), now()
+        values = (self.expiry(timeout, moment), id_of(made), made, moment, value)
+        return self._write("touch_if", lambda link: link.ask(statements.TOUCH_IF, values).rowcount > 0, _no)
+
+    # ── What is done with a link. Each may be begun again when another process holds the lock ───────────────────────
+
+    def _store(self, link: Link, row: Row) -> bool:
+        if row[2] == GONE:
+            return _delete(link, row[1])
+        try:
+            link.ask(statements.SET, row)
+        except UnicodeEncodeError:
+            link.ask(statements.SET, self._writable(row))
+        self._file.upkeep.wrote(link, 1, _size(row))
+        return True
+
+    def _store_many(self, link: Link, rows: list[Row]) -> bool:
+        if rows and rows[0][2] == GONE:
+            _delete_many(link, [row[1] for row in rows])
+            return True
+        try:
+            _in_batches(link, rows)
+        except UnicodeEncodeError:
+            _in_batches(link, [self._writable(row) for row in rows])
+        self._file.upkeep.wrote(link, len(rows), sum(map(_size, rows)))
+        return True
+
+    def _add(self, link: Link, row: Row) -> bool:
+        if row[2] == GONE:
+            return link.ask(statements.HAS, (row[0], row[1], now())).fetchone() is None
+        try:
+            added = link.ask(statements.ADD, (*row, now())).rowcount > 0
+        except UnicodeEncodeError:
+            added = link.ask(statements.ADD, (*self._writable(row), now())).rowcount > 0
+        if added:
+            self._file.upkeep.wrote(link, 1, _size(row))
+        return added
+
+    def _add_to(self, link: Link, made: str, delta: Any) -> int | None:
+        id_ = id_of(made)
+        if type(delta) is int and abs(delta) < 2**62:
+            row = link.ask(statements.ADD_TO, (delta, id_, made, now())).fetchone()
+            if row is not None:
+                total: int | None = row[0]
+                return total
+        # No such key; or something that SQLite cannot add to, such as an integer beyond 64 bits.
+        link.ask("BEGIN IMMEDIATE")
+        try:
+            row = link.ask(statements.ROW, (id_, made, now())).fetchone()
+            total = None if row is None else self.codec.decode(row[0], row[1], made) + delta
+            if total is not None:
+                link.ask(statements.REPLACE, (*self.codec.encode(total, made), id_))
+            link.ask("COMMIT")
+        except BaseException:
+            link.roll_back()
+            raise
+        return total
+
+    def _touch(self, link: Link, made: str, timeout: Any) -> bool:
+        moment = now()
+        expires_at = self.expiry(timeout, moment)
+        if expires_at == GONE:
+            return _delete(link, made)
+        return link.ask(statements.TOUCH, (expires_at, id_of(made), made, moment)).rowcount > 0
+
+    def _clear(self, link: Link) -> None:
+        link.ask("BEGIN IMMEDIATE")
+        try:
+            prefix = f"{self.key_prefix}:"
+            if self._is_shared and link.ask(statements.OTHERS, (len(prefix), prefix)).fetchone()[0]:
+                link.ask(statements.CLEAR_OWN, (len(prefix), prefix))
+            else:
+                link.ask(statements.CLEAR)
+            link.ask("COMMIT")
+        except BaseException:
+            link.roll_back()
+            raise
+
+    def _measured(self, link: Link) -> dict[str, int]:
+        pages: int = link.ask(statements.PAGES).fetchone()[0]
+        return {"entries": round(self._file.upkeep.estimate(link)), "bytes": pages * statements.PAGE_BYTES}
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether what is ours can be told by its key: a function of the project's own may name keys as it likes."""
+        return self.key_func is default_key_func and type(self).make_key is BaseCache.make_key
+
+    # ── Rows and values ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _row(self, key: Any, value: Any, timeout: Any, version: int | None) -> tuple[str, Row]:
+        made = self.make_and_validate_key(key, version)
+        return made, (id_of(made), made, self.expiry(timeout, now()), *self.codec.encode(value, made))
+
+    def _rows_to_store(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> list[Row]:
+        moment = now()
+        encode, make = self.codec.encode, self.make_and_validate_key
+        expires_at = self.expiry(timeout, moment)
+        rows: list[Row] = []
+        for key, value in data.items():
+            made = make(key, version)
+            if self.options.JITTER:
+                expires_at = self.expiry(timeout, moment)
+            form, payload = encode(value, made)
+            rows.append((id_of(made), made, expires_at, form, payload))
+        # In the order of the table, so that entries on the same page are written together.
+        rows.sort(key=_by_id)
+        return rows
+
+    def _writable(self, row: Row) -> Row:
+        """Return a row whose text holds halves of surrogate pairs, which is no UTF-8, as one with a pickle."""
+        id_, made, expires_at, form, payload = row
+        value = self.codec.decode(form, payload, made)
+        encoded: Encoded = self.codec.encode_as_pickle(value, made)
+        return (id_, made, expires_at, *encoded)
+
+    def _decoded(self, form: int, payload: Any, made: str, default: Any) -> Any:
+        try:
+            return self.codec.decode(form, payload, made)
+        except Unreadable as error:
+            self._file.trouble.warn("unreadable", str(error))
+            return default
+
+    def _sum(self, key: Any, total: int | None) -> int:
+        if total is None:
+            msg = f"Key {key!r} not found"
+            raise ValueError(msg)
+        return total
+
+    # ── Running it ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _row_of(self, statement: str, key: Any, version: int | None) -> Any:
+        made = self.make_and_validate_key(key, version)
+        id_ = id_of(made)
+        self._file.demand.note(id_)
+        values = (id_, made, now())
+        try:
+            return self._file.link().ask(statement, values).fetchone()
+        except FAILURES as error:
+            return self._read_again(error, statement, values)
+
+    def _rows(self, ids: list[int]) -> list[Any]:
+        values = (*ids, now())
+        statement = statements.get_many(len(ids))
+        return self._read("get_many", lambda link: link.ask(statement, values).fetchall(), [])
+
+    def _read_again(self, error: Exception, statement: str, values: tuple[Any, ...]) -> Any:
+        """Return the row after all: another process may just be putting the log in order after a crash."""
+        if Patience(self._file, self.options.LOCK_TIMEOUT).nap(error) is None:
+            self._file.failed(error, "get")
+            return None
+        return self._read("get", lambda link: link.ask(statement, values).fetchone(), None)
+
+    def _read[T](self, action: str, attempt: Callable[[Link], T], otherwise: T) -> T:
+        return self._write(action, attempt, lambda: otherwise)
+
+    def _write[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
+        """Return what `attempt` does, napping while another process holds the lock; `otherwise` when it cannot be done."""
+        try:
+            return attempt(self._file.link())
+        except FAILURES as error:
+            failure = error
+        patience = Patience(self._file, self.options.LOCK_TIMEOUT)
+        while (nap := patience.nap(failure)) is not None:
+            time.sleep(nap)
+            try:
+                return attempt(self._file.link())
+            except FAILURES as error:
+                failure = error
+        self._file.failed(failure, action)
+        return otherwise()
+
+    async def _awrite[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
+        """As `_write`, napping in the event loop."""
+        try:
+            return attempt(self._file.link())
+        except FAILURES as error:
+            failure = error
+        patience = Patience(self._file, self.options.LOCK_TIMEOUT)
+        while (nap := patience.nap(failure)) is not None:
+            await asyncio.sleep(nap)
+            try:
+                return attempt(self._file.link())
+            except FAILURES as error:
+                failure = error
+        self._file.failed(failure, action)
+        return otherwise()
+
+    def _forget(self, made: list[str]) -> bool:
+        """See to it that what could not be replaced or deleted is not read any more; it was not stored, so: False."""
+        if self._file.is_full:
+            try:
+                _delete_many(self._file.link(), made)
+            except FAILURES:
+                # Even deleting takes space. The file is the one thing here that can be done without.
+                self._file.forget_all()
+        return False
+
+
+def _delete(link: Link, made: str) -> bool:
+    row = link.ask(statements.DELETE, (id_of(made), made)).fetchone()
+    return row is not None and row[0] > now()
+
+
+def _delete_many(link: Link, made: list[str]) -> bool:
+    ids = [id_of(key) for key in made]
+    batches = [ids[first : first + AT_ONCE] for first in range(0, len(ids), AT_ONCE)]
+    link.all_at_once([(statements.delete_many(len(some)), some) for some in batches])
+    return True
+
+
+def _in_batches(link: Link, rows: list[Row]) -> None:
+    batches = [rows[first : first + AT_ONCE] for first in range(0, len(rows), AT_ONCE)]
+    link.all_at_once([(statements.set_many(len(some)), list(chain.from_iterable(some))) for some in batches])
+
+
+def _size(row: Row) -> int:
+    return len(row[4]) if isinstance(row[4], (str, bytes)) else 8
+
+
+def _no() -> bool:
+    return False
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,94 @@
+"""Every statement, and the hash by which a key is found.
+
+The table is clustered by the hash of the key: an entry is one look-up in one B-tree, and an update writes one page. The
+key itself is stored and compared, so of two keys with one hash the later takes the place of the earlier, and neither is
+ever given the other's value. Rows beside each other in the order of a hash are a fair sample of all, which is what
+eviction looks at.
+"""
+
+from functools import lru_cache
+from hashlib import blake2b
+from struct import Struct
+from typing import Final
+
+_to_integer: Final = Struct("<q").unpack
+
+APPLICATION_ID: Final = 0x62726D63
+SCHEMA: Final = 1
+PAGE_BYTES: Final = 2048
+AT_ONCE: Final = 100
+"""The most keys in one statement; more are asked for in several."""
+
+FIRST_ID: Final = -(2**63)
+LAST_ID: Final = 2**63 - 1
+
+CREATE: Final = """
+CREATE TABLE IF NOT EXISTS entries (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    form INTEGER NOT NULL,
+    value NOT NULL
+)"""
+
+GET: Final = "SELECT form, value FROM entries WHERE id = ? AND key = ? AND expires_at > ?"
+HAS: Final = "SELECT 1 FROM entries WHERE id = ? AND key = ? AND expires_at > ?"
+EXPIRES_AT: Final = "SELECT expires_at FROM entries WHERE id = ? AND key = ? AND expires_at > ?"
+ROW: Final = "SELECT form, value, expires_at FROM entries WHERE id = ? AND key = ? AND expires_at > ?"
+
+_INTO: Final = "INSERT INTO entries (id, key, expires_at, form, value) VALUES "
+_ROW: Final = "(?, ?, ?, ?, ?)"
+_OVER: Final = (
+    " ON CONFLICT (id) DO UPDATE SET"
+    " key = excluded.key, expires_at = excluded.expires_at, form = excluded.form, value = excluded.value"
+)
+SET: Final = _INTO + _ROW + _OVER
+ADD: Final = SET + " WHERE entries.expires_at <= ? OR entries.key <> excluded.key"
+
+# Text and blobs sort after every number, so the bounds let numbers in alone; and beyond them a sum might overflow.
+ADD_TO: Final = """
+UPDATE entries SET value = value + ?
+WHERE id = ? AND key = ? AND expires_at > ? AND form = 0 AND value BETWEEN -4611686018427387904 AND 4611686018427387904
+RETURNING value"""
+REPLACE: Final = "UPDATE entries SET form = ?, value = ? WHERE id = ?"
+TOUCH: Final = "UPDATE entries SET expires_at = ? WHERE id = ? AND key = ? AND expires_at > ?"
+DELETE: Final = "DELETE FROM entries WHERE id = ? AND key = ? RETURNING expires_at"
+DELETE_IF: Final = "DELETE FROM entries WHERE id = ? AND key = ? AND expires_at > ? AND form = 0 AND value = ?"
+TOUCH_IF: Final = f"{TOUCH} AND form = 0 AND value = ?"
+
+OTHERS: Final = "SELECT EXISTS (SELECT 1 FROM entries WHERE substr(key, 1, ?) <> ?)"
+CLEAR: Final = "DELETE FROM entries"
+CLEAR_OWN: Final = "DELETE FROM entries WHERE substr(key, 1, ?) = ?"
+
+SWEEP: Final = "SELECT id, expires_at FROM entries WHERE id > ? ORDER BY id LIMIT ?"
+PAGES: Final = "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count"
+
+
+def id_of(key: str) -> int:
+    """Return the id of a key: 64 bits of its BLAKE2b hash, as a signed integer."""
+    id_: int = _to_integer(blake2b(key.encode(), digest_size=8).digest())[0]
+    return id_
+
+
+@lru_cache(maxsize=AT_ONCE)
+def get_many(count: int) -> str:
+    """Return the statement that reads so many entries."""
+    # An IN would first sort its list into a table of its own.
+    asked = ", ".join(["(?)"] * count)
+    return f"SELECT key, form, value FROM (VALUES {asked}) CROSS JOIN entries ON id = column1 WHERE expires_at > ?"
+
+
+@lru_cache(maxsize=AT_ONCE)
+def set_many(count: int) -> str:
+    """Return the statement that writes so many entries."""
+    return _INTO + ", ".join([_ROW] * count) + _OVER
+
+
+@lru_cache(maxsize=AT_ONCE)
+def delete_many(count: int) -> str:
+    """Return the statement that deletes so many entries."""
+    return f"DELETE FROM entries WHERE id IN ({_marks(count)})"
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

@@ -1,0 +1,144 @@
+"""What keeps a cache file in its bounds: a bounded step every few writes, and checkpoints in a thread.
+
+A step looks at a stretch of the table, deletes what has expired in it, and, when the cache is over its budget, what was
+asked for least. It takes a tenth of a millisecond, which is less than handing it to a thread would cost. Only a checkpoint
+waits for the disk, so a thread does it.
+"""
+
+import math
+import random
+import sqlite3
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from backroom.cache.lifetimes import now
+from backroom.cache.onefile.demand import Demand
+from backroom.cache.onefile.eviction import IDS, Census, expired, least_asked_for
+from backroom.cache.onefile.links import Link
+from backroom.cache.onefile.statements import AT_ONCE, FIRST_ID, LAST_ID, PAGE_BYTES, PAGES, SWEEP, delete_many
+
+WRITES_A_STEP: Final = 128
+SAMPLE: Final = 64
+WRITES_A_STEP_WHEN_FULL: Final = 32
+SAMPLE_WHEN_FULL: Final = 128
+SHARE_TO_FORGET: Final = 0.25
+"""The most of a sample that is forgotten: beyond it, what is in use would go too."""
+STEPS_AT_ONCE: Final = 8
+LIVES: Final = 4
+"""After so many times as many writes as there are entries, every count of demand has been halved."""
+CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+CHECKPOINT_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a cache file may hold: bytes on the disk, entries, or either."""
+
+    max_bytes: int | None = None
+    max_entries: int | None = None
+
+
+class Upkeep:
+    """One process's share in the upkeep of a file."""
+
+    def __init__(self, path: Path, budget: Budget, demand: Demand) -> None:
+        self.budget = budget
+        self.demand = demand
+        self.census = Census()
+        self.hand = random.randrange(FIRST_ID, LAST_ID)  # noqa: S311 - no secret
+        # Of a small cache every write counts, so that it never has more than it may.
+        self._room = min(WRITES_A_STEP_WHEN_FULL, max(1, (budget.max_entries or 2**30) // 32))
+        # A process looks round at its first write.
+        self._every = 0
+        self._writes = 0
+        self._excess = 0.0
+        self._stepping = threading.Lock()
+        self._checkpoints = _Checkpoints(path)
+
+    def wrote(self, link: Link, entries: int, payload_bytes: int) -> None:
+        """Take in that so much was written, and do the steps that are due."""
+        self._checkpoints.wrote(entries * PAGE_BYTES + payload_bytes)
+        self._writes += entries
+        if self._writes < self._every or not self._stepping.acquire(blocking=False):
+            return
+        try:
+            writes, self._writes = self._writes, 0
+            for _ in range(min(writes // max(self._every, 1), STEPS_AT_ONCE) or 1):
+                self.step(link)
+            self.demand.age(writes / (LIVES * max(self.census.entries, SAMPLE)))
+        finally:
+            self._stepping.release()
+
+    def step(self, link: Link) -> None:
+        """Look at the next stretch of the table and forget what should be forgotten."""
+        limit = SAMPLE if self._excess <= 0 else SAMPLE_WHEN_FULL
+        sample = link.ask(SWEEP, (self.hand, limit)).fetchall()
+        span = (sample[-1][0] if len(sample) == limit else LAST_ID) - self.hand
+        is_whole = span >= IDS - 1
+        gone = expired(sample, now())
+        self.census.note(len(sample) - len(gone), IDS if is_whole else max(span, 1))
+        self._excess = self._measure(link)
+        if self._excess > 0:
+            dead = set(gone)
+            left = [entry for entry in sample if entry[0] not in dead]
+            most = len(left) if is_whole else math.ceil(len(left) * SHARE_TO_FORGET)
+            gone += least_asked_for(left, min(math.ceil(self._excess), most), self.demand.of)
+        for first in range(0, len(gone), AT_ONCE):
+            some = gone[first : first + AT_ONCE]
+            link.ask(delete_many(len(some)), some)
+        self.hand = FIRST_ID if len(sample) < limit else sample[-1][0]
+        # While there is room, the next look can wait until half of it is taken.
+        self._every = min(max(self._room, int(-self._excess / 2)), WRITES_A_STEP)
+
+    def estimate(self, link: Link) -> float:
+        """Return how many entries there are, about, after looking at a stretch more."""
+        with self._stepping:
+            self.step(link)
+            return self.census.entries
+
+    def _measure(self, link: Link) -> float:
+        """Return how many entries too many there are, room for those of the next writes included."""
+        entries = self.census.entries
+        excess = -float(WRITES_A_STEP * 2)
+        if self.budget.max_entries is not None:
+            excess = entries - (self.budget.max_entries - self._room)
+        if self.budget.max_bytes is not None:
+            used: int = link.ask(PAGES).fetchone()[0] * PAGE_BYTES
+            # A page is used or it is not, so this budget has some slack of its own.
+            entry = max(used / max(entries, 1), 1)
+            excess = max(excess, (used + self._room * entry - self.budget.max_bytes) / entry)
+        return excess
+
+
+class _Checkpoints:
+    """Brings what was written from the log into the file, when there is enough of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._bytes = 0
+        self._running = threading.Lock()
+
+    def wrote(self, written: int) -> None:
+        self._bytes += written
+        if self._bytes >= CHECKPOINT_BYTES and self._running.acquire(blocking=False):
+            self._bytes = 0
+            try:
+                threading.Thread(target=self._run, name="backroom-cache-checkpoint", daemon=True).start()
+            except RuntimeError:
+                # No thread can be started while the interpreter ends.
+                self._running.release()
+
+    def _run(self) -> None:
+        try:
+            # A checkpoint that cannot be done now is done by the next, or by SQLite itself when the log is long.
+            with (
+                suppress(sqlite3.Error),
+                closing(sqlite3.connect(self._path, timeout=CHECKPOINT_SECONDS)) as connection,
+            ):
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            self._running.release()

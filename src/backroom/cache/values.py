@@ -1,0 +1,217 @@
+"""How a value becomes a form and a payload, and is read again exactly as it was.
+
+Text, bytes, integers and floats are stored as they are. What is made of JSON's own types alone is stored as JSON, or as
+msgpack where asked for. Anything else is a pickle, signed for its key with SECRET_KEY: what we did not sign is never
+unpickled. It knows no backend; a backend keeps the form beside the payload, or packs both with `dumps()`.
+"""
+
+import pickle
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from hmac import compare_digest
+from importlib import import_module
+from json import JSONDecoder, JSONEncoder
+from json.scanner import make_scanner
+from math import isnan
+from typing import Any, Final
+
+from django.conf import settings
+from django.utils.encoding import force_bytes
+
+from backroom.cache.compression import CannotUnpack, pack, unpack
+from backroom.errors import BackroomError
+
+PLAIN: Final = 0
+TEXT: Final = 1
+JSON: Final = 2
+MSGPACK: Final = 3
+PICKLE: Final = 4
+PACKED: Final = 8
+"""The forms. Of a packed one, the form is `PACKED * how + the form inside`."""
+
+MAC_BYTES: Final = 16
+WHOLE: Final = range(-(2**63), 2**63)
+"""The integers that every store keeps as integers, and can add to."""
+
+type Payload = str | bytes | int | float
+type Encoded = tuple[int, Payload]
+
+
+class Unreadable(BackroomError):
+    """A stored value was changed, signed with another key, or needs a package that is missing. To a cache it is a miss."""
+
+
+class Codec:
+    """Turns values into what a store keeps, and back.
+
+    `salt` parts one cache's signatures from another's. Payloads of `compress_from` bytes and more are compressed, none
+    when it is None. `structures` is "json" or "msgpack".
+    """
+
+    def __init__(self, *, salt: str = "", compress_from: int | None = None, structures: str = "json") -> None:
+        self._salt = salt
+        self._limit = compress_from
+        self._structure = _Msgpack() if structures == "msgpack" else _JSON
+
+    def encode(self, value: Any, key: str) -> Encoded:
+        """Return the form and the payload of a value that is stored under this key."""
+        kind = type(value)
+        if kind is str or kind is bytes:
+            return (
+                (PLAIN, value) if self._limit is None or len(value) < self._limit else self._packed(PLAIN, value, key)
+            )
+        if (kind is int and value in WHOLE) or (kind is float and not isnan(value)):
+            return PLAIN, value
+        if _is_plain(value):
+            try:
+                form, payload = self._structure.encode(value)
+            except (ValueError, OverflowError, RecursionError):
+                return self.encode_as_pickle(value, key)
+            if self._limit is not None and len(payload) >= self._limit:
+                return self._packed(form, payload, key)
+            return form, payload
+        return self.encode_as_pickle(value, key)
+
+    def encode_as_pickle(self, value: Any, key: str) -> Encoded:
+        """Return the form and the payload of a value as a signed pickle, whatever it is."""
+        data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        if self._limit is not None and len(data) >= self._limit:
+            return self._packed(PICKLE, data, key)
+        return PICKLE, self._mac(_secret(), PICKLE, data, key) + data
+
+    def decode(self, form: int, payload: Any, key: str) -> Any:
+        """Return the value; raise `Unreadable`."""
+        if form == PLAIN:
+            return payload
+        try:
+            return self._decode(form, payload, key)
+        except Unreadable:
+            raise
+        except CannotUnpack as error:
+            msg = f"The value under {key!r} cannot be unpacked: {error}."
+            raise Unreadable(msg) from None
+        except Exception as error:
+            # A pickle may raise anything: a class that is gone, say, or a __setstate__ that has changed.
+            msg = f"The value under {key!r} cannot be read any more: {type(error).__name__}."
+            raise Unreadable(msg) from error
+
+    def dumps(self, value: Any, key: str) -> bytes | int:
+        """Return what a store of bytes keeps: an integer as such, so that it can be added to; else form and payload."""
+        form, payload = self.encode(value, key)
+        if form == PLAIN and type(payload) is int:
+            return payload
+        if isinstance(payload, str):
+            data = payload.encode("utf-8", "surrogatepass")
+            return bytes([TEXT if form == PLAIN else form]) + data
+        if isinstance(payload, bytes):
+            return bytes([form]) + payload
+        return bytes([JSON]) + _JSON.encode(payload)[1].encode()
+
+    def loads(self, data: bytes, key: str) -> Any:
+        """Return the value of what `dumps()` made, or of an integer that the store has added to."""
+        if data[:1] in _DIGITS:
+            return int(data)
+        if not data:
+            msg = f"The value under {key!r} is empty."
+            raise Unreadable(msg)
+        return self.decode(data[0], data[1:], key)
+
+    def _decode(self, form: int, payload: Any, key: str) -> Any:
+        if form == JSON:
+            return _JSON.decode(payload)
+        if form == PICKLE:
+            return pickle.loads(self._verified(form, payload, key))  # noqa: S301 - it is signed
+        if form == TEXT:
+            return payload.decode("utf-8", "surrogatepass")
+        if form == MSGPACK:
+            return _Msgpack().decode(payload)
+        how, inside = divmod(form, PACKED)
+        if inside != PICKLE:
+            return self.decode(inside, unpack(how, payload), key)
+        return pickle.loads(unpack(how, self._verified(form, payload, key)))  # noqa: S301 - it is signed
+
+    def _packed(self, form: int, payload: Payload, key: str) -> Encoded:
+        if isinstance(payload, str):
+            payload = payload.encode("utf-8", "surrogatepass")
+            form = form or TEXT
+        assert isinstance(payload, bytes)  # noqa: S101 - numbers are not packed
+        how, data = pack(payload)
+        form += PACKED * how
+        return form, self._mac(_secret(), form, data, key) + data if form % PACKED == PICKLE else data
+
+    def _verified(self, form: int, payload: bytes, key: str) -> bytes:
+        mac, data = payload[:MAC_BYTES], payload[MAC_BYTES:]
+        for secret in (_secret(), *settings.SECRET_KEY_FALLBACKS):
+            if compare_digest(self._mac(secret, form, data, key), mac):
+                return data
+        msg = (
+            f"The pickle under {key!r} is not signed with SECRET_KEY or one of SECRET_KEY_FALLBACKS: it was changed, or is "
+            "another cache's. It counts as missing."
+        )
+        raise Unreadable(msg)
+
+    def _mac(self, secret: str | bytes, form: int, data: bytes, key: str) -> bytes:
+        keyed = _keyed(secret, self._salt).copy()
+        name = key.encode("utf-8", "surrogatepass")
+        keyed.update(b"%d:%d:%b" % (form, len(name), name))
+        keyed.update(data)
+        return keyed.digest()
+
+
+class _JSONStructures:
+    """JSON for what has no other types than JSON's."""
+
+    def __init__(self) -> None:
+        # Its parts in C, without the checks that json.dumps and json.loads make at every call.
+        self._encode = JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+        make: Any = make_scanner
+        self._scan: Callable[[str, int], tuple[Any, int]] = make(JSONDecoder())
+
+    def encode(self, value: Any) -> tuple[int, str]:
+        return JSON, self._encode(value)
+
+    def decode(self, payload: str | bytes) -> Any:
+        text = payload if isinstance(payload, str) else payload.decode("utf-8", "surrogatepass")
+        return self._scan(text, 0)[0]
+
+
+class _Msgpack:
+    """The same structures in msgpack, which is smaller and quicker to write. The package is imported when it is asked for."""
+
+    def encode(self, value: Any) -> tuple[int, bytes]:
+        return MSGPACK, import_module("msgpack").packb(value)
+
+    def decode(self, payload: bytes) -> Any:
+        return import_module("msgpack").unpackb(payload, strict_map_key=False)
+
+
+_JSON: Final = _JSONStructures()
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_DIGITS: Final = frozenset(b"%d" % digit for digit in range(10)) | {b"-"}
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether JSON gives back this very value: lists and dicts with text for keys, and no subclass of anything."""
+    kind = type(value)
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in _SCALARS and not _is_plain(item)):
+                return False
+        return True
+    if kind is list:
+        return all(type(item) in _SCALARS or _is_plain(item) for item in value)
+    return kind in _SCALARS
+
+
+def _secret() -> str | bytes:
+    secret: str | bytes = settings.SECRET_KEY
+    return secret
+
+
+@lru_cache(maxsize=64)
+def _keyed(secret: str | bytes, salt: str) -> blake2b:
+    key = blake2b(force_bytes(secret), person=b"backroom.cache").digest()
+    keyed = blake2b(key=key, digest_size=MAC_BYTES)
+    keyed.update(b"%d:%b" % (len(salt.encode()), salt.encode()))
+    return keyed
