@@ -98,7 +98,7 @@ def clone(
         for (of, test), reason in EXPECTED_TO_FAIL.items()
         if of == case
     }
-    settings = {"SESSION_ENGINE": DATABASE}
+    settings: dict[str, Any] = {"SESSION_ENGINE": DATABASE}
     bases = (theirs,) if issubclass(theirs, base) else (theirs, base)
     if alias is not None:
         settings["DATABASE_ROUTERS"] = ROUTERS[alias]
@@ -146,8 +146,8 @@ if SUITE is not None:
         "DjangosMiddlewareTests": DjangosMiddleware,
     }
     for _alias in ROUTERS:
-        _engine = {"backend": DatabaseStore, "session_engine": DATABASE}
-        _custom = {"backend": accounts.SessionStore, "session_engine": accounts.__name__}
+        _engine: dict[str, Any] = {"backend": DatabaseStore, "session_engine": DATABASE}
+        _custom: dict[str, Any] = {"backend": accounts.SessionStore, "session_engine": accounts.__name__}
         for _made in (
             clone("DatabaseSessionTests", "DatabaseSessionTests", alias=_alias, **_engine),
             clone("DatabaseSessionWithTimeZoneTests", "WithTimeZoneTests", alias=_alias, **_engine),

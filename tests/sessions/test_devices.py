@@ -214,5 +214,6 @@ def test_a_row_tells_what_it_is(ann, phone, place):
     (info,) = sessions_of(ann)
     assert (str(row), row.device, row.get_decoded()["_auth_user_id"]) == (info.handle, info.name, str(ann.pk))
     assert Session.objects.get(pk=info.key) == row
+    assert row.expire_date
     assert Session.objects.save(row.session_key, {}, row.expire_date).pk == row.pk
     assert not Session.objects.exists()

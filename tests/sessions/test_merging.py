@@ -119,7 +119,7 @@ def test_a_second_save_of_one_request_writes_what_came_since(engine, pair):
 @pytest.mark.parametrize("name", ['q"uo\\te', "nul\0", "é", "\ud800", "", "_session_expiry2", "a.b", "$[0]", "=", "1"])
 def test_any_name_and_any_json_is_kept(engine, name):
     session = engine()
-    value = {"": None, "nul\0": ["é", 1.5, True, None, {}], "deep": [[[{}]]]}
+    value: dict[str, Any] = {"": None, "nul\0": ["é", 1.5, True, None, {}], "deep": [[[{}]]]}
     session[name] = value
     session["null"] = None
     session.save()
@@ -142,7 +142,7 @@ def test_the_contents_can_be_copied_and_compared_like_a_dict(engine, pair):
 
 
 NAMES = st.sampled_from(["a", "b", "c", "é\0"])
-VALUES = st.sampled_from([0, 1, 2, None, [], {"x": None}])
+VALUES: st.SearchStrategy[Any] = st.sampled_from([0, 1, 2, None, [], {"x": None}])
 
 
 class Visitors(RuleBasedStateMachine):

@@ -166,7 +166,7 @@ def test_who_writes_to_the_store_cannot_invent_contents(engine, place, request, 
 
         client = redis.Redis.from_url(request.getfixturevalue("redis_server").url)
         name = next(iter(client.keys("*:s:*")))
-        signed = client.hget(name, "=role")
+        signed: Any = client.hget(name, "=role")
         client.hset(name, "=role", signed[:33].decode() + forged)
         client.close()
     else:

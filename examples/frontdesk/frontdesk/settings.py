@@ -1,6 +1,7 @@
 """The settings of a small site on SQLite with a back room. Everything it writes is in one folder, STATE."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 from django.utils.csp import CSP
@@ -21,20 +22,24 @@ DEBUG = False
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 INSTALLED_APPS = [
-    "django.contrib.sessions",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
     "django.contrib.staticfiles",
     "backroom.tasks",
     "backroom.offload",
+    "backroom.sessions",
     "reports",
+    "visitors",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "backroom.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "frontdesk.middleware.limit_uploads",
     "frontdesk.middleware.CsrfMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -45,7 +50,13 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE / "frontdesk/templates"],
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "visitors.theme.colours",
+            ]
+        },
     }
 ]
 
@@ -73,6 +84,21 @@ if STORE == stores.CELERY:
     # A report takes seconds: no worker takes one that it cannot begin.
     CELERY_WORKER_PREFETCH_MULTIPLIER = 1
     CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+
+# Who the visitor is: a session in the database above, ended when nobody uses it, and after a month in any case.
+SESSION_ENGINE = "backroom.sessions.backends.database"
+BACKROOM = {
+    "SESSIONS": {
+        "IDLE": timedelta(days=14),
+        "ABSOLUTE": timedelta(days=30),
+        "RENEWAL": timedelta(hours=12),
+        "LIMIT": 20,
+    }
+}
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "notepad"
+LOGOUT_REDIRECT_URL = "desk"
+AUTH_PASSWORD_VALIDATORS = [{"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"}]
 
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE / "frontdesk/static"]

@@ -8,6 +8,7 @@ urlpatterns = [
     path("", Desk.as_view(), name="desk"),
     path("slow/", slow, name="slow"),
     path("programs/", programs, name="programs"),
+    path("", include("visitors.urls")),
     # Every order has an address of its own below this one: its progress, its result, its events.
     path("operations/", include("backroom.offload.urls")),
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from http.cookies import Morsel
 from types import EllipsisType
-from typing import Any, Final, overload
+from typing import Any, Final, TypedDict, Unpack, overload
 from urllib.parse import quote, unquote
 from weakref import WeakSet
 
@@ -38,6 +38,20 @@ class CookieTooLarge(BackroomError):
     """A value that makes the cookie larger than browsers keep."""
 
 
+class CookieOptions(TypedDict, total=False):
+    """What can be said of a cookie beside its name and the type of its values."""
+
+    max_age: MaxAge
+    path: str
+    domain: str | None
+    secure: bool | None
+    httponly: bool
+    samesite: str | None
+    partitioned: bool
+    signed: bool
+    encrypted: bool
+
+
 class Cookie[T]:
     """A cookie of this site, declared once, in a module.
 
@@ -50,6 +64,24 @@ class Cookie[T]:
     declared: Final = WeakSet["Cookie[Any]"]()
     """Every cookie there is, for the system checks."""
 
+    @overload
+    def __init__(
+        self: "Cookie[Any]",
+        name: str,
+        *,
+        kind: None = ...,
+        check: Callable[[Any], bool] | None = ...,
+        **options: Unpack[CookieOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: type[T],
+        check: Callable[[T], bool] | None = ...,
+        **options: Unpack[CookieOptions],
+    ) -> None: ...
     def __init__(
         self,
         name: str,
@@ -154,11 +186,13 @@ class Cookie[T]:
             raise CookieRefused(msg)
 
     def _fits(self, value: Any) -> bool:
-        if self.kind is not None and (
-            not isinstance(value, self.kind) or isinstance(value, bool) is not (self.kind is bool)
-        ):
-            return self.kind is object
-        return self.check is None or self.check(value)
+        return self._is_of_kind(value) and (self.check is None or self.check(value))
+
+    def _is_of_kind(self, value: Any) -> bool:
+        if self.kind is None:
+            return True
+        # True is an int to Python, and none to people.
+        return isinstance(value, self.kind) and isinstance(value, bool) is (self.kind is bool)
 
     def _expected(self) -> str:
         kind = self.kind.__name__ if self.kind else "JSON"
