@@ -386,14 +386,17 @@ class RedisStore:
 
     def _find(self, shard: str, query: Query, after: str, limit: int) -> tuple[list[Record], str]:
         """Return one record more than asked for, if there are so many, and from where to go on looking."""
-        letters = "".join(LETTERS[state] for state in query.states)
+        states = _states_of(query)
+        if states is None:
+            return [], ""
+        letters = "".join(LETTERS[state] for state in states)
         queue = "" if query.queue_name is None else f"={_queue_out(query.queue_name)}"
         worker = "" if query.worker_id is None else f"={query.worker_id}"
-        if query.worker_id is not None and query.states and RUNNING not in query.states:
-            return [], ""
+        # The script knows neither path nor reason: what it finds is looked through here, and it had better be much.
+        is_looked_through = query.task_path is not None or query.reason is not None
         found: list[Record] = []
         for _ in range(SCANNED // LOOKED_AT):
-            wanted = limit + 1 - len(found)
+            wanted = LOOKED_AT if is_looked_through else limit + 1 - len(found)
             rows, last = self._run("find", shard, [after, wanted, letters, queue, worker, LOOKED_AT])
             found += [record for record in map(self._record, rows) if _fits(record, query)]
             after = _text(last)
@@ -543,6 +546,18 @@ def _as_it_is(record: Record, live: bytes, progress: bytes, lease_until: Any) ->
             "errors": errors,
         }
     return record._replace(**values)
+
+
+def _states_of(query: Query) -> tuple[State, ...] | None:
+    """Return the states in which a record can match (none: any), or None when there is no such state."""
+    # Only what runs has a worker, and only what failed has a reason.
+    implied = (RUNNING if query.worker_id else None, FAILED if query.reason else None)
+    states = query.states
+    for state in filter(None, implied):
+        if states and state not in states:
+            return None
+        states = (state,)
+    return states
 
 
 def _fits(record: Record, query: Query) -> bool:

@@ -1,0 +1,94 @@
+"""A long queue: what a task takes in memory, and that a claim, a page and a step of pruning stay as small as before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backroom.redis import Address, server_of
+from backroom.tasks.records import Query
+from backroom.tasks.stores.redis import RedisStore
+from backroom.testing.stores.case import NOW, new_record, released, request, succeeded
+from tests.redis.servers import TcpRedis
+
+FEW, MANY = 1_000, 40_000
+WAITING, DONE = 640, 900
+"""Bytes of a small task at most; docs/how-to/redis.md names what was measured with a million of them."""
+
+
+@pytest.fixture
+def store(only: TcpRedis) -> RedisStore:
+    return RedisStore(server_of(Address(url=only.url)), "default")
+
+
+def used(server: TcpRedis) -> int:
+    return int(server.info("memory").partition("used_memory:")[2].split()[0])
+
+
+def fill(store: RedisStore, count: int) -> None:
+    payload = '{"args":[12345,"someone@example.com"],"kwargs":{}}'
+    store.insert([new_record(payload=payload) for _ in range(count)])
+
+
+def inside(server: TcpRedis, work: Any) -> dict[str, int]:
+    """Return which commands some work makes the server carry out, scripts and all."""
+    server.ask("CONFIG", "RESETSTAT")
+    work()
+    return {name: count for name, count in server.calls().items() if "|" not in name and name != "info"}
+
+
+def test_a_task_takes_a_few_hundred_bytes(store: RedisStore, only: TcpRedis) -> None:
+    empty = used(only)
+    fill(store, MANY)
+    assert used(only) - empty < WAITING * MANY
+    while claims := store.claim(request(500)):
+        store.apply([succeeded(claim)._replace(prune_at=NOW) for claim in claims])
+    assert used(only) - empty < DONE * MANY
+    while store.prune(NOW, 500):
+        continue
+    assert only.ask("DBSIZE") <= 2, only.ask("KEYS", "*")
+    assert store.counts() == {}
+
+
+def test_a_claim_does_as_much_however_long_the_queue_is(store: RedisStore, only: TcpRedis) -> None:
+    done = []
+    for count in (FEW, MANY):
+        fill(store, count)
+        claims = store.claim(request(20))
+        store.apply([released(claim) for claim in claims])
+        done.append(inside(only, lambda: store.claim(request(20))))
+        store.apply([released(claim) for claim in store.find(Query(states=("running",))).records])
+    assert done[0] == done[1]
+    assert done[0]["evalsha"] == done[0]["zpopmin"] == 1
+
+
+def test_pruning_goes_in_steps(store: RedisStore, only: TcpRedis) -> None:
+    fill(store, FEW)
+    store.apply([succeeded(claim)._replace(prune_at=NOW) for claim in store.claim(request(FEW))])
+    assert inside(only, lambda: store.prune(NOW, 100))["evalsha"] == 1
+    assert store.counts() == {("default", "successful"): FEW - 100}
+
+
+def test_a_page_that_finds_nothing_ends_before_it_has_read_everything(store: RedisStore, only: TcpRedis) -> None:
+    fill(store, MANY)
+    pages = []
+    did = inside(only, lambda: pages.append(store.find(Query(task_path="no.such.task"), limit=10)))
+    assert did["evalsha"] == 20
+    [page] = pages
+    assert page.records == []
+    assert page.next_after is not None
+    # And goes on where it stopped, until there is nothing more.
+    assert store.find(Query(task_path="no.such.task"), after=page.next_after).next_after is not None
+    assert store.find(Query(reason="lost"), limit=10) == ([], None)
+    assert len(store.find(Query(queue_name="default"), limit=10).records) == 10
+
+
+def test_few_in_one_state_are_found_among_many_in_others(store: RedisStore) -> None:
+    fill(store, 10)
+    claims = store.claim(request(3))
+    fill(store, MANY)
+    assert [each.id for each in store.find(Query(worker_id="worker-1")).records] == [
+        claim.id for claim in reversed(claims)
+    ]
+    assert store.find(Query(states=("running",), queue_name="other")) == ([], None)
