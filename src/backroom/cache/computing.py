@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 from backroom.cache.dependencies import Dependencies, collecting, enclosing
 from backroom.cache.entries import Entry, Generations, Lifetime, Standing
 from backroom.cache.generations import current, held, tag_key
-from backroom.cache.locks import Held, claim, lock_key
+from backroom.cache.locks import Held, claim, is_claimed, lock_key
 from backroom.cache.steps import Run, Steps, Wait, ask
 from backroom.cache.writes import is_uncommitted
 
@@ -19,6 +19,8 @@ logger = logging.getLogger("backroom.cache")
 
 PAUSES: Final = (0.01, 0.1)
 """Seconds from one look to the next while another computes: at first, and at most."""
+LOOKS: Final = 3
+"""How often nobody has a lock that is not to be had either, until it is clear that the cache is at fault."""
 AFTER_A_FAILURE: Final = 5
 """Seconds for which a spare value is served without trying again."""
 USABLE: Final = {Standing.FRESH, Standing.EARLY, Standing.STALE}
@@ -106,6 +108,14 @@ def computed(recipe: Recipe, held_lock: Held | None) -> Steps[Entry]:
             yield from held_lock.give_back()
 
 
+def nap() -> Iterator[float]:
+    """Yield the seconds from one look to the next while another computes."""
+    seconds, longest = PAUSES
+    while True:
+        yield seconds * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        seconds = min(seconds * 1.5, longest)
+
+
 def depends_on(generations: Generations) -> None:
     """Have what encloses this computation depend on what it depends on."""
     if (outer := enclosing()) is not None:
@@ -163,13 +173,14 @@ def _computed_or_awaited(recipe: Recipe, spare: Entry | None) -> Steps[Entry]:
     if spare is not None and (yield from ask(recipe.alias, "get", _failed_key(recipe.key))):
         return spare
     until = time.monotonic() + recipe.patience
-    pause = PAUSES[0]
+    naps = nap()
+    nobody = 0
     while (held_lock := (yield from claim(recipe.alias, recipe.key, recipe.lease))) is None:
-        if time.monotonic() > until:
+        nobody = 0 if (yield from is_claimed(recipe.alias, recipe.key)) else nobody + 1
+        if time.monotonic() > until or nobody == LOOKS:
             logger.warning("action=gave-up-waiting key=%s seconds=%g", recipe.key, recipe.patience)
             return (yield from _computed_or_spare(recipe, None, spare))
-        yield Wait(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
-        pause = min(pause * 1.5, PAUSES[1])
+        yield Wait(next(naps))
         if (found := (yield from _come_meanwhile(recipe, spare))) is not None:
             return found
     # It may have been given back between the last look and the claim.

@@ -1,6 +1,7 @@
 """Who computes: at most one at a time, for as long as a lease lasts, on whatever cache there is.
 
-A lock is a key that only one can add, with a word that says whose it is. Where `add()` lets two in, as in Django's
+A lock is a key that only one can add, with a word that says whose it is; a cache that compares and deletes in one step
+(`delete_if`) does so, any other in two. Where `add()` lets two in, as in Django's
 file cache, a lock of the operating system takes its place. Nothing that is stored depends on a lock: when one is lost,
 a value is computed twice.
 """
@@ -41,10 +42,20 @@ def lock_key(key: str) -> str:
 
 def claim(alias: str, key: str, seconds: float) -> Steps[Held | None]:
     """Take the lock of a key, or return None when another has it; after so many seconds it is free again."""
-    cache = caches[alias]
-    if isinstance(cache, FileBasedCache) and CAN_LOCK_RANGES:
-        return (yield from _claim_range(cache, key))
+    if _locks_ranges(alias):
+        return (yield from _claim_range(caches[alias], key))
     return (yield from _claim_key(alias, lock_key(key), seconds))
+
+
+def is_claimed(alias: str, key: str) -> Steps[bool]:
+    """Tell whether somebody has the lock of a key. A cache that cannot be written to lets nobody have it."""
+    if _locks_ranges(alias):
+        return True
+    return (yield from ask(alias, "get", lock_key(key))) is not None
+
+
+def _locks_ranges(alias: str) -> bool:
+    return CAN_LOCK_RANGES and isinstance(caches[alias], FileBasedCache)
 
 
 def _claim_key(alias: str, key: str, seconds: float) -> Steps[Held | None]:
@@ -54,7 +65,9 @@ def _claim_key(alias: str, key: str, seconds: float) -> Steps[Held | None]:
 
     def give_back() -> Steps[None]:
         # After the lease another may hold it.
-        if (yield from ask(alias, "get", key)) == word:
+        if hasattr(caches[alias], "delete_if"):
+            yield Run(lambda: caches[alias].delete_if(key, word))  # type: ignore[attr-defined] # Backroom's caches have it
+        elif (yield from ask(alias, "get", key)) == word:
             yield from ask(alias, "delete", key)
 
     return Held(give_back)

@@ -83,9 +83,9 @@ class UpdateCacheMiddleware(_Base):
         visit: Visit | None = request.__dict__.pop(VISIT, None)
         reads: Reads | None = request.__dict__.pop(READS, None)
         wanted = getattr(request, STORE, False)
+        if reads is not None and (visit is None or visit.reads is not reads):
+            reads.end(request)
         if visit is None and not wanted:
-            if reads is not None:
-                reads.end(request)
             return response
         if visit is None:
             visit = Visit(self.page_cache, request, reads)
@@ -169,9 +169,10 @@ class CacheMiddleware(UpdateCacheMiddleware, FetchFromCacheMiddleware):
         return run(self._answer(request))
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
-        return await arun(self._answer(request))
+        response: HttpResponseBase = await arun(self._answer(request))
+        return response
 
-    def _answer(self, request: HttpRequest) -> Steps[HttpResponseBase]:
+    def _answer(self, request: HttpRequest) -> Steps[Any]:
         if (found := (yield from self._in(request))) is not None:
             return found
         visit: Visit = request.__dict__[VISIT]

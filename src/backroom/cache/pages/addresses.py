@@ -53,7 +53,8 @@ def watch_query(request: HttpRequest, left_out: Pairs, notice: Callable[[], None
     query = request.META.get("QUERY_STRING", "")
     names = frozenset(name for name, _ in left_out)
     request.META = _Meta(request.META, notice)
-    request.GET = _Query(query, request.encoding, names, notice)
+    watched: Any = _Query(query, request.encoding, names, notice)
+    request.GET = watched
     for name in ("get_full_path", "get_full_path_info", "build_absolute_uri"):
         setattr(request, name, _noticing(getattr(request, name), notice))
 
@@ -111,7 +112,7 @@ class _Query(QueryDict):
 
     def _getlist(self, name: str, *args: Any, **kwargs: Any) -> Any:
         self._read(name)
-        return super()._getlist(name, *args, **kwargs)
+        return super()._getlist(name, *args, **kwargs)  # type: ignore[misc] # the stubs lack what get and getlist call
 
     def __iter__(self) -> Iterator[Any]:
         self._notice()

@@ -48,14 +48,14 @@ class Reads:
             return
         if "user" in request.__dict__:
             user = request.user
-            request.user = SimpleLazyObject(lambda: self._user_read(user))
+            setattr(request, "user", SimpleLazyObject(lambda: self._user_read(user)))  # noqa: B010 - lazy as Django sets it
         if callable(auser := request.__dict__.get("auser")):
 
             async def noticing() -> Any:
                 self.private("user")
                 return await auser()
 
-            request.auser = noticing  # type: ignore[method-assign]
+            request.auser = noticing
 
     def end(self, request: HttpRequest) -> None:
         """Watch no longer; leave the request's own flags as if nobody had."""

@@ -37,8 +37,9 @@ def revisit(address: Mapping[str, Any]) -> None:
     """Send a GET through the site as a visitor without cookies would, past the cache and into it."""
     request = WSGIRequest(_environ(address))
     setattr(request, REVISIT, True)
-    response = _handler().get_response(request)
-    if callable(close := getattr(response, "close", None)):
+    response: Any = _handler().get_response(request)
+    # Not response.close(): that says that a request has ended, and would close the database of the task around it.
+    for close in response._resource_closers:  # noqa: SLF001
         close()
 
 

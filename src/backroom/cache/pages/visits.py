@@ -16,15 +16,15 @@ from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
 from backroom.cache.arguments import digest
-from backroom.cache.computing import AFTER_A_FAILURE, PAUSES, USABLE, asked_key, depends_on
+from backroom.cache.computing import AFTER_A_FAILURE, LOOKS, USABLE, asked_key, depends_on, nap
 from backroom.cache.dependencies import Dependencies
 from backroom.cache.entries import Entry, Lifetime, Standing
 from backroom.cache.generations import current, held, invalidate, tag_key
-from backroom.cache.locks import Held, claim, lock_key
+from backroom.cache.locks import Held, claim, is_claimed, lock_key
 from backroom.cache.pages import control
 from backroom.cache.pages.addresses import IGNORED, Pairs, parted, watch_query
 from backroom.cache.pages.control import Terms
-from backroom.cache.pages.noticing import Reads, tell_watchers
+from backroom.cache.pages.noticing import WATCHERS, Reads, tell_watchers
 from backroom.cache.pages.stored import StoredPage, add_etag, conditional, from_entry, tell
 from backroom.cache.pages.variants import Variation, variation_of
 from backroom.cache.refreshing import in_background
@@ -87,7 +87,9 @@ class Visit:
         self.knows_language = settings.USE_I18N and hasattr(request, "LANGUAGE_CODE")
         self.path = f"page:{request.path}"
         self.url = f"{self.path}?{query}"
-        self.place: list[Any] = [cache.prefix, f"{request.scheme}://{request.get_host()}{request.path}", query]
+        # A cache within a cache keeps its pages apart, or would wait for the lock of the one around it.
+        depth = sum(watcher is not self.reads for watcher in request.__dict__.get(WATCHERS, []))
+        self.place: list[Any] = [depth, cache.prefix, f"{request.scheme}://{request.get_host()}{request.path}", query]
         if settings.USE_I18N:
             self.place.append(getattr(request, "LANGUAGE_CODE", None) or get_language())
         if settings.USE_TZ:
@@ -237,8 +239,8 @@ class Visit:
         if self.is_pass or self.is_revisit:
             return None
         until = time.monotonic() + self.cache.patience
-        pause = PAUSES[0]
-        waited = False
+        naps = nap()
+        waited, nobody = False, 0
         while True:
             self.held = yield from claim(self.cache.alias, self._lock_name(), self.cache.lease)
             # Also with the lock: it may have been given back between the last look and the claim.
@@ -250,11 +252,11 @@ class Visit:
             self.why = why
             if self.held is not None or self.is_pass:
                 return None
-            if time.monotonic() > until:
+            nobody = 0 if (yield from is_claimed(self.cache.alias, self._lock_name())) else nobody + 1
+            if time.monotonic() > until or nobody == LOOKS:
                 logger.warning("action=gave-up-waiting path=%s seconds=%g", self.request.path, self.cache.patience)
                 return None
-            yield Wait(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            pause = min(pause * 1.5, PAUSES[1])
+            yield Wait(next(naps))
             waited = True
 
     def prepare(self) -> Steps[None]:

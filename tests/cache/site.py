@@ -1,0 +1,182 @@
+"""A site of pages that are cached, each with what could go wrong; `made` counts how often each was made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.http import Http404, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.middleware.csrf import get_token
+from django.template import engines
+from django.template.response import TemplateResponse
+from django.urls import path
+from django.views.decorators.cache import cache_control
+from django.views.decorators.clickjacking import xframe_options_exempt
+from django.views.decorators.csp import csp_override
+
+from backroom.cache import cache_page, depend_on, vary_on_cookies
+
+made: Counter[str] = Counter()
+answers: dict[str, Any] = {}
+
+
+def count(name: str) -> int:
+    made[name] += 1
+    return made[name]
+
+
+def plain(request):
+    return HttpResponse(f"plain {count('plain')}")
+
+
+def user(request):
+    return HttpResponse(f"hello {request.user} {count('user')}")
+
+
+async def auser(request):
+    return HttpResponse(f"hello {await request.auser()} {count('auser')}")
+
+
+def session(request):
+    return HttpResponse(f"cart {request.session.get('cart')} {count('session')}")
+
+
+def session_cookie(request):
+    return HttpResponse(f"id {request.COOKIES.get('sessionid')} {count('session_cookie')}")
+
+
+def csrf(request):
+    return HttpResponse(f"token {get_token(request)} {count('csrf')}")
+
+
+def nonce(request):
+    return HttpResponse(f"nonce {getattr(request, '_csp_nonce', '')} {count('nonce')}")
+
+
+def said(request):
+    return HttpResponse(f"said {[str(each) for each in messages.get_messages(request)]} {count('said')}")
+
+
+def theme(request):
+    return HttpResponse(f"theme {request.COOKIES.get('theme')} {count('theme')}")
+
+
+@vary_on_cookies("theme")
+def declared(request):
+    return HttpResponse(f"theme {request.META.get('HTTP_COOKIE')} {count('declared')}")
+
+
+def whole_cookie(request):
+    return HttpResponse(f"cookie {count('whole_cookie')}", headers={"Vary": "Cookie"})
+
+
+def headers(request):
+    """Answer with whatever the test asks for."""
+    response = HttpResponse(f"headers {count('headers')}", status=answers.get("status", 200))
+    for name, value in answers.get("headers", {}).items():
+        response.headers[name] = value
+    for name, value in answers.get("cookies", {}).items():
+        response.set_cookie(name, value)
+    return response
+
+
+def varying(request):
+    value = request.headers.get("X-Kind")
+    return HttpResponse(f"kind {value!r} {count('varying')}", headers={"Vary": "X-Kind"})
+
+
+def query(request):
+    return HttpResponse(f"page {request.GET.get('page')} {count('query')}")
+
+
+def reflecting(request):
+    return HttpResponse(f"at {request.get_full_path()} {count('reflecting')}")
+
+
+def campaign(request):
+    return HttpResponse(f"from {request.GET.get('utm_source')} {count('campaign')}")
+
+
+def stream(request):
+    count("stream")
+    return StreamingHttpResponse([b"a", b"b"])
+
+
+def missing(request):
+    count("missing")
+    raise Http404
+
+
+def redirecting(request):
+    count("redirecting")
+    return HttpResponseRedirect("/elsewhere/", headers=answers.get("headers", {}))
+
+
+def failing(request):
+    number = count("failing")
+    if number > 1:
+        raise OSError("down")
+    return HttpResponse("once up")
+
+
+def template(request):
+    text = engines["django"].from_string("template {{ number }}")
+    response = TemplateResponse(request, text, {"number": lambda: count("template")})
+    response.headers["X-Frame"] = "kept"
+    return response
+
+
+def broken_template(request):
+    def number():
+        count("broken")
+        raise OSError("in the template")
+
+    return TemplateResponse(request, engines["django"].from_string("{{ number }}"), {"number": number})
+
+
+def tagged(request, name):
+    depend_on(f"said:{name}")
+    return HttpResponse(f"tagged {name} {count('tagged')}")
+
+
+@xframe_options_exempt
+@csp_override({"default-src": ["'self'", "https://example.org"]})
+def embedded(request):
+    return HttpResponse(f"embedded {count('embedded')}")
+
+
+def language(request):
+    return HttpResponse(f"{request.LANGUAGE_CODE} {count('language')}")
+
+
+async def asynchronous(request):
+    return HttpResponse(f"async {count('asynchronous')}")
+
+
+VIEWS: dict[str, Any] = {
+    view.__name__: view
+    for view in (
+        *(plain, user, auser, session, session_cookie, csrf, nonce, said, theme, declared, whole_cookie, headers),
+        *(varying, query, reflecting, campaign, stream, missing, redirecting, failing, template, broken_template),
+        *(embedded, language, asynchronous),
+    )
+}
+
+cached = cache_page(300, stale_if_error=600)
+
+urlpatterns = [
+    # As they are, for the middlewares, and with the decorator.
+    *(path(f"{name}/", login_not_required(view)) for name, view in VIEWS.items()),
+    *(path(f"cached/{name}/", cached(view)) for name, view in VIEWS.items()),
+    path("per-user/", cache_page(300, per_user=True)(user)),
+    path("per-user/session/", cache_page(300, per_user=True)(session)),
+    path("trusting/", cache_page(300, trust_middleware=True)(plain)),
+    path("for-browsers/", cache_page(300, browser=5)(plain)),
+    path("stale/", cache_page(300, stale=600, early=0)(plain)),
+    path("public/", cached(cache_control(public=True)(plain))),
+    path("tagged/<str:name>/", cache_page(300, tags=lambda _request, name: [f"name:{name}", "all"])(tagged)),
+    path("every-parameter/", cache_page(300, ignore_parameters=())(campaign)),
+    path("statuses/", cache_page(300, statuses={404: 60, 200: 0})(headers)),
+]

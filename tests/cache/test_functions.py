@@ -1,0 +1,616 @@
+"""cached() and fetch(): hits, staleness, errors, keys, and one computation at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.core.cache import cache, caches
+from django.test import override_settings
+from django.utils import translation
+
+from backroom.cache import (
+    adepend_on,
+    afetch,
+    aforget,
+    ainvalidate,
+    cached,
+    depend_on,
+    fetch,
+    forget,
+    invalidate,
+)
+from backroom.cache.arguments import UncacheableArgument, pack, unpack
+from backroom.cache.entries import Entry, Lifetime, Standing
+from backroom.cache.functions import UnusableFunction
+from backroom.cache.generations import tag_key
+
+INLINE = override_settings(BACKROOM={"CACHE_REFRESH": "requests"})
+
+
+def counting(**options: Any) -> Any:
+    numbers = count(1)
+
+    @cached(options.pop("timeout", 100), key="counting", early=0, **options)
+    def number(name="a"):
+        return f"{name}{next(numbers)}"
+
+    return number
+
+
+# ── Hits ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_result_is_computed_once_for_each_set_of_arguments(any_cache):
+    number = counting()
+    assert [number("a"), number("a"), number("b"), number(name="a"), number()] == ["a1", "a1", "b2", "a1", "a1"]
+
+
+def test_none_and_every_other_value_that_is_false_are_kept(any_cache):
+    calls = []
+
+    @cached(100, key="nothing")
+    def nothing(value: Any) -> Any:
+        calls.append(value)
+        return value
+
+    values: list[Any] = [None, 0, "", [], False]
+    for value in values:
+        assert nothing(value) == nothing(value) == value
+    assert len(calls) == 5
+
+
+def test_a_result_expires(clock):
+    number = counting(timeout=10)
+    assert number() == "a1"
+    clock.go_on(9.9)
+    assert number() == "a1"
+    clock.go_on(0.2)
+    assert number() == "a2"
+
+
+def test_without_a_timeout_a_result_stays_and_with_none_at_all_it_does_not(clock):
+    forever = counting(timeout=None)
+    assert forever() == "a1"
+    clock.go_on(10**9)
+    assert forever() == "a1"
+    never = counting(timeout=0, tags="never")
+    invalidate("never")
+    forever.invalidate()
+    assert [never(), never()] == ["a1", "a2"]
+
+
+def test_jitter_shortens_a_timeout_and_never_lengthens_it(clock):
+    made = [counting(timeout=100, jitter=0.5).policy._lifetime_of("x", False).fresh for _ in range(200)]
+    assert all(50 <= fresh <= 100 for fresh in made)
+    assert len(set(made)) > 100
+
+
+def test_nothing_found_has_a_lifetime_of_its_own(clock):
+    answers = iter([None, "found"])
+
+    @cached(100, negative=5, key="negative")
+    def look():
+        return next(answers)
+
+    assert look() is None
+    clock.go_on(4)
+    assert look() is None
+    clock.go_on(2)
+    assert look() == "found"
+
+
+def test_an_error_that_is_an_answer_is_remembered(clock):
+    calls = []
+
+    @cached(100, negative=5, errors=(LookupError,), key="errors")
+    def look(name):
+        calls.append(name)
+        raise LookupError(name)
+
+    for _ in range(2):
+        with pytest.raises(LookupError, match="nobody"):
+            look("nobody")
+    assert calls == ["nobody"]
+    clock.go_on(6)
+    with pytest.raises(LookupError):
+        look("nobody")
+    assert len(calls) == 2
+
+
+def test_what_is_not_to_be_kept_is_not():
+    number = counting(keep=lambda value: value != "a1")
+    assert [number(), number(), number()] == ["a1", "a2", "a2"]
+
+
+def test_what_else_lies_under_the_key_is_a_miss():
+    number = counting()
+    cache.set(number.key("a"), ["rubbish"])
+    assert number() == "a1"
+
+
+def test_fetch_keeps_what_is_computed_for_a_key(any_cache):
+    numbers = count(1)
+    assert [fetch("some key with spaces", lambda: next(numbers)) for _ in range(3)] == [1, 1, 1]
+    forget("some key with spaces")
+    assert fetch("some key with spaces", lambda: next(numbers)) == 2
+
+
+def test_an_alias_is_where_it_is_kept():
+    numbers = count(1)
+    assert fetch("k", lambda: next(numbers), alias="other") == 1
+    assert fetch("k", lambda: next(numbers)) == 2
+    caches["other"].clear()
+    assert fetch("k", lambda: next(numbers), alias="other") == 3
+
+
+def test_methods_are_cached_with_their_instance_as_an_argument():
+    class Shop:
+        pk = 1
+
+        @cached(100, key=lambda self, day: [self.pk, day])
+        def takings(self, day):
+            return object() is None, day
+
+    assert Shop().takings(1) == Shop().takings(1)
+    assert inspect.ismethod(Shop().takings)
+
+
+# ── Staleness ───────────────────────────────────────────────────────────────────────────────────
+
+
+@INLINE
+def test_a_stale_value_is_computed_anew_by_one_caller(clock):
+    number = counting(timeout=10, stale=60)
+    assert number() == "a1"
+    clock.go_on(11)
+    assert number() == "a2"
+
+
+@INLINE
+def test_the_others_get_the_stale_value_while_one_computes_it(clock):
+    inside, go_on = threading.Event(), threading.Event()
+    answers = iter(["old", "new"])
+
+    @cached(10, stale=60, key="slow")
+    def slow():
+        answer = next(answers)
+        if answer == "new":
+            inside.set()
+            go_on.wait(20)
+        return answer
+
+    assert slow() == "old"
+    clock.go_on(11)
+    renewing = threading.Thread(target=slow)
+    renewing.start()
+    assert inside.wait(20)
+    assert slow() == "old"
+    go_on.set()
+    renewing.join(20)
+    assert slow() == "new"
+
+
+@override_settings(BACKROOM={"CACHE_REFRESH": "threads"})
+def test_a_thread_computes_a_stale_value_behind_the_callers_back(clock):
+    done = threading.Event()
+    answers = iter(["old", "new"])
+
+    @cached(10, stale=60, key="behind")
+    def behind():
+        answer = next(answers)
+        if answer == "new":
+            done.set()
+        return answer
+
+    assert behind() == "old"
+    clock.go_on(11)
+    assert behind() == "old"
+    assert done.wait(20)
+    join_refreshers()
+    assert behind() == "new"
+
+
+def join_refreshers() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "backroom-cache":
+            thread.join(20)
+
+
+def test_after_the_stale_time_a_caller_waits_for_the_new_value(clock):
+    number = counting(timeout=10, stale=60)
+    assert number() == "a1"
+    clock.go_on(71)
+    assert number() == "a2"
+
+
+@INLINE
+def test_a_value_stands_in_for_an_error_as_long_as_it_may_and_the_error_reaches_the_caller_after(clock, caplog):
+    answers: list[Any] = ["old", OSError("down"), OSError("down"), OSError("down for good")]
+    calls = []
+
+    @cached(10, stale_if_error=100, key="down")
+    def down():
+        calls.append(1)
+        answer = answers[len(calls) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert down() == "old"
+    clock.go_on(11)
+    assert down() == "old"
+    assert "action=served-stale" in caplog.text
+    # Not everybody tries a service that is down.
+    assert [down(), down()] == ["old", "old"]
+    assert len(calls) == 2
+    clock.go_on(6)
+    assert down() == "old"
+    assert len(calls) == 3
+    clock.go_on(100)
+    with pytest.raises(OSError, match="for good"):
+        down()
+
+
+def test_an_error_reaches_its_caller_and_leaves_no_lock():
+    def broken():
+        raise ZeroDivisionError
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            fetch("broken", broken)
+    assert fetch("broken", lambda: "mended") == "mended"
+
+
+def test_the_nearer_the_end_and_the_dearer_the_likelier_a_value_is_computed_early():
+    def standing(age, cost, chance):
+        life = Lifetime(fresh=100, early=1.0)
+        entry = Entry(value=1, made_at=0.0, cost=cost, lifetime=life, generations={})
+        return entry.standing(age, chance)
+
+    assert standing(1, 2.0, 0.5) is Standing.FRESH
+    assert standing(99, 2.0, 0.5) is Standing.EARLY
+    assert standing(99, 0.001, 0.5) is Standing.FRESH
+    assert standing(60, 20.0, 0.01) is Standing.EARLY
+    # P(age - cost·ln(chance) ≥ fresh) = e^(-(fresh - age)/cost): the paper's law, on a grid of chances.
+    drawn = [standing(97, 3.0, (n + 0.5) / 1000) for n in range(1000)].count(Standing.EARLY)
+    assert abs(drawn - 368) <= 1
+
+
+def test_beta_nought_never_computes_early():
+    entry = Entry(value=1, made_at=0.0, cost=50, lifetime=Lifetime(fresh=100, early=0), generations={})
+    assert entry.standing(99.99, 0.0001) is Standing.FRESH
+
+
+def test_refresh_computes_now():
+    number = counting()
+    assert [number(), number.refresh(), number()] == ["a1", "a2", "a2"]
+
+
+# ── Invalidation ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_call_is_invalidated_by_its_arguments(any_cache):
+    number = counting()
+    assert [number("a"), number("b")] == ["a1", "b2"]
+    number.invalidate("a")
+    assert [number("a"), number("b")] == ["a3", "b2"]
+
+
+def test_tags_invalidate_what_has_one_of_them(any_cache):
+    number = counting(tags=["prices", "user:{name}"])
+    other = cached(100, key="other", tags="news")(lambda: object() is None)
+    other()
+    assert [number("a"), number("b")] == ["a1", "b2"]
+    invalidate("user:a")
+    assert [number("a"), number("b")] == ["a3", "b2"]
+    invalidate("prices")
+    assert [number("a"), number("b")] == ["a4", "b5"]
+
+
+def test_tags_may_come_from_a_function_of_the_arguments():
+    number = counting(tags=lambda name: [f"is:{name}"])
+    assert number("a") == "a1"
+    invalidate("is:b")
+    assert number("a") == "a1"
+    invalidate("is:a")
+    assert number("a") == "a2"
+
+
+def noting(name, original, asked):
+    def method(self, *args, **kwargs):
+        asked.append(name)
+        return original(self, *args, **kwargs)
+
+    return method
+
+
+def test_invalidating_costs_the_same_however_much_there_is(monkeypatch):
+    number = counting(tags="all")
+    for place in range(50):
+        number(f"n{place}")
+    asked: list[str] = []
+    backend = type(caches["default"])
+    for method in ("get", "set", "add", "delete", "touch", "incr"):
+        monkeypatch.setattr(backend, method, noting(method, getattr(backend, method), asked))
+    invalidate("all", alias="default")
+    assert asked == ["set", "get"]
+
+
+def test_a_tag_that_was_lost_revives_nothing(any_cache):
+    number = counting(tags="prices")
+    assert number() == "a1"
+    invalidate("prices")
+    cache.delete(tag_key("prices"))
+    assert number() == "a2"
+    cache.delete(tag_key("prices"))
+    assert number() == "a3"
+
+
+def test_an_invalidation_during_a_computation_is_not_hidden_by_its_result(any_cache):
+    def computing():
+        invalidate("prices")
+        return "from before"
+
+    assert fetch("race", computing, tags="prices") == "from before"
+    assert fetch("race", lambda: "from after", tags="prices") == "from after"
+
+
+def test_a_call_invalidated_while_it_is_computed_is_not_kept():
+    answers = iter(["old", "new"])
+
+    @cached(100, key="racing")
+    def racing():
+        answer = next(answers)
+        if answer == "old":
+            racing.invalidate()
+        return answer
+
+    assert [racing(), racing(), racing()] == ["old", "new", "new"]
+
+
+def test_what_encloses_a_computation_is_invalidated_with_it():
+    numbers = count(1)
+
+    def inner():
+        return fetch("inner", lambda: next(numbers), tags="inner")
+
+    def outer():
+        return fetch("outer", inner, alias="other")
+
+    assert [outer(), outer()] == [1, 1]
+    invalidate("inner")
+    assert outer() == 2
+
+
+def test_what_a_computation_says_it_depends_on_invalidates_it():
+    numbers = count(1)
+
+    def compute():
+        depend_on("late")
+        return next(numbers)
+
+    assert [fetch("k", compute), fetch("k", compute)] == [1, 1]
+    invalidate("late")
+    assert fetch("k", compute) == 2
+    depend_on("outside")
+
+
+def test_every_cache_is_told_unless_one_is_named():
+    fetch("k", lambda: 1, tags="t")
+    fetch("k", lambda: 1, tags="t", alias="other")
+    invalidate("t", alias="default")
+    assert fetch("k", lambda: 2, tags="t", alias="other") == 1
+    assert fetch("k", lambda: 2, tags="t") == 2
+    invalidate("t")
+    assert fetch("k", lambda: 3, tags="t", alias="other") == 3
+
+
+# ── Keys ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 0, 1.5, "text", "ünïcode \x00 and spaces"),
+        *([1, [2]], (1, "2"), {"b": 1, "a": [None]}, {3, 1, 2}),
+        *(datetime(2026, 1, 2, tzinfo=UTC), date(2026, 1, 2), timedelta(days=1, microseconds=1), Decimal("1.10")),
+        *(UUID(int=7), b"\xff\x00"),
+    ],
+)
+def test_an_argument_travels_as_json_and_comes_back(value):
+    import json
+
+    assert unpack(json.loads(json.dumps(pack(value, "x")))) == value
+
+
+def test_different_arguments_have_different_keys_and_equal_ones_the_same():
+    number = counting()
+    values = [
+        1,
+        True,
+        1.0,
+        "1",
+        [1],
+        (1,),
+        None,
+        "None",
+        {"a": 1},
+        [["a", 1]],
+        Decimal(1),
+        ["tuple", 1],
+        date(2026, 1, 1),
+    ]
+    keys = [number.key(value) for value in values]
+    assert len(set(keys)) == len(values)
+    assert number.key({"a": 1, "b": 2}) == number.key({"b": 2, "a": 1})
+    assert all(len(key) < 200 and " " not in key for key in keys)
+
+
+def test_an_argument_without_a_text_is_refused_by_name():
+    number = counting()
+    with pytest.raises(UncacheableArgument, match=r"'name' is a object.*ignore=\['name'\]"):
+        number(object())
+
+
+def test_a_parameter_can_be_left_out_of_the_key_and_a_wrong_name_is_refused():
+    @cached(100, key="ignoring", ignore=["request"])
+    def page(request, name):
+        return request
+
+    assert page("first", "x") == page("second", "x") == "first"
+    with pytest.raises(UnusableFunction, match="no parameter reqest"):
+        cached(100, key="x", ignore=["reqest"])(lambda: 1)
+
+
+def test_what_surrounds_a_call_can_be_part_of_its_key():
+    @cached(100, key="around", vary_on=[translation.get_language])
+    def language():
+        return translation.get_language()
+
+    with translation.override("de"):
+        assert language() == "de"
+    with translation.override("fr"):
+        assert language() == "fr"
+
+
+def test_a_function_that_is_made_anew_each_time_needs_a_name():
+    with pytest.raises(UnusableFunction, match=r"key=…"):
+        cached(100)(lambda: 1)
+
+
+# ── One at a time ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_threads_that_want_the_same_cause_one_computation(any_cache, together):
+    calls = []
+    started = threading.Event()
+
+    def compute():
+        calls.append(1)
+        # All of the others are on their way by then, or find the value: either way there is one call.
+        started.wait(0.2)
+        return "value"
+
+    assert together(12, lambda _n: fetch("stampede", compute)) == ["value"] * 12
+    assert len(calls) == 1
+
+
+def test_who_died_while_computing_is_waited_for_no_longer_than_its_lease(any_cache):
+    from backroom.cache.computing import Recipe, obtained
+    from backroom.cache.locks import claim
+    from backroom.cache.steps import run
+
+    recipe = Recipe(alias="default", key="dead", compute=lambda: "alive", lifetime=Lifetime(fresh=100), lease=1)
+    left_behind = run(claim("default", "dead", 1))
+    assert left_behind is not None
+    if any_cache == "file":
+        # There the system gives back what a process held; this process still lives.
+        run(left_behind.give_back())
+    assert run(obtained(recipe)).value == "alive"
+
+
+def test_patience_ends_before_the_lease_does(caplog):
+    from backroom.cache.functions import _bucket_of, _recipe  # noqa: F401 - the key of fetch()
+    from backroom.cache.locks import claim
+    from backroom.cache.policies import Policy
+    from backroom.cache.steps import run
+
+    recipe = _recipe(Policy(), "default", "slow", lambda: 1, ())
+    assert run(claim("default", recipe.key, 100)) is not None
+    assert fetch("slow", lambda: "my own", patience=0.05) == "my own"
+    assert "action=gave-up-waiting" in caplog.text
+
+
+@override_settings(CACHES={"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}})
+def test_a_cache_that_keeps_nothing_is_computed_each_time():
+    numbers = count(1)
+    assert [fetch("k", lambda: next(numbers), tags="t") for _ in range(3)] == [1, 2, 3]
+    invalidate("t")
+
+
+def test_a_cache_that_takes_no_writes_holds_nobody_up(monkeypatch):
+    backend = type(caches["default"])
+    monkeypatch.setattr(backend, "add", lambda *_args, **_kwargs: False)
+    monkeypatch.setattr(backend, "set", lambda *_args, **_kwargs: None)
+    assert fetch("k", lambda: "computed") == "computed"
+
+
+# ── In an event loop ────────────────────────────────────────────────────────────────────────────
+
+
+async def _together(number, make):
+    return await asyncio.gather(*(make() for _ in range(number)))
+
+
+def test_coroutines_that_want_the_same_cause_one_computation(any_cache):
+    calls = []
+
+    @cached(100, key="acalls")
+    async def slow(name):
+        calls.append(name)
+        await asyncio.sleep(0.05)
+        return name.upper()
+
+    assert inspect.iscoroutinefunction(slow)
+    assert asyncio.run(_together(30, lambda: slow("x"))) == ["X"] * 30
+    assert calls == ["x"]
+
+
+def test_the_asynchronous_twins_do_the_same():
+    async def story():
+        numbers = count(1)
+
+        async def compute():
+            await adepend_on("late")
+            return next(numbers)
+
+        first = [await afetch("k", compute, tags="t"), await afetch("k", compute, tags="t")]
+        await ainvalidate("t")
+        second = await afetch("k", compute, tags="t")
+        await ainvalidate("late")
+        third = await afetch("k", lambda: next(numbers))
+        await aforget("k")
+        return [*first, second, third, await afetch("k", compute)]
+
+    assert asyncio.run(story()) == [1, 1, 2, 3, 4]
+
+
+def test_a_coroutine_that_is_cancelled_leaves_no_lock():
+    async def story():
+        begun = asyncio.Event()
+
+        async def forever():
+            begun.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(afetch("cancelled", forever))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await afetch("cancelled", lambda: "next")
+
+    assert asyncio.run(story()) == "next"
+
+
+def test_invalidate_and_refresh_have_twins_for_coroutines():
+    numbers = count(1)
+
+    @cached(100, key="atwins")
+    async def number():
+        return next(numbers)
+
+    async def story():
+        first = await number()
+        await number.ainvalidate()
+        return [first, await number(), await number.refresh(), await number()]
+
+    assert asyncio.run(story()) == [1, 2, 3, 3]

@@ -1,0 +1,134 @@
+"""Stale values computed anew elsewhere: through the task queue of the project, in a thread, or not at all."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.tasks import task_backends
+from django.test import Client, override_settings
+
+from backroom.cache import fetch
+from backroom.cache.refreshing import way
+from backroom.testing import run_tasks
+from tests.cache import site, work
+
+pytestmark = pytest.mark.django_db
+
+DATABASE = {"default": {"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"}}
+IMMEDIATE = [
+    f"{where}.ImmediateBackend" for where in ("django.tasks.backends.immediate", "backroom.tasks.backends.immediate")
+]
+DUMMY = [f"{where}.DummyBackend" for where in ("django.tasks.backends.dummy", "backroom.tasks.backends.dummy")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_made():
+    work.made.clear()
+    site.made.clear()
+
+
+@pytest.mark.parametrize("backend", [*IMMEDIATE, *DUMMY])
+def test_where_no_worker_runs_a_thread_computes(backend):
+    with override_settings(TASKS={"default": {"BACKEND": backend}}):
+        assert way() == "threads"
+
+
+@override_settings(TASKS=DATABASE)
+def test_where_workers_run_they_compute_unless_the_project_says_otherwise():
+    assert way() == "tasks"
+    with override_settings(BACKROOM={"CACHE_REFRESH": "requests"}):
+        assert way() == "requests"
+
+
+@override_settings(TASKS=DATABASE)
+def test_a_stale_value_is_computed_anew_by_one_task(clock):
+    assert work.price("tea", amount=2) == "tea×2 1"
+    clock.go_on(11)
+    assert [work.price("tea", amount=2) for _ in range(5)] == ["tea×2 1"] * 5
+    assert len(run_tasks()) == 1
+    assert work.price("tea", amount=2) == "tea×2 2"
+    assert work.made == ["tea", "tea"]
+
+
+@override_settings(TASKS=DATABASE)
+def test_a_coroutine_function_is_computed_anew_by_a_task(clock):
+    from asgiref.sync import async_to_sync
+
+    ask: Any = async_to_sync(work.aprice)
+    assert ask("tea") == "tea 1"
+    clock.go_on(11)
+    assert ask("tea") == "tea 1"
+    run_tasks()
+    assert ask("tea") == "tea 2"
+
+
+@override_settings(TASKS=DATABASE)
+def test_a_task_that_comes_late_computes_nothing(clock):
+    work.price("tea")
+    clock.go_on(11)
+    work.price("tea")
+    work.price.refresh("tea")
+    run_tasks()
+    assert work.made == ["tea", "tea"]
+
+
+@override_settings(TASKS=DATABASE)
+def test_a_task_of_a_function_that_is_gone_does_nothing():
+    from backroom.cache.functions import refresh_call
+
+    refresh_call("tests.cache.work:gone", [["list"], ["dict"]], "key")
+    refresh_call("tests.cache.nowhere:gone", [["list"], ["dict"]], "key")
+
+
+@override_settings(TASKS=DATABASE)
+def test_without_a_worker_the_value_is_asked_for_again_and_computed_in_the_end(clock):
+    work.price("tea")
+    clock.go_on(11)
+    work.price("tea")
+    clock.go_on(31)
+    work.price("tea")
+    clock.go_on(601)
+    assert work.price("tea") == "tea×1 2"
+    assert len(run_tasks()) == 2
+    assert work.made == ["tea", "tea"]
+
+
+@override_settings(
+    TASKS={"default": {"BACKEND": "backroom.tasks.backends.database.DatabaseBackend", "QUEUES": ["mail"]}}
+)
+def test_a_queue_that_takes_no_task_leaves_it_to_the_caller(clock, caplog):
+    work.price("tea")
+    clock.go_on(11)
+    assert work.price("tea") == "tea×1 2"
+    assert "action=refresh-not-enqueued" in caplog.text
+
+
+@override_settings(BACKROOM={"CACHE_REFRESH": "threads"})
+def test_a_thread_that_fails_says_so_and_the_value_stays(clock, caplog):
+    answers = iter(["old"])
+    assert fetch("failing", lambda: next(answers), 10, stale=600) == "old"
+    clock.go_on(11)
+    assert fetch("failing", lambda: next(answers), 10, stale=600) == "old"
+    for thread in threading.enumerate():
+        if thread.name == "backroom-cache":
+            thread.join(20)
+    assert "action=refresh-failed" in caplog.text
+
+
+@pytest.mark.urls("tests.cache.site")
+@override_settings(TASKS=DATABASE)
+def test_a_stale_page_is_made_anew_by_a_task_that_knows_nothing_of_its_visitor(clock):
+    client = Client()
+    client.cookies.load({"secret": "of the visitor"})
+    assert client.get("/stale/?page=2").content == b"plain 1"
+    clock.go_on(301)
+    assert [client.get("/stale/?page=2").content for _ in range(3)] == [b"plain 1"] * 3
+    from backroom.tasks.models import TaskRecord
+
+    (record,) = TaskRecord.objects.all()
+    assert "of the visitor" not in str(vars(record))
+    run_tasks()
+    assert client.get("/stale/?page=2").content == b"plain 2"
+    assert task_backends["default"] is not None

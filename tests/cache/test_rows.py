@@ -1,0 +1,171 @@
+"""Models whose rows have tags: invalidated on commit of the right database, and private until then."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.test import override_settings
+
+from backroom.cache import fetch, invalidate_on_commit, tagged
+from backroom.cache.generations import current
+from backroom.cache.steps import run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def tags():
+    """Declare tags for models of other apps, and take them back."""
+    signals = (pre_save, post_save, post_delete, m2m_changed)
+    before = [list(signal.receivers) for signal in signals]
+    tagged("users", "user:{pk}", "staff:{is_staff}", lambda user: f"name:{user.username}")(User)
+    tagged("group:{pk}")(Group)
+    yield
+    for signal, receivers in zip(signals, before, strict=True):
+        signal.receivers = receivers
+        signal.sender_receivers_cache.clear()
+
+
+def generations(*names):
+    return run(current("default", names))
+
+
+def changed(before):
+    return {tag for tag, generation in generations(*before).items() if generation != before[tag]}
+
+
+def test_saving_and_deleting_a_row_invalidates_its_tags():
+    user = User.objects.create(username="ann")
+    other = User.objects.create(username="bob")
+    before = generations("users", f"user:{user.pk}", f"user:{other.pk}", "name:ann")
+    user.save()
+    assert changed(before) == {"users", f"user:{user.pk}", "name:ann"}
+    before = generations(*before)
+    key = user.pk
+    user.delete()
+    assert changed(before) == {"users", f"user:{key}", "name:ann"}
+
+
+def test_a_row_that_changes_from_one_tag_to_another_invalidates_both():
+    user = User.objects.create(username="ann")
+    before = generations("staff:False", "staff:True", "name:ann", "name:eve")
+    user.is_staff = True
+    user.username = "eve"
+    user.save()
+    assert changed(before) == set(before)
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "clear", "set", "from the other end", "clear from the other end"])
+def test_a_many_to_many_relation_invalidates_both_its_ends(change):
+    user, group = User.objects.create(username="ann"), Group.objects.create(name="g")
+    if change not in {"add", "set", "from the other end"}:
+        user.groups.add(group)
+    before = generations(f"user:{user.pk}", f"group:{group.pk}")
+    match change:
+        case "add":
+            user.groups.add(group)
+        case "remove":
+            user.groups.remove(group)
+        case "clear":
+            user.groups.clear()
+        case "set":
+            user.groups.set([group])
+        case "from the other end":
+            group.user_set.add(user)
+        case _:
+            group.user_set.clear()
+    assert changed(before) == set(before)
+
+
+def test_a_relation_of_other_models_invalidates_nothing():
+    group = Group.objects.create(name="g")
+    user = User.objects.create(username="ann")
+    before = generations("users", f"user:{user.pk}", f"group:{group.pk}")
+    group.permissions.add(Permission.objects.earliest("pk"))
+    assert changed(before) == {f"group:{group.pk}"}
+
+
+def test_tags_are_invalidated_when_the_transaction_commits_and_never_when_it_does_not():
+    before = generations("users")
+    with transaction.atomic():
+        User.objects.create(username="ann")
+        assert changed(before) == set()
+    assert changed(before) == {"users"}
+    before = generations("users")
+    with transaction.atomic():
+        User.objects.create(username="eve")
+        transaction.set_rollback(True)
+    assert changed(before) == set()
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_the_commit_that_counts_is_that_of_the_rows_database():
+    before = generations("users")
+    with transaction.atomic(using="default"):
+        User.objects.using("postgres").create(username="ann")
+        # The transaction of `default` is still open, and has nothing to do with it.
+        assert changed(before) == {"users"}
+    before = generations("users")
+    with transaction.atomic(using="postgres"):
+        User.objects.using("postgres").create(username="eve")
+        assert changed(before) == set()
+    assert changed(before) == {"users"}
+
+
+def names():
+    return fetch("names", lambda: sorted(User.objects.values_list("username", flat=True)), tags="users")
+
+
+def test_what_a_transaction_has_written_is_seen_by_itself_and_by_nobody_else(together):
+    User.objects.create(username="ann")
+    assert names() == ["ann"]
+    with transaction.atomic():
+        User.objects.create(username="eve")
+        assert names() == ["ann", "eve"]
+        assert together(1, lambda _n: names()) == [["ann"]]
+    assert names() == ["ann", "eve"]
+
+
+def test_what_a_transaction_took_back_was_never_stored():
+    assert names() == []
+    with transaction.atomic():
+        User.objects.create(username="eve")
+        assert names() == ["eve"]
+        # Nor in what encloses it, which names no tag of its own.
+        assert fetch("outer", names) == ["eve"]
+        transaction.set_rollback(True)
+    assert names() == []
+    assert fetch("outer", names) == []
+
+
+def test_bulk_changes_say_it_themselves():
+    numbers = count(1)
+    assert fetch("k", lambda: next(numbers), tags="bulk") == 1
+    with transaction.atomic():
+        invalidate_on_commit("bulk")
+    assert fetch("k", lambda: next(numbers), tags="bulk") == 2
+
+
+@override_settings(CACHES={"default": {"BACKEND": "tests.cache.test_rows.Down"}})
+def test_a_cache_that_is_down_fails_no_commit(caplog):
+    with transaction.atomic():
+        User.objects.create(username="ann")
+    assert User.objects.filter(username="ann").exists()
+    assert "Error calling" in caplog.text
+
+
+class Down:
+    """A cache whose server is not there."""
+
+    def __init__(self, *_args):
+        pass
+
+    def set_many(self, *_args):
+        raise ConnectionError
+
+    def close(self):
+        pass
