@@ -102,6 +102,14 @@ def _round_trips(taken: Taken) -> Iterator[Row]:
             yield Row(f"{name}: round trips a task in a drain", "≤ 0.05", f"{value:.3f}", value <= 0.05)
 
 
+PREFORKS = {
+    "celery:redis:prefork": "without Django, one child",
+    "celery:redis:prefork2": "without Django, two children",
+    "celery:redis:django": "in a Django project, one child",
+    "celery:redis:django2": "in a Django project, two children",
+}
+
+
 def _memory(taken: Taken) -> Iterator[Row]:
     pss = _median_of(taken, "latency", "worker_pss_mb")
     for name in ("SQLite", "PostgreSQL"):
@@ -110,10 +118,10 @@ def _memory(taken: Taken) -> Iterator[Row]:
             yield Row(f"{name}: worker process, MB PSS", "≤ 50", f"{value:.1f}", value <= 50)
     tree = _median_of(taken, "latency", "tree_pss_mb")
     ours = tree("backroom:redis")
-    for label, children in (("celery:redis:prefork", "one child"), ("celery:redis:prefork2", "two children")):
+    for label, kind in PREFORKS.items():
         theirs = tree(label)
         if ours is not None and theirs is not None:
-            goal = f"Redis: all processes of the worker, MB PSS, below half of Celery prefork's with {children}"
+            goal = f"Redis: all processes of the worker, MB PSS, below half of Celery prefork's {kind}"
             yield Row(goal, f"< {theirs / 2:.1f}", f"{ours:.1f}", ours < theirs / 2)
 
 

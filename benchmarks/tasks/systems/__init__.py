@@ -35,6 +35,8 @@ _ALL: tuple[System, ...] = (
     Celery(REDIS, "threads"),
     Celery(REDIS, "solo"),
     Celery(REDIS, "prefork2", worker_processes=2),
+    Celery(REDIS, "django"),
+    Celery(REDIS, "django2", worker_processes=2),
     Dramatiq(REDIS),
     Huey(REDIS),
     Huey(REDIS, "one"),

@@ -10,6 +10,9 @@ POOLS = {
     "prefork": ("--pool", "prefork", "--concurrency", "1", "--prefetch-multiplier", "64"),
     "prefork2": ("--pool", "prefork", "--concurrency", "2", "--prefetch-multiplier", "64"),
     "threads": ("--pool", "threads", "--concurrency", "4", "--prefetch-multiplier", "16"),
+    # The same in a Django project, where Celery's own fixup loads Django: what a site has, and what a worker of ours is.
+    "django": ("--pool", "prefork", "--concurrency", "1", "--prefetch-multiplier", "64"),
+    "django2": ("--pool", "prefork", "--concurrency", "2", "--prefetch-multiplier", "64"),
     "solo": ("--pool", "solo", "--prefetch-multiplier", "64"),
 }
 
@@ -19,6 +22,10 @@ class Celery(System):
     packages = ("celery", "kombu", "redis", "hiredis")
     is_deep = False
     finished = "redis.call('SELECT', 1) return redis.call('DBSIZE')"
+
+    def environment(self) -> dict[str, str]:
+        settings = "benchmarks.tasks.systems.celery_settings"
+        return {"DJANGO_SETTINGS_MODULE": settings} if self.variant.startswith("django") else {}
 
     def worker(self) -> list[str]:
         return python(
