@@ -88,15 +88,16 @@ class Execution:
         """Whether an exception was raised in the task from outside."""
         return self._interruption is not None
 
-    def interrupt(self, exception: type[BaseException]) -> None:
-        """Raise `exception` inside the task, once, if its function is running now."""
+    def interrupt(self, exception: type[BaseException]) -> bool:
+        """Raise `exception` inside the task, once, if its function is running now; tell whether it has been done."""
         # An interruption that struck `call` while it held the lock would leave it locked; the watcher must go on.
         if not self._lock.acquire(timeout=1):
-            return
+            return False
         try:
             if self._interrupt is not None and self._interruption is None:
                 self._interruption = exception
                 self._interrupt(exception)
+            return self._interruption is not None
         finally:
             self._lock.release()
 

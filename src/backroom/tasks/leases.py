@@ -72,9 +72,10 @@ class Watcher:
         """Look at every running attempt once."""
         now = time.monotonic()
         for holding, execution in self._holdings.running():
-            if holding.soft_at is not None and now >= holding.soft_at:
+            is_over = holding.soft_at is not None and now >= holding.soft_at
+            # Again in the next round when the function had not begun, because a receiver of task_started takes long.
+            if is_over and execution.interrupt(TaskTimeout):
                 holding.soft_at = None
-                execution.interrupt(TaskTimeout)
             if holding.cancel_seen_at is not None and now >= holding.cancel_seen_at + self._cancel_grace:
                 execution.interrupt(TaskCancelled)
                 self._limit(holding, holding.cancel_seen_at + 2 * self._cancel_grace)
