@@ -252,6 +252,18 @@ class TestDue:
         assert [json.loads(each.payload)["args"] for each in found] == [[30, 0], [60, 0]]
         assert due_after(self.backend.store.kept_in, mark_of(found[-1]), after(now, 70)) == []
 
+    def test_a_deferred_task_whose_message_was_lost_is_sent_once_more(self):
+        result = add.using(run_after=timedelta(seconds=3)).enqueue(1, 2)
+        upkeep = Upkeep(self.backend, "w")
+        upkeep.round()
+        purge(self.backend)
+        self.backend.clock.advance(3 + self.backend.settings.resend_after + 1)
+        for _ in range(5):
+            upkeep._tidy_at = 0.0
+            upkeep.round()
+        assert depth(self.backend) == 1
+        assert self.backend.store.get([result.id])[0].state == READY
+
     def test_one_worker_sends_for_all(self):
         add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
         self.backend.clock.advance(60)
@@ -331,4 +343,16 @@ def test_a_forked_process_leaves_its_parents_connection_alone(request):
     assert transport.send([message])
     assert transport.depth(celery.conf.task_default_queue) == 2
     before.release()
+    transport.close()
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbit"])
+def test_it_asks_on_a_new_connection_where_the_old_one_has_died(request, broker):
+    celery = make_app(url_of(broker, request))
+    transport = CeleryTransport(celery, "default", {})
+    assert transport.send([transports.Message("1", 0, "default", 0, "a.task", None)])
+    with transport._producer() as producer:
+        producer.connection._close()
+    assert transport.depth(celery.conf.task_default_queue) == 1
+    assert transport.depth("a-queue-that-there-is-not") == 0
     transport.close()

@@ -6,7 +6,7 @@ While it is not, only the oldest task of a queue may have, and that one alone is
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from backroom.clock import Moment, after, seconds_between
@@ -41,6 +41,14 @@ class Lost:
         if sent := sum(self._send_of(record, now) for record in oldest):
             logger.warning("action=sent_again backend=%s tasks=%d", self._backend.alias, sent)
 
+    def note(self, records: Iterable[Record]) -> None:
+        """Note that messages for these have been sent just now."""
+        now = self._backend.clock.now()
+        for record in records:
+            times, _ = self._sent.get(record.id, (0, 0))
+            wait = min(LONGEST, self._backend.settings.resend_after * 2 ** min(times, 20))
+            self._sent[record.id] = (times + 1, after(now, wait))
+
     def _send_of(self, oldest: Record, now: Moment) -> int:
         transport = self._backend.transport
         is_empty = transport.depth(transport.queue_of(oldest.queue_name)) == 0
@@ -48,10 +56,7 @@ class Lost:
         again = [record for record in records if self._may_be_sent(record, now)]
         if not again or not self._backend.send(again):
             return 0
-        for record in again:
-            times, _ = self._sent.get(record.id, (0, 0))
-            wait = min(LONGEST, self._backend.settings.resend_after * 2 ** min(times, 20))
-            self._sent[record.id] = (times + 1, after(now, wait))
+        self.note(again)
         return len(again)
 
     def _unheard(self, queue_name: str, now: Moment) -> Iterator[Record]:

@@ -17,7 +17,7 @@ from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.exceptions import TaskTimeout
 from backroom.tasks.execute import outcome_of
 from backroom.tasks.maintenance import move, tidy
-from backroom.tasks.policy import decide
+from backroom.tasks.policy import advanced, decide
 from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
 from backroom.tasks.resolve import rules_of
 from backroom.tasks.rounds import Rounds, guarded
@@ -71,6 +71,7 @@ class Upkeep:
             tidy(self._backend, self._backend.clock.now(), but_not_of=self._worker_id)
             if self._is_first:
                 guarded("send_lost", self._lost.send)
+                guarded("advance", self._advance)
         if self._is_first:
             guarded("send_due", self._send_due)
 
@@ -90,6 +91,17 @@ class Upkeep:
                 break
         # What is deferred to an earlier moment from now on is sent by who defers it.
         self._mark = max(self._mark, Mark(until))
+
+    def _advance(self) -> None:
+        """Make ready what should have been started long ago: its message was lost, and the store is idle.
+
+        Each is moved once, and sent with the move; from then on it is among those that `Lost` looks after.
+        """
+        now = self._backend.clock.now()
+        late = due_after(self._backend.store.kept_in, Mark(), after(now, -self._backend.settings.resend_after))
+        if late:
+            self._lost.note(late)
+            move(self._backend, late, advanced)
 
     def _settle(self, worker_id: str, leftover: Leftover) -> None:
         """Decide the fate of what a dead process held, so that it starts elsewhere now and not after its lease."""

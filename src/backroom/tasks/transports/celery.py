@@ -86,8 +86,10 @@ class CeleryTransport:
     def depth(self, queue: str) -> int | None:
         """Return how many messages wait in a Celery queue; None when the broker does not say."""
         try:
-            with self._producer() as producer, producer.connection.channel() as channel:
-                return _depth(channel, queue, producer.connection.channel_errors)
+            with self._producer() as producer:
+                # Once more on a new connection: this one may have died with the broker that it led to.
+                asked = producer.connection.ensure(producer, lambda: _depth(producer.connection, queue), **RETRIES)
+                return int(asked())
         except Exception as error:  # noqa: BLE001 - as in send()
             self._note_absence(error)
             return None
@@ -212,9 +214,12 @@ def _eta(due_at: Moment) -> datetime:
     return to_datetime(after(due_at, LATE))
 
 
-def _depth(channel: Any, queue: str, no_such_queue: tuple[type[Exception], ...]) -> int:
+def _depth(connection: Any, queue: str) -> int:
+    connection.ensure_connection(timeout=PATIENCE, **RETRIES)
     try:
-        return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except no_such_queue:
+        # A channel for the question alone: RabbitMQ closes the one on which it is asked for a queue that it has not.
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except connection.channel_errors:
         # RabbitMQ has never had it, or it is empty: Redis keeps no empty list.
         return 0
