@@ -86,6 +86,12 @@ def configure(plan: dict[str, Any]) -> None:
 
 
 def store_of(system: System) -> type[Any]:
+    """Return the SessionStore of an engine, with the settings that it is measured with."""
+    from django.conf import settings
+    from django.core.signals import setting_changed
+
+    settings.BACKROOM = {**settings.BACKROOM, "SESSIONS": system.options}
+    setting_changed.send(sender=None, setting="BACKROOM", value=settings.BACKROOM, enter=True)
     found: type[Any] = import_module(system.engine).SessionStore
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 OURS_SQL = "backroom.sessions.backends.database"
@@ -29,6 +29,8 @@ class System:
     store: str
     fill: Callable[[int], None] | None = None
     """Adds so many sessions of others; without it the engine is measured on a store of its own size only."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """BACKROOM["SESSIONS"] while it is measured."""
     server: bool = True
     """Whether its work is partly the server's."""
 
@@ -142,6 +144,7 @@ SYSTEMS = [
         for store in ("sqlite", "postgresql")
         for name, engine, fill in SQL
     ),
+    System(name="backroom durable", engine=OURS_SQL, store="postgresql", options={"DURABLE": True}),
     System(name="django file", engine=f"{DJANGO}file", store="sqlite", server=False),
     System(name="django signed_cookies", engine=f"{DJANGO}signed_cookies", store="sqlite", server=False),
     System(name="backroom", engine=OURS_REDIS, store="redis", fill=fill_redis),

@@ -310,3 +310,32 @@ def test_every_script_forgets_nothing_that_redis_keeps(redis_server, settings):
     run(SessionStore.ending([hash_of(second.session_key)], reason="test"))
     assert client.keys("*") == []
     client.close()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("place", ["postgres"])
+def test_what_matters_waits_for_the_disk_and_a_change_of_the_contents_need_not(engine, law, statements):
+    session = made(engine)
+    session["b"] = 1
+    (hurried,) = statements(session.save)
+    assert "synchronous_commit" in hurried
+    session["_auth_user_id"] = "7"
+    for action in (session.save, session.cycle_key, session.flush):
+        (waited,) = statements(action)
+        assert "synchronous_commit" not in waited
+    law(DURABLE=True)
+    session = made(engine)
+    session["b"] = 1
+    (waited,) = statements(session.save)
+    assert "synchronous_commit" not in waited
+    with connections["postgres"].cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("on",)
+
+
+@pytest.mark.parametrize("place", ["postgres"])
+def test_a_transaction_of_the_callers_waits_for_the_disk_as_it_always_does(engine, statements):
+    session = made(engine)
+    session["b"] = 1
+    (waited,) = statements(session.save)
+    assert "synchronous_commit" not in waited

@@ -38,6 +38,9 @@ class SessionOptions:
     """So many sessions of one user stay, the newest ones."""
     MAX_BYTES: Annotated[int, AtLeast(1)] = 1 << 20
     """The largest session that is stored."""
+    DURABLE: bool = False
+    """Whether a change of the contents waits, on PostgreSQL, until it is on the disk. What begins, ends or renews a
+    session does so in any case."""
     ENCRYPT: bool = False
     """Whether what is in a session is encrypted in the store."""
     READ_THROUGH: str = ""

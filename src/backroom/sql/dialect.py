@@ -46,6 +46,11 @@ class Dialect(Protocol):
     """Whether one prepared statement, run for each row, is faster than one statement for all rows."""
     document_type: str
     """The type of a column that holds a JSON object of strings."""
+    hurriedly: str
+    """A condition, always true, by which a statement that is a transaction of its own does not wait for the disk.
+
+    What it wrote is seen at once and survives the end of any process; a crash of the server may take it back.
+    """
 
     def rows(self, columns: Sequence[tuple[str, str]]) -> str:
         """Return a FROM item that reads rows out of one JSON parameter: an array of arrays, `(name, type)` each."""
@@ -69,6 +74,8 @@ class SQLite:
     # There are no round trips to save, and unpacking JSON takes longer than the write itself.
     writes_row_by_row = True
     document_type = "text"
+    # Here the connection decides, with PRAGMA synchronous.
+    hurriedly = ""
 
     def rows(self, columns: Sequence[tuple[str, str]]) -> str:
         """See Dialect.rows()."""
@@ -91,6 +98,8 @@ class PostgreSQL:
     has_one_writer = False
     writes_row_by_row = False
     document_type = "jsonb"
+    # https://www.postgresql.org/docs/current/wal-async-commit.html; `true` is for this transaction alone.
+    hurriedly = "set_config('synchronous_commit', 'off', true) = 'off'"
 
     def rows(self, columns: Sequence[tuple[str, str]]) -> str:
         """See Dialect.rows()."""

@@ -13,8 +13,9 @@ from backroom.clock import Moment
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Columns, Header, Loaded
+from backroom.sessions.rules import rules
 from backroom.sessions.steps import Call, Steps
-from backroom.sql.dialect import change, dialect_of, patiently, select
+from backroom.sql.dialect import change, dialect_of, in_transaction, patiently, select
 
 COLUMNS: Final = {
     "key": "session_key",
@@ -40,7 +41,9 @@ LOAD_REPLACED: Final = (
 )
 EXISTS: Final = "SELECT 1 FROM {table} WHERE session_key = %s"
 INSERT: Final = "INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"
-UPDATE: Final = "UPDATE {table} SET {assignments} WHERE session_key = %s"
+UPDATE: Final = "UPDATE {table} SET {assignments} WHERE session_key = %s{hurriedly}"
+MATTERS: Final = frozenset({"new_key", "user_id"})
+"""Columns whose change waits for the disk in any case."""
 DELETE: Final = "DELETE FROM {table} WHERE session_key = %s RETURNING {header}"
 DELETE_MANY: Final = "DELETE FROM {table} WHERE session_key IN {ids} RETURNING {header}"
 DELETE_EXPIRED: Final = (
@@ -93,7 +96,9 @@ class SQLStore:
     def write(self, key: KeyHash, changes: Changes, columns: Columns) -> Steps[bool]:
         """See Store."""
         way = ("replaces" if changes.replaces else "merges") if changes else "leaves"
-        text = _update(self._table, self.alias_for_writes, way, tuple(columns))
+        alias = self.alias_for_writes
+        waits = rules().options.DURABLE or in_transaction(alias) or not MATTERS.isdisjoint(columns)
+        text = _update(self._table, alias, way, tuple(columns), waits)
         contents = (changes.patch(),) if changes else ()
         count = yield self._writing(text, (*contents, *columns.values(), key))
         return bool(count)
@@ -158,14 +163,16 @@ def _filled(statement: str, table: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _update(table: str, alias: str, way: str, columns: tuple[str, ...]) -> str:
+def _update(table: str, alias: str, way: str, columns: tuple[str, ...], waits: bool) -> str:  # noqa: FBT001 - a key of the cache
     ways: dict[str, Callable[[], list[str]]] = {
         "leaves": list,
         "replaces": lambda: [f"{CONTENTS} = %s"],
         "merges": lambda: [f"{CONTENTS} = {dialect_of(alias).merged(CONTENTS)}"],
     }
     assignments = [*ways[way](), *(f'"{COLUMNS.get(name, name)}" = %s' for name in columns)]
-    return UPDATE.format(table=table, assignments=", ".join(assignments))
+    hurriedly = "" if waits else dialect_of(alias).hurriedly
+    condition = f" AND {hurriedly}" if hurriedly else ""
+    return UPDATE.format(table=table, assignments=", ".join(assignments), hurriedly=condition)
 
 
 _of_row = itemgetter(slice(0, len(Header._fields)))
