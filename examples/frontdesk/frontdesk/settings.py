@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.utils.csp import CSP
 
-from frontdesk import stores
+from frontdesk import caches, stores
 from frontdesk.state import secret_key
 
 BASE = Path(__file__).resolve().parents[1]
@@ -28,8 +28,10 @@ INSTALLED_APPS = [
     "backroom.tasks",
     "backroom.offload",
     "backroom.sessions",
+    "backroom.cache",
     "reports",
     "visitors",
+    "almanac",
 ]
 
 MIDDLEWARE = [
@@ -84,6 +86,10 @@ if STORE == stores.CELERY:
     # A report takes seconds: no worker takes one that it cannot begin.
     CELERY_WORKER_PREFETCH_MULTIPLIER = 1
     CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+
+# What was answered before: the almanac is kept in whichever cache CACHE names, for five minutes.
+CACHES = caches.caches_for(caches.chosen(), STATE)
+ALMANAC_SECONDS = float(os.environ.get("ALMANAC_SECONDS") or 300)
 
 # Who the visitor is: a session in the database above, ended when nobody uses it, and after a month in any case.
 SESSION_ENGINE = "backroom.sessions.backends.database"

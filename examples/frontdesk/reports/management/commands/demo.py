@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from frontdesk import stores
+from frontdesk import caches, stores
 from frontdesk.children import Child, Restarts
 from reports import spool
 
@@ -31,7 +31,8 @@ class Command(BaseCommand):
 
     help = (
         "Start the example site and its worker. In the environment PORT names the port (8000), and STORE where tasks "
-        "wait: sqlite, redis or celery (sqlite)."
+        "wait: sqlite, redis or celery (sqlite). CACHE names where the almanac is kept: locmem, file, database, "
+        "pymemcache, pylibmc, redis, sqlite or tiered (sqlite)."
     )
     # They would load the whole site here as well; the worker and `manage.py check` do them.
     requires_system_checks: list[str] = []
@@ -47,10 +48,13 @@ class Command(BaseCommand):
                 _stop_requests() as requests,
                 self.listener(options["port"]) as listener,
                 stores.server_for(stores.chosen(), _state()) as server,
+                caches.server_for(caches.chosen(), _state()) as cache_server,
             ):
                 call_command("migrate", verbosity=0, interactive=False)
+                if caches.chosen() == caches.DATABASE:
+                    call_command("createcachetable", verbosity=0)
                 spool.sweep()
-                self.run(listener, [server] if server else [], requests)
+                self.run(listener, [each for each in (server, cache_server) if each], requests)
         except stores.Unfit as unfit:
             raise CommandError(str(unfit)) from None
         self.stdout.write(f"\nEnded. Orders and reports are kept in {_state()}")

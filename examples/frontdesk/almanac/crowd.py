@@ -1,0 +1,33 @@
+"""Fifty visitors at once, each with a request of their own, and what each was told."""
+
+import re
+import time
+import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+VISITORS: Final = 50
+PATIENCE: Final = 60.0
+
+
+def send_crowd(address: str) -> dict[str, Any]:
+    """Visit an address fifty times at once; count what the cache said of each visit."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(VISITORS) as pool:
+        said = Counter(pool.map(_visit, [address] * VISITORS))
+    return {
+        "visitors": VISITORS,
+        "made": said["made"],
+        "waited": said["waited"],
+        "found": said["found"],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _visit(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:  # noqa: S310 - the site's own address
+        status = answer.headers["Cache-Status"] or ""
+    if re.search(r"\bstored\b", status):
+        return "made"
+    return "waited" if "collapsed" in status else "found"

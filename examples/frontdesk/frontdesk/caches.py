@@ -1,0 +1,154 @@
+"""Where the almanac is kept, as CACHE in the environment says: each of Django's ways, and Backroom's own.
+
+The site is the same for all of them. `manage.py demo` starts the server that a cache needs, and ends it.
+"""
+
+import getpass
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from frontdesk.children import Child
+from frontdesk.stores import Unfit
+
+SQLITE: Final = "sqlite"
+DATABASE: Final = "database"
+KINDS: Final = ("locmem", "file", DATABASE, "pymemcache", "pylibmc", "redis", SQLITE, "tiered")
+MEMCACHED: Final = {"pymemcache": "PyMemcacheCache", "pylibmc": "PyLibMCCache"}
+DJANGOS: Final = "django.core.cache.backends"
+OURS: Final = "backroom.cache.backends"
+TABLE: Final = "frontdesk_cache"
+START_SECONDS: Final = 15.0
+
+
+def chosen() -> str:
+    """Return the cache that the environment names."""
+    return os.environ.get("CACHE") or SQLITE
+
+
+def caches_for(kind: str, state: Path) -> dict[str, Any]:
+    """Return the setting CACHES for a kind of cache. It is all that differs."""
+    file = {"BACKEND": f"{OURS}.sqlite.SQLiteCache", "LOCATION": str(state / "cache.sqlite3")}
+    match kind:
+        case "locmem":
+            return {"default": {"BACKEND": f"{DJANGOS}.locmem.LocMemCache"}}
+        case "file":
+            return {"default": {"BACKEND": f"{DJANGOS}.filebased.FileBasedCache", "LOCATION": str(state / "cache")}}
+        case "database":
+            return {"default": {"BACKEND": f"{DJANGOS}.db.DatabaseCache", "LOCATION": TABLE}}
+        case "pymemcache" | "pylibmc":
+            backend = f"{DJANGOS}.memcached.{MEMCACHED[kind]}"
+            return {"default": {"BACKEND": backend, "LOCATION": f"unix:{socket_of(state)}"}}
+        case "redis":
+            ours = _has(f"{OURS}.redis")
+            backend = f"{OURS}.redis.RedisCache" if ours else f"{DJANGOS}.redis.RedisCache"
+            return {"default": {"BACKEND": backend, "LOCATION": f"unix://{socket_of(state)}"}}
+        case "tiered":
+            tiered = {"BACKEND": f"{OURS}.tiered.TieredCache", "LOCATION": "shared"}
+            return {"default": tiered, "shared": file}
+    return {"default": file}
+
+
+def socket_of(state: Path) -> Path:
+    """Return where the cache's server listens: no port, so that nobody else on this machine can reach it."""
+    name = hashlib.sha256(f"cache {state}".encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir(), f"frontdesk-{os.getuid()}-{name}", "cache.sock")
+
+
+@contextmanager
+def server_for(kind: str, state: Path) -> Iterator[Child | None]:
+    """Run the server of a cache inside the block, if it needs one."""
+    if kind not in KINDS:
+        msg = f"CACHE is {kind!r}. Use one of {', '.join(KINDS)}: CACHE=file make demo"
+        raise Unfit(msg)
+    _require(kind)
+    if kind not in {*MEMCACHED, "redis"}:
+        yield None
+        return
+    path = socket_of(state)
+    _make_private(path.parent)
+    server = Child("cache server", _command(kind, path))
+    try:
+        server.start()
+        _wait_for(server, path)
+        yield server
+    finally:
+        server.end()
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _require(kind: str) -> None:
+    for module, name, cure in (
+        ("pymemcache", "pymemcache", "pip install pymemcache"),
+        ("pylibmc", "pylibmc", "pip install pylibmc"),
+        ("redis", "redis", "pip install redis"),
+        (f"{OURS}.tiered", "tiered", "this version of Backroom has no such cache"),
+    ):
+        if kind == name and not _has(module):
+            msg = f"CACHE={kind} needs {module}: {cure}"
+            raise Unfit(msg)
+
+
+def _has(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _command(kind: str, path: Path) -> list[str]:
+    if kind == "redis":
+        program = _program(kind, "redis-server", "valkey-server", package="redis-server")
+        listening = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "600"]
+        return [
+            program,
+            *listening,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            str(path.parent),
+            "--loglevel",
+            "warning",
+        ]
+    program = _program(kind, "memcached", package="memcached")
+    return [program, "-s", str(path), "-a", "600", "-m", "64", "-u", getpass.getuser()]
+
+
+def _program(kind: str, *names: str, package: str) -> str:
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    msg = f"CACHE={kind} needs {names[0]}, which is not on this machine. Debian's package: apt-get install {package}"
+    raise Unfit(msg)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        msg = f"{folder} belongs to somebody else. Name another folder for temporary files: TMPDIR=…"
+        raise Unfit(msg)
+
+
+def _wait_for(server: Child, path: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not _listens(path):
+        if (fate := server.fate()) or time.monotonic() > deadline:
+            msg = f"The cache's server did not start ({fate or 'it does not listen'})."
+            raise Unfit(msg)
+        time.sleep(0.02)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+        return True
