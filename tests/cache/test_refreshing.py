@@ -6,6 +6,8 @@ import threading
 from typing import Any
 
 import pytest
+from django.core.cache import BaseCache, caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.tasks import task_backends
 from django.test import Client, override_settings
 
@@ -24,9 +26,26 @@ DUMMY = [f"{where}.DummyBackend" for where in ("django.tasks.backends.dummy", "b
 
 
 @pytest.fixture(autouse=True)
-def nothing_made():
+def nothing_made(tmp_path):
+    """Have a cache that a worker would share; the clock that stands still is the one that this one reads, too."""
     work.made.clear()
     site.made.clear()
+    with override_settings(CACHES={"default": {"BACKEND": "tests.cache.test_refreshing.Shared"}}):
+        yield
+        caches["default"].clear()
+
+
+class Shared(BaseCache):
+    """Memory that says nothing of being this process's alone."""
+
+    def __init__(self, _location, params):
+        super().__init__(params)
+        self.inner = LocMemCache("shared", params)
+
+    def __getattribute__(self, name):
+        if name in {"get", "set", "add", "delete", "touch", "get_many", "set_many", "incr", "clear"}:
+            return getattr(super().__getattribute__("inner"), name)
+        return super().__getattribute__(name)
 
 
 @pytest.mark.parametrize("backend", [*IMMEDIATE, *DUMMY])
@@ -40,6 +59,19 @@ def test_where_workers_run_they_compute_unless_the_project_says_otherwise():
     assert way() == "tasks"
     with override_settings(BACKROOM={"CACHE_REFRESH": "requests"}):
         assert way() == "requests"
+
+
+@override_settings(TASKS=DATABASE, CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}})
+def test_what_is_kept_in_this_process_is_computed_in_this_process(clock):
+    work.price("tea")
+    clock.go_on(11)
+    assert work.price("tea") == "tea×1 1"
+    for thread in threading.enumerate():
+        if thread.name == "backroom-cache":
+            thread.join(20)
+    assert run_tasks() == []
+    assert work.price("tea") == "tea×1 2"
+    caches["default"].clear()
 
 
 @override_settings(TASKS=DATABASE)

@@ -147,7 +147,7 @@ class CachedFunction[**P, R]:
         work = partial(run, renewed_if_due(recipe))
         # What surrounds this call, its language for one, would not surround the worker's.
         path = None if self._vary_on else self.path
-        return in_background(None if path is None else partial(_enqueued, path, args, kwargs, key), work)
+        return in_background(self.alias, None if path is None else partial(_enqueued, path, args, kwargs, key), work)
 
 
 def cached[**P, R](
@@ -254,7 +254,7 @@ def _recipe(policy: Policy, alias: str, key: str, compute: Callable[[], Any], ta
     kept = f"backroom.fetch.{digest(key)}"
 
     def elsewhere() -> bool:
-        return in_background(None, partial(run, renewed_if_due(plain)))
+        return in_background(alias, None, partial(run, renewed_if_due(plain)))
 
     plain = policy.recipe(alias, kept, compute, tags=(*_listed(tags), _bucket_of(key)))
     return policy.recipe(alias, kept, compute, tags=plain.tags, background=elsewhere)

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Literal, cast
 
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections
 from django.tasks import task_backends
 
@@ -36,13 +38,14 @@ def way() -> Way:
     return "threads" if kinds & IN_PLACE else "tasks"
 
 
-def in_background(enqueue: Callable[[Any], Any] | None, work: Callable[[], Any]) -> bool:
-    """Have something done elsewhere; tell whether it will be.
+def in_background(alias: str, enqueue: Callable[[Any], Any] | None, work: Callable[[], Any]) -> bool:
+    """Have something done elsewhere for the cache of an alias; tell whether it will be.
 
     `enqueue` is given the task backend's alias; None says that only this process can do the work. `work` does it here.
     """
     chosen = way()
-    if chosen == "tasks" and enqueue is not None:
+    # What a worker stores in the memory of its own process is not found in this one's.
+    if chosen == "tasks" and enqueue is not None and not isinstance(caches[alias], LocMemCache):
         try:
             enqueue(BACKEND.value)
         except Exception as error:  # noqa: BLE001 - a queue that is down must not fail a page that has a value

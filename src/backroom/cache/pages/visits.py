@@ -409,7 +409,7 @@ class Visit:
 
         assert self.variation is not None  # noqa: S101 - _can_be_revisited() has seen to it
         address = address_of(self.request, self.variation.headers)
-        return in_background(lambda backend: _enqueued(address, backend), lambda: revisit(address))
+        return in_background(self.cache.alias, lambda backend: _enqueued(address, backend), lambda: revisit(address))
 
 
 def _enqueued(address: Mapping[str, Any], backend: str) -> None:
