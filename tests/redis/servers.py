@@ -114,7 +114,11 @@ def running(*servers: Any) -> Iterator[None]:
 def cluster(folder: Path, kind: type[TcpRedis] = TcpRedis) -> Iterator[list[TcpRedis]]:
     """Run three nodes that share the slots."""
     folder.mkdir()
-    settings = {"cluster_enabled": "yes", "cluster_config_file": "nodes.conf", "cluster_node_timeout": "2000"}
+    settings: dict[str, Any] = {
+        "cluster_enabled": "yes",
+        "cluster_config_file": "nodes.conf",
+        "cluster_node_timeout": "2000",
+    }
     nodes = [kind(folder / f"{number}", **settings) for number in range(3)]
     with running(*nodes):
         for number, node in enumerate(nodes):

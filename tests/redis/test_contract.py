@@ -9,10 +9,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from backroom.redis import Server
+from backroom.redis import Address, Server, server_of
 from backroom.tasks.stores.redis import RedisStore
 from backroom.testing.stores import StoreContract
+from backroom.testing.stores.changing import Changing
+from backroom.testing.stores.inserting import Inserting
+from backroom.testing.stores.leasing import Leasing
+from backroom.testing.stores.racing import Racing
+from backroom.testing.stores.reading import Reading
+from backroom.testing.stores.sharing import Sharing
+from backroom.testing.stores.uniqueness import Uniqueness
 from tests.contracts.test_histories import Histories
+from tests.redis.servers import TcpRedis
 
 
 class TestRedisStore(StoreContract):
@@ -22,6 +30,17 @@ class TestRedisStore(StoreContract):
 
     def make_store(self, backend_name: str) -> Any:
         return RedisStore(self.server, backend_name)
+
+
+class TestShards(Inserting, Changing, Leasing, Uniqueness, Reading, Sharing, Racing):
+    """Several shards keep all of it but the order in which tasks are claimed."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, only: TcpRedis) -> None:
+        self.server = server_of(Address(url=only.url))
+
+    def make_store(self, backend_name: str) -> Any:
+        return RedisStore(self.server, backend_name, shards=3)
 
 
 @pytest.mark.timeout(400)  # A history that breaks a promise is made as short as it goes, which may take minutes.

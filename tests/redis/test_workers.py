@@ -145,10 +145,11 @@ def test_a_server_that_is_killed_in_a_drain_loses_nothing(make_redis_site: MakeS
     assert worker.output().count("action=store_away") <= 2
 
 
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_what_was_acknowledged_survives_the_death_of_the_server(
-    make_redis_site: MakeSite, own_server: OwnServer
+    make_redis_site: MakeSite, own_server: OwnServer, kind: str
 ) -> None:
-    own = own_server(durable=True)
+    own = own_server(kind, durable=True)
     site = make_redis_site(own.url)
     enqueues = site.project.start(
         "python",

@@ -117,8 +117,7 @@ class Cluster:
                 by_pool.setdefault(self._pool_of(command), []).append(index)
             replies: list[Any] = [None] * len(commands)
             for pool, indexes in by_pool.items():
-                with pool.link() as link:
-                    found = link.ask_each([commands[index] for index in indexes])
+                found = self._ask_each(pool, [commands[index] for index in indexes])
                 for index, reply in zip(indexes, found, strict=True):
                     replies[index] = self._redirected(commands[index], reply)
         return [_plain(reply, self.name) for reply in replies]
@@ -165,6 +164,14 @@ class Cluster:
                 self._slots = []
                 raise
         raise last
+
+    def _ask_each(self, pool: Pool, commands: Sequence[Command]) -> list[Any]:
+        try:
+            with pool.link() as link:
+                return link.ask_each(commands)
+        except (exceptions.ConnectionError, exceptions.TimeoutError):
+            self._slots = []
+            raise
 
     def _ask(self, pool: Pool, command: Command, *, is_asking: bool = False) -> Any:
         if not is_asking:

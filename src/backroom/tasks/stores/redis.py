@@ -391,7 +391,7 @@ class RedisStore:
             return [], ""
         letters = "".join(LETTERS[state] for state in states)
         queue = "" if query.queue_name is None else f"={_queue_out(query.queue_name)}"
-        worker = "" if query.worker_id is None else f"={query.worker_id}"
+        worker = f"={query.worker_id}" if query.worker_id else ""
         # The script knows neither path nor reason: what it finds is looked through here, and it had better be much.
         is_looked_through = query.task_path is not None or query.reason is not None
         found: list[Record] = []
@@ -551,9 +551,9 @@ def _as_it_is(record: Record, live: bytes, progress: bytes, lease_until: Any) ->
 def _states_of(query: Query) -> tuple[State, ...] | None:
     """Return the states in which a record can match (none: any), or None when there is no such state."""
     # Only what runs has a worker, and only what failed has a reason.
-    implied = (RUNNING if query.worker_id else None, FAILED if query.reason else None)
+    implied: list[State] = [*([RUNNING] if query.worker_id else []), *([FAILED] if query.reason else [])]
     states = query.states
-    for state in filter(None, implied):
+    for state in implied:
         if states and state not in states:
             return None
         states = (state,)
@@ -561,7 +561,8 @@ def _states_of(query: Query) -> tuple[State, ...] | None:
 
 
 def _fits(record: Record, query: Query) -> bool:
-    return query.task_path in {None, record.task_path} and query.reason in {None, record.reason}
+    asked = ((query.task_path, record.task_path), (query.reason, record.reason), (query.worker_id, record.worker_id))
+    return all(wanted in {None, found} for wanted, found in asked)
 
 
 def _noted(worker: Worker) -> str:
