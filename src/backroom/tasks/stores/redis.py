@@ -551,12 +551,13 @@ def _as_it_is(record: Record, live: bytes, progress: bytes, lease_until: Any) ->
 def _states_of(query: Query) -> tuple[State, ...] | None:
     """Return the states in which a record can match (none: any), or None when there is no such state."""
     # Only what runs has a worker, and only what failed has a reason.
-    implied: list[State] = [*([RUNNING] if query.worker_id else []), *([FAILED] if query.reason else [])]
+    implied: dict[State, str | None] = {RUNNING: query.worker_id, FAILED: query.reason}
     states = query.states
-    for state in implied:
-        if states and state not in states:
+    for state, value in implied.items():
+        if value and states and state not in states:
             return None
-        states = (state,)
+        if value:
+            states = (state,)
     return states
 
 
