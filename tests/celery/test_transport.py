@@ -237,6 +237,14 @@ class TestDue:
             upkeep.round()
         assert depth(self.backend) == 1
 
+    def test_what_was_sent_by_who_deferred_it_is_not_sent_again(self):
+        upkeep = Upkeep(self.backend, "w")
+        upkeep.round()
+        add.using(run_after=timedelta(seconds=AHEAD - 2)).enqueue(1, 2)
+        assert depth(self.backend) == 1
+        upkeep.round()
+        assert depth(self.backend) == 1
+
     def test_thousands_that_are_due_at_one_moment_are_all_sent(self):
         moment = timedelta(seconds=60)
         enqueue_many(add.using(run_after=moment), [((number, 1), {}) for number in range(PAGE * 2 + 1)])
