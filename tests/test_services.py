@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import psutil
 import pytest
 from django.db import connections
 
@@ -14,9 +15,11 @@ from tests.services.servers import (
     MissingService,
     PgBouncer,
     PostgresServer,
+    RabbitServer,
     RedisServer,
     answers,
     find_program,
+    listens,
 )
 
 on_every_database = pytest.mark.parametrize("store_database", ["default", "postgres", "pgbouncer"], indirect=True)
@@ -71,6 +74,21 @@ def test_a_paused_redis_is_silent_until_it_is_resumed(own_redis_server: RedisSer
     assert not answers(own_redis_server.socket, say=b"PING\r\n", expect=b"+PONG")
     own_redis_server.resume()
     wait_until(lambda: answers(own_redis_server.socket, say=b"PING\r\n", expect=b"+PONG"))
+
+
+def test_rabbitmq_ends_with_all_that_it_started(own_folder: Path):
+    server = RabbitServer(own_folder / "rabbit")
+    server.start()
+    assert server.process
+    started = [
+        server.process.pid,
+        *(child.pid for child in psutil.Process(server.process.pid).children(recursive=True)),
+    ]
+    ports = [server.port, server._epmd.port]
+    assert all(listens(port) for port in ports)
+    server.kill()
+    wait_until(lambda: not any(_is_alive(pid) for pid in started), what="the end of its processes")
+    assert not any(listens(port) for port in ports)
 
 
 def test_a_missing_program_is_an_error_that_names_the_package():

@@ -48,7 +48,7 @@ def test_an_order_is_done_on_each_store_and_all_of_it_ends(site_on: Frontdesk, s
     assert "Where they are" in visitor.get(f"{location}result/").text
 
 
-@BESIDE_SQLITE
+@pytest.mark.parametrize("store", ["celery"])
 def test_a_report_that_is_being_made_when_the_demo_ends_starts_over(site_on: Frontdesk, store: str):
     process = site_on.start()
     visitor = Visitor(site_on)
@@ -58,6 +58,17 @@ def test_a_report_that_is_being_made_when_the_demo_ends_starts_over(site_on: Fro
     assert process.wait(25) == 0, process.output()
     site_on.start()
     assert visitor.finished(location)["state"] == "successful"
+
+
+@BESIDE_SQLITE
+def test_all_of_it_ends_with_a_demo_that_was_killed(site_on: Frontdesk, store: str):
+    process = site_on.start()
+    wait_until(lambda: len(site_on.workers()) >= 2, what="the worker's processes")
+    everything = site_on.processes()
+    process.kill()
+    assert psutil.wait_procs(everything, timeout=20)[1] == []
+    # The folder of its socket is left, and the next start takes it over.
+    assert site_on.start().poll() is None
 
 
 @pytest.mark.parametrize("store", ["celery"])
