@@ -114,8 +114,8 @@ def _command(kind: str, path: Path) -> list[str]:
             "no",
             "--dir",
             str(path.parent),
-            "--loglevel",
-            "warning",
+            "--logfile",
+            f"{path}.log",
         ]
     program = _program(kind, "memcached", package="memcached")
     return [program, "-s", str(path), "-a", "600", "-m", "64", "-u", getpass.getuser()]

@@ -1,0 +1,88 @@
+"""The example's almanac: kept, forgotten, asked for by fifty at once, on each cache that the demo can start."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.examples.frontdesk import Frontdesk
+from tests.services.browser import Browser
+
+KINDS = (
+    *("database", "pymemcache"),
+    # The others differ in a line of the settings; starting them all takes a minute.
+    *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("locmem", "file", "pylibmc", "redis", "sqlite")),
+)
+
+
+class OnCache(Frontdesk):
+    """The example with another cache."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        super().__init__(folder)
+        self.kind = kind
+
+    @property
+    def env(self) -> dict[str, str]:
+        return super().env | {"CACHE": self.kind}
+
+
+def statuses(site: Frontdesk) -> list[str]:
+    told = []
+    for _ in range(2):
+        with urllib.request.urlopen(f"{site.address}/almanac/figures/", timeout=30) as answer:
+            told.append(re.sub(r"ttl=\d+", "ttl=…", answer.headers["Cache-Status"]))
+    return told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_almanac_is_kept_on_each_cache(kind, tmp_path):
+    site = OnCache(tmp_path, kind)
+    site.start()
+    try:
+        assert statuses(site) == ["Backroom; fwd=uri-miss; stored; ttl=…", "Backroom; hit; ttl=…"]
+    finally:
+        site.stop()
+    assert site.process is not None
+    assert site.process.poll() == 0, site.process.output()
+
+
+def test_a_cache_that_does_not_exist_is_told(tmp_path):
+    site = OnCache(tmp_path, "paper")
+    process = site.manage("demo", log=site.log)
+    assert process.wait(60) == 1
+    assert "CACHE is 'paper'. Use one of locmem, file," in process.output()
+
+
+def test_a_visitor_without_scripts_sees_it_kept_forgets_it_and_sends_fifty(site, open_browser):
+    browser: Browser = open_browser(javascript=False)
+    address = f"{site.address}/almanac/"
+    browser.goto(address)
+    assert "Made for you" in browser.text
+    browser.goto(address)
+    assert "From the cache" in browser.text
+    press(browser, "Forget it")
+    assert "Made for you" in browser.text
+    press(browser, "Send 50 visitors at once")
+    heading = browser.find("#crowd-title").text
+    assert heading == "50 visitors, 1 computation", browser.text
+    pictured(site, open_browser)
+
+
+def press(browser: Browser, label: str) -> None:
+    (button,) = [each for each in browser.find_all("button") if each.text == label]
+    button.click()
+
+
+def pictured(site: Frontdesk, open_browser) -> None:
+    """See that nothing is cut off on a phone, and keep pictures where ALMANAC_PICTURES says."""
+    for width, height, scheme in ((1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")):
+        window = open_browser(width=width, height=height, color_scheme=scheme)
+        window.goto(f"{site.address}/almanac/")
+        assert window.script("return document.documentElement.scrollWidth <= window.innerWidth")
+        if folder := os.environ.get("ALMANAC_PICTURES"):
+            window.screenshot(f"{folder}/almanac-{width}-{scheme}.png", whole_page=True)
