@@ -356,3 +356,29 @@ def test_a_connection_to_no_database_is_opened(use: Callable[..., Any]) -> None:
     work.note.enqueue(1)
     assert connections["postgres"].connection is None
     assert task_backends["default"].get_result(work.note.enqueue(2).id).args == [2]
+
+
+def test_without_the_library_it_is_told_what_to_install(make_project: Callable[..., Any]) -> None:
+    project = make_project(migrate=False, settings=f"TASKS = {{'default': {{'BACKEND': {PATH!r}}}}}")
+    project.write("redis.py", "raise ModuleNotFoundError('No module named redis')")
+    told = project.run("check", check=False)
+    assert told.returncode == 1
+    assert "pip install 'backroom[redis]'" in told.stderr
+
+
+def test_the_admin_lists_what_is_in_databases(make_project: Callable[..., Any], either: TcpRedis) -> None:
+    url = f"TASKS = {{'default': {{'BACKEND': {PATH!r}, 'OPTIONS': {{'url': {either.url!r}}}}}}}"
+    admin = "INSTALLED_APPS += ['django.contrib.admin']\nROOT_URLCONF = 'mysite.admin'"
+    project = make_project(migrate=False, settings=f"{url}\n{admin}")
+    project.write(
+        "mysite/admin.py",
+        "from django.contrib import admin\nfrom django.urls import path\nurlpatterns = [path('', admin.site.urls)]",
+    )
+    project.run("migrate", "--verbosity", "0")
+    said = project.python(
+        "from django.contrib.auth.models import User\nfrom django.test import Client\n"
+        "client = Client()\nclient.force_login(User.objects.create_superuser('clerk'))\n"
+        "for page in ('taskrecord', 'workerrecord'):\n"
+        "    print(client.get(f'/backroom_tasks/{page}/').status_code)\n"
+    )
+    assert said.split() == ["200", "200"]

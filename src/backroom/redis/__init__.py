@@ -7,11 +7,18 @@ Importing it connects to nothing and needs no settings. Replies are the server's
 and None. What goes wrong with the server is a `RedisUnavailable`, whatever the client library raised.
 """
 
+try:
+    import redis as _library  # noqa: F401 - what follows imports from it
+except ModuleNotFoundError as error:
+    msg = "Whatever Backroom keeps in Redis needs its client library: pip install 'backroom[redis]'."
+    raise ModuleNotFoundError(msg, name="redis") from error
+
 from backroom.options import REDIS_URL
 from backroom.redis.addresses import Address
 from backroom.redis.errors import RedisUnavailable
 from backroom.redis.keys import key, slot_of
 from backroom.redis.links import Link
+from backroom.redis.loops import ServerInLoop, server_in_loop
 from backroom.redis.options import RedisOptions
 from backroom.redis.scripts import Script
 from backroom.redis.servers import Server, server_of
@@ -24,7 +31,9 @@ __all__ = [
     "RedisUnavailable",
     "Script",
     "Server",
+    "ServerInLoop",
     "key",
+    "server_in_loop",
     "server_of",
     "slot_of",
 ]

@@ -7,6 +7,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis import Connection, ConnectionPool
+from redis import asyncio as in_loop
+from redis.asyncio.retry import Retry as RetryInLoop
+from redis.asyncio.sentinel import Sentinel as SentinelInLoop
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -63,6 +66,27 @@ def maker_of(address: Address) -> Maker:
     return make
 
 
+def maker_in_loop_of(address: Address) -> Maker:
+    """Return what makes connections to an address for the running event loop. Who uses them minds the time of a reply."""
+    arguments: dict[str, Any] = {
+        "retry": RetryInLoop(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": address.connect_timeout,
+        "protocol": 2,
+    }
+    if urlsplit(address.url).scheme != "unix":
+        arguments["socket_keepalive"] = True
+    pool: Any = in_loop.ConnectionPool.from_url(address.url, **arguments)
+    if address.sentinels:
+        pool = _watched(address, dict(pool.connection_kwargs), SentinelInLoop)
+    kind: Any = pool.connection_class
+
+    def make(**changes: Any) -> Any:
+        return kind(**(pool.connection_kwargs | {"client_name": f"backroom-{os.getpid()}"} | changes))
+
+    return make
+
+
 def problem_of(address: Address) -> str | None:
     """Return a sentence on what is wrong with an address, or None. Connects to nothing."""
     if not address.url:
@@ -83,7 +107,7 @@ def problem_of(address: Address) -> str | None:
     return None
 
 
-def _watched(address: Address, arguments: dict[str, Any]) -> ConnectionPool:
+def _watched(address: Address, arguments: dict[str, Any], watchers: Any = Sentinel) -> ConnectionPool:
     """Return the pool whose connections ask the Sentinels where the primary is, each time they connect."""
     service = arguments.pop("host", "")
     arguments.pop("port", None)
@@ -94,7 +118,6 @@ def _watched(address: Address, arguments: dict[str, Any]) -> ConnectionPool:
         "retry": arguments["retry"],
         "password": address.sentinel_password or None,
     }
-    watchers: Any = Sentinel
     is_secret = urlsplit(address.url).scheme == "rediss"
     primary = watchers(pairs, sentinel_kwargs=asking).master_for(service, ssl=is_secret, **arguments)
     pool: ConnectionPool = primary.connection_pool

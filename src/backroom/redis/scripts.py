@@ -1,7 +1,7 @@
 """Lua scripts, which a server keeps by their digest and forgets when it restarts."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,15 @@ class Script:
             return server.call("EVALSHA", self.digest, len(keys), *keys, *arguments)
         except NoScriptError:
             return server.call("EVAL", self.text, len(keys), *keys, *arguments)
+
+    def steps(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Generator[list[Any], list[Any], Any]:
+        """Yield what `call_each` is to be asked, be sent its replies, and return the script's: for any kind of server."""
+        [reply] = yield [("EVALSHA", self.digest, len(keys), *keys, *arguments)]
+        if isinstance(reply, NoScriptError):
+            [reply] = yield [("EVAL", self.text, len(keys), *keys, *arguments)]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def run_each(self, server: Server, calls: Sequence[tuple[Sequence[str], Sequence[Argument]]]) -> list[Any]:
         """Run it several times in one round trip; return the replies. Raise the first error among them."""

@@ -32,6 +32,12 @@ class Server(Protocol):
     def call_everywhere(self, *command: Any) -> list[Any]:
         """Send a command to every node that keeps keys and return their replies."""
 
+    def nodes(self) -> "list[Node | None]":
+        """Return each node that keeps keys; None is the only one."""
+
+    def call_at(self, node: "Node | None", *command: Any) -> Any:
+        """Send a command to one of `nodes()` and return the reply."""
+
     def link_to(self, name: str) -> Link:
         """Return a connection of one's own to the node that has a key."""
 
@@ -72,11 +78,19 @@ class Single:
         """See Server.call_each()."""
         with _told(self.name), self._pool.link() as link:
             replies = link.ask_each(commands)
-        return [_plain(reply, self.name) for reply in replies]
+        return [plain(reply, self.name) for reply in replies]
 
     def call_everywhere(self, *command: Any) -> list[Any]:
         """See Server.call_everywhere()."""
         return [self.call(*command)]
+
+    def nodes(self) -> "list[Node | None]":
+        """See Server.nodes()."""
+        return [None]
+
+    def call_at(self, _node: "Node | None", *command: Any) -> Any:
+        """See Server.call_at()."""
+        return self.call(*command)
 
     def link_to(self, _name: str) -> Link:
         """See Server.link_to()."""
@@ -120,12 +134,22 @@ class Cluster:
                 found = self._ask_each(pool, [commands[index] for index in indexes])
                 for index, reply in zip(indexes, found, strict=True):
                     replies[index] = self._redirected(commands[index], reply)
-        return [_plain(reply, self.name) for reply in replies]
+        return [plain(reply, self.name) for reply in replies]
 
     def call_everywhere(self, *command: Any) -> list[Any]:
         """See Server.call_everywhere()."""
         with _told(self.name):
             return [self._ask(self._pool(node), command) for node in sorted(set(self._nodes_of_slots()))]
+
+    def nodes(self) -> "list[Node | None]":
+        """See Server.nodes()."""
+        with _told(self.name):
+            return [*sorted(set(self._nodes_of_slots()))]
+
+    def call_at(self, node: "Node | None", *command: Any) -> Any:
+        """See Server.call_at()."""
+        with _told(self.name):
+            return self._ask(self._seed if node is None else self._pool(node), command)
 
     def link_to(self, name: str) -> Link:
         """See Server.link_to()."""
@@ -216,7 +240,7 @@ class Cluster:
         random.shuffle(known)
         for pool in [*known, self._seed]:
             try:
-                return _slots_in(self._ask(pool, ("CLUSTER", "SLOTS")), self._seed_host())
+                return slots_in(self._ask(pool, ("CLUSTER", "SLOTS")), self._seed_host())
             except (exceptions.ConnectionError, exceptions.TimeoutError):
                 if pool is self._seed:
                     raise
@@ -226,7 +250,7 @@ class Cluster:
         return str(getattr(self._make(), "host", ""))
 
 
-def _slots_in(reply: Any, asked: str) -> list[Node]:
+def slots_in(reply: Any, asked: str) -> list[Node]:
     """Return the node of each slot out of the reply to CLUSTER SLOTS; a node that says no host is the one asked."""
     nodes: list[Node | None] = [None] * SLOTS
     for first, last, primary, *_replicas in reply:
@@ -250,5 +274,6 @@ def _told(name: str) -> Iterator[None]:
         raise told from error
 
 
-def _plain(reply: Any, name: str) -> Any:
+def plain(reply: Any, name: str) -> Any:
+    """Return a reply as it is, an error that means the server cannot serve as a `RedisUnavailable`."""
     return unavailable(reply, name) or reply if isinstance(reply, Exception) else reply
