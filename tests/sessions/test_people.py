@@ -194,6 +194,25 @@ def test_one_deactivated_past_every_signal_loses_the_session_when_it_is_used(ann
     assert sessions_of(ann) == []
 
 
+class Absent:
+    """An authentication backend whose directory cannot be reached."""
+
+    def get_user(self, user_id: Any) -> None:
+        return None
+
+
+def test_a_directory_that_cannot_be_reached_ends_no_session(ann, settings):
+    client = signed_in()
+    session = client.session
+    backend, session["_auth_user_backend"] = session["_auth_user_backend"], "tests.sessions.test_people.Absent"
+    session.save()
+    settings.AUTHENTICATION_BACKENDS = [backend, "tests.sessions.test_people.Absent"]
+    assert name_of(client) == "for nobody"
+    session["_auth_user_backend"] = backend
+    session.save()
+    assert name_of(client) == "for ann"
+
+
 def test_one_deactivated_past_every_signal_loses_the_session_when_a_worker_looks(ann):
     client, ours = signed_in(), Round()
     ours.step()

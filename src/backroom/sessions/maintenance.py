@@ -4,16 +4,14 @@ A project without a worker runs Django's `clearsessions` now and then, which doe
 """
 
 import time
-from collections.abc import Iterable
 from typing import Any, Final
 
 from django.apps import apps
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 
 from backroom.sessions import people
 from backroom.sessions.people import NoSuchEngine
 from backroom.sessions.steps import run
+from backroom.sessions.users import gone_among
 
 SECONDS: Final = 30.0
 """Between two rounds of one process, unless there was more to do than a batch."""
@@ -49,25 +47,7 @@ class Round:
         """End the sessions of users who were deactivated or deleted past every signal, as `QuerySet.update()` does."""
         ids = run(people.engine().get_store().user_ids(self._user_id, USERS))
         self._user_id = ids[-1] if len(ids) == USERS else ""
-        keys = {user_id: key for user_id in ids if (key := _primary_key(user_id)) is not None}
-        alive = _active(keys.values())
-        people.revoke_all_of([user_id for user_id, key in keys.items() if key not in alive], reason="deactivated")
-
-
-def _primary_key(user_id: str) -> Any:
-    """Return the primary key that login() wrote as text; None for what no login() wrote."""
-    try:
-        return get_user_model()._meta.pk.to_python(user_id)
-    except ValidationError:
-        return None
-
-
-def _active(keys: Iterable[Any]) -> set[Any]:
-    model = get_user_model()
-    found = model._default_manager.filter(pk__in=list(keys))
-    if any(field.name == "is_active" for field in model._meta.fields):
-        found = found.filter(is_active=True)
-    return set(found.values_list("pk", flat=True))
+        people.revoke_all_of(gone_among(ids), reason="deactivated")
 
 
 this_process: Final = Round()

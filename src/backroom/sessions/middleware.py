@@ -17,6 +17,7 @@ from backroom.sessions.backends.base import BackroomSession
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import ADDRESS_LENGTH, AGENT_LENGTH, Visitor
 from backroom.sessions.rules import rules
+from backroom.sessions.users import gone_among
 
 
 def _nobody() -> KeyHash | None:
@@ -78,5 +79,8 @@ def _end_if_the_user_is_gone(request: HttpRequest, session: BackroomSession) -> 
     if not session.accessed or not isinstance(request.__dict__.get("user"), SimpleLazyObject):
         return
     user = getattr(request, "_cached_user", getattr(request, "_acached_user", None))
-    if user is not None and not user.is_authenticated and session.user_id is not None:
+    if user is None or user.is_authenticated or (user_id := session.user_id) is None:
+        return
+    # A backend that cannot reach its directory finds nobody either: that ends no session.
+    if gone_among([user_id]):
         session.flush()
