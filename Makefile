@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-print-directory
 PORT ?= 8000
 STORE ?= sqlite
+CACHE ?= sqlite
 PYTEST_ARGS ?=
 # As many test processes as cores, each file in one of them; a server that tests share is started once for each.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -16,11 +17,11 @@ ENVIRONMENT := pyproject.toml scripts/venv.sh
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: .venv/.demo-stamp  ## Start the example site and its worker (PORT=8000, STORE=sqlite, redis or celery)
-	@PORT=$(PORT) STORE=$(STORE) exec $(PY) examples/frontdesk/manage.py demo
+demo: .venv/.demo-stamp  ## Start the example site and its worker (PORT=8000, STORE=sqlite, redis or celery, CACHE=sqlite, redis, file, …)
+	@PORT=$(PORT) STORE=$(STORE) CACHE=$(CACHE) exec $(PY) examples/frontdesk/manage.py demo
 
 test: .venv/.dev-stamp  ## Run the tests, with real servers, processes and a browser
-	@scripts/system-packages.sh postgresql pgbouncer redis rabbitmq chromium
+	@scripts/system-packages.sh postgresql pgbouncer redis memcached rabbitmq chromium
 	@$(PY) -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: .venv/.dev-stamp  ## Check style, formatting and the direction of imports
@@ -40,15 +41,15 @@ docs: .venv/.dev-stamp  ## Check the docs' links and run their commands and snip
 	@$(PY) -m pytest tests/test_docs.py $(PYTEST_ARGS)
 
 bench: .venv-bench/.bench-stamp .venv-bench/.arq-stamp  ## Measure, side by side with peers, and print the table
-	@scripts/system-packages.sh postgresql redis
+	@scripts/system-packages.sh postgresql redis memcached
 	@.venv-bench/bin/python -m benchmarks.tasks $(BENCH_ARGS)
 
 soak: .venv/.dev-stamp  ## Run the tests that take many minutes on purpose
-	@scripts/system-packages.sh postgresql pgbouncer redis rabbitmq
+	@scripts/system-packages.sh postgresql pgbouncer redis memcached rabbitmq
 	@$(PY) -m pytest -m soak --timeout=7200 $(PYTEST_ARGS)
 
 coverage: .venv/.dev-stamp  ## Run the tests and say which lines none of them reached
-	@scripts/system-packages.sh postgresql pgbouncer redis rabbitmq chromium
+	@scripts/system-packages.sh postgresql pgbouncer redis memcached rabbitmq chromium
 	@.venv/bin/coverage erase
 	@.venv/bin/coverage run -m pytest $(PYTEST_ARGS); status=$$?; \
 	.venv/bin/coverage combine --quiet && .venv/bin/coverage report && exit $$status
@@ -59,7 +60,9 @@ lock: .venv/.dev-stamp  ## Write requirements/*.txt anew from pyproject.toml
 clean:  ## Remove the environments and caches
 	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 
+# One of the clients of memcached comes without wheels and is built here.
 .venv/.dev-stamp: requirements/dev.txt $(ENVIRONMENT)
+	@scripts/system-packages.sh libmemcached
 	@PYTHON="$(PYTHON)" scripts/venv.sh dev
 
 # The dev environment holds all that the demo needs, so one that is up to date will do.

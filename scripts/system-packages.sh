@@ -9,6 +9,8 @@ postgresql_is_here() { ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || 
 pgbouncer_is_here() { PATH=$PATH:/usr/sbin command -v pgbouncer >/dev/null; }
 redis_is_here() { command -v redis-server >/dev/null || command -v valkey-server >/dev/null; }
 rabbitmq_is_here() { PATH=$PATH:/usr/sbin command -v rabbitmq-server >/dev/null; }
+memcached_is_here() { command -v memcached >/dev/null; }
+libmemcached_is_here() { [ -e /usr/include/libmemcached/memcached.h ] || [ -e /usr/local/include/libmemcached/memcached.h ]; }
 chromium_is_here() { command -v chromium >/dev/null && command -v chromedriver >/dev/null; }
 
 packages=()
@@ -18,6 +20,8 @@ for service in "$@"; do
         postgresql) packages+=(postgresql) ;;
         pgbouncer) packages+=(pgbouncer) ;;
         redis) packages+=(redis-server) ;;
+        memcached) packages+=(memcached) ;;
+        libmemcached) packages+=(libmemcached-dev zlib1g-dev gcc libc6-dev) ;;
         rabbitmq) packages+=(rabbitmq-server) ;;
         chromium) packages+=(chromium chromium-driver fonts-dejavu-core) ;;
     esac

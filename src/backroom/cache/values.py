@@ -11,6 +11,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from hmac import compare_digest
 from importlib import import_module
+from importlib.util import find_spec
 from json import JSONDecoder, JSONEncoder
 from json.scanner import make_scanner
 from math import isnan
@@ -52,7 +53,8 @@ class Codec:
     def __init__(self, *, salt: str = "", compress_from: int | None = None, structures: str = "json") -> None:
         self._salt = salt
         self._limit = compress_from
-        self._structure = _Msgpack() if structures == "msgpack" else _JSON
+        # Without the package what is new is JSON, and what was written with it is a miss.
+        self._structure = _Msgpack() if structures == "msgpack" and find_spec("msgpack") else _JSON
 
     def encode(self, value: Any, key: str) -> Encoded:
         """Return the form and the payload of a value that is stored under this key."""

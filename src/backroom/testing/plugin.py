@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from backroom.testing.clock import FakeClock
 
 # The contracts' asserts then say which values did not fit.
-pytest.register_assert_rewrite("backroom.testing.stores")
+pytest.register_assert_rewrite("backroom.testing.stores", "backroom.testing.cache")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -21,8 +21,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 
 from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.lifetimes import GONE, now
@@ -143,7 +144,7 @@ class SQLiteCache(BackroomCache):
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """As `set`."""
-        made, row = self._row(key, value, timeout, version)
+        made, row = await _encoded(self._row, key, value, timeout, version)
         await self._awrite("set", lambda link: self._store(link, row), lambda: self._forget([made]))
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
@@ -153,7 +154,7 @@ class SQLiteCache(BackroomCache):
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """As `add`."""
-        _, row = self._row(key, value, timeout, version)
+        _, row = await _encoded(self._row, key, value, timeout, version)
         return await self._awrite("add", lambda link: self._add(link, row), _no)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
@@ -200,7 +201,7 @@ class SQLiteCache(BackroomCache):
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """As `set_many`."""
-        rows = self._rows_to_store(data, timeout, version)
+        rows = await _encoded(self._rows_to_store, data, timeout, version)
         attempt: Callable[[Link], bool] = lambda link: self._store_many(link, rows)  # noqa: E731
         return (
             []
@@ -220,7 +221,7 @@ class SQLiteCache(BackroomCache):
 
     def clear(self) -> None:
         """Delete every entry of this cache. Those that another alias keeps in the file under its KEY_PREFIX stay."""
-        self._write("clear", self._clear, self._file.forget_all)
+        self._write("clear", self._clear, self._forget_everything)
 
     async def aclear(self) -> None:
         """As `clear`."""
@@ -421,6 +422,10 @@ class SQLiteCache(BackroomCache):
         self._file.failed(failure, action)
         return otherwise()
 
+    def _forget_everything(self) -> None:
+        if self._file.is_full:
+            self._file.forget_all()
+
     def _forget(self, made: list[str]) -> bool:
         """See to it that what could not be replaced or deleted is not read any more; it was not stored, so: False."""
         if self._file.is_full:
@@ -429,7 +434,16 @@ class SQLiteCache(BackroomCache):
             except FAILURES:
                 # Even deleting takes space. The file is the one thing here that can be done without.
                 self._file.forget_all()
+        self._file.is_full = False
         return False
+
+
+async def _encoded[**P, T](encode: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return encode(*args, **kwargs)
+    except SynchronousOnlyOperation:
+        # To pickle a query set is to run its query, which Django lets no event loop do.
+        return await sync_to_async(encode, thread_sensitive=True)(*args, **kwargs)
 
 
 def _delete(link: Link, made: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 IDS: Final = 2**64
 KEPT_SAMPLES: Final = 16
+MOST_GROWTH: Final = 0.125
 
 
 type Entry = tuple[int, int]
@@ -36,16 +37,20 @@ class Census:
     """
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[int, int]] = deque(maxlen=KEPT_SAMPLES)
+        self._samples: deque[tuple[int, int, int]] = deque(maxlen=KEPT_SAMPLES)
 
-    def note(self, rows: int, span: int) -> None:
-        """Take in that so many entries are left in a stretch of so many ids."""
-        if span >= IDS:
+    def note(self, rows: int, span: int, written: int) -> None:
+        """Take in that so many entries are left in a stretch of so many ids, after so many writes in all."""
+        if span >= IDS or (self._samples and self._samples[-1][1] >= IDS):
+            # One that was the whole table would outweigh all others for long.
             self._samples.clear()
-        self._samples.append((rows, span))
+        self._samples.append((rows, span, written))
+        # Nor may the samples be older than the table: it has grown by at most what was written since.
+        while len(self._samples) > 1 and written - self._samples[0][2] > self.entries * MOST_GROWTH:
+            self._samples.popleft()
 
     @property
     def entries(self) -> float:
         """Return the estimate."""
-        spans = sum(span for _, span in self._samples)
-        return sum(rows for rows, _ in self._samples) * (IDS / spans) if spans else 0.0
+        spans = sum(span for _, span, _ in self._samples)
+        return sum(rows for rows, _, _ in self._samples) * (IDS / spans) if spans else 0.0

@@ -71,29 +71,35 @@ class CacheFile:
         """Take in that an operation failed: say so, and do what lets the next one succeed."""
         if isinstance(error, Closed):
             return
-        if link := self.links.link:
+        link = self.links.link
+        if link is not None:
             with suppress(sqlite3.Error):
                 link.roll_back()
         code = primary_code(error)
+        if code == sqlite3.SQLITE_IOERR and link is not None:
+            # A quota, a limit on the size of files: whatever it is, there is no writing.
+            code = sqlite3.SQLITE_FULL
         if code in _PUT_ASIDE or isinstance(error, Outdated):
             self._put_aside(error)
         elif code in _CLOSE or isinstance(error, (OSError, NotOurs)):
-            self._close_for_a_while()
+            self.generation += 1
+            self.closed_until = monotonic() + CLOSED_SECONDS
             self.trouble.warn("unusable", f"{action}: {error} It counts as missing.")
         elif code == sqlite3.SQLITE_BUSY:
             self.trouble.warn("locked", f"{action}: another process keeps the file locked. It counts as missing.")
         elif code == sqlite3.SQLITE_FULL:
             self.is_full = True
-            self.trouble.warn("full", f"{action}: the disk is full. What cannot be stored counts as missing.")
+            self.trouble.warn("full", f"{action}: {error}: the disk is full. What cannot be stored counts as missing.")
         else:
             # Of a table that is gone, for example: the file was replaced by another.
             self.generation += 1
             self.trouble.warn("failed", f"{action}: {type(error).__name__}: {error} It counts as missing.")
 
     def forget_all(self) -> None:
-        """Make the file anew, empty. What no statement can do any more, as on a full disk, this can."""
+        """Remove the file, if it is the one that this thread has open. What no statement can do on a full disk, this can."""
         self.is_full = False
-        self._replace()
+        if self.links.link is not None:
+            self._replace()
 
     def _looked_after(self, link: Link | None) -> Link:
         if link is not None:
@@ -125,10 +131,6 @@ class CacheFile:
         except FileNotFoundError:
             return False
 
-    def _close_for_a_while(self) -> None:
-        self.generation += 1
-        self.closed_until = monotonic() + CLOSED_SECONDS
-
     def _put_aside(self, error: BaseException) -> None:
         self.trouble.warn("corrupt", f"{error} The file is put aside as {self.path.name}.corrupt and made anew.")
         self._replace(aside=True)
@@ -136,7 +138,7 @@ class CacheFile:
     def _replace(self, *, aside: bool = False) -> None:
         link = self.links.link
         self.generation += 1
-        with self._lock, suppress(FileNotFoundError):
+        with self._lock, suppress(OSError):
             if link is not None and place_of(self.path) != link.place:
                 # Another process was quicker; the file that is there now is a good one.
                 return

@@ -124,15 +124,22 @@ def _set_up(connection: sqlite3.Connection) -> None:
 
 def _lay_out(connection: sqlite3.Connection) -> None:
     ask = connection.execute
-    if ask("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise NotOurs("It is a SQLite database, but none of this cache's: it is left alone.")
-    ask("PRAGMA journal_mode = WAL")
+    if _is_empty(connection):
+        ask("PRAGMA journal_mode = WAL")
     ask("BEGIN IMMEDIATE")
     try:
-        ask(CREATE)
-        ask(f"PRAGMA application_id = {APPLICATION_ID}")
-        ask(f"PRAGMA user_version = {SCHEMA}")
+        # Looked at under the lock: another process may have been laying it out a moment ago.
+        if ask("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            if not _is_empty(connection):
+                raise NotOurs("It is a SQLite database, but none of this cache's: it is left alone.")
+            ask(CREATE)
+            ask(f"PRAGMA application_id = {APPLICATION_ID}")
+            ask(f"PRAGMA user_version = {SCHEMA}")
         ask("COMMIT")
     except BaseException:
         connection.rollback()
         raise
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]

@@ -26,6 +26,7 @@ WRITES_A_STEP_WHEN_FULL: Final = 32
 SAMPLE_WHEN_FULL: Final = 128
 SHARE_TO_FORGET: Final = 0.25
 """The most of a sample that is forgotten: beyond it, what is in use would go too."""
+SMALL: Final = 256
 STEPS_AT_ONCE: Final = 8
 LIVES: Final = 4
 """After so many times as many writes as there are entries, every count of demand has been halved."""
@@ -51,9 +52,13 @@ class Upkeep:
         self.hand = random.randrange(FIRST_ID, LAST_ID)  # noqa: S311 - no secret
         # Of a small cache every write counts, so that it never has more than it may.
         self._room = min(WRITES_A_STEP_WHEN_FULL, max(1, (budget.max_entries or 2**30) // 32))
+        # And it is looked at as a whole, so that it is known exactly.
+        small = budget.max_entries is not None and budget.max_entries <= SMALL
+        self._sample = SMALL + SAMPLE if small else SAMPLE
         # A process looks round at its first write.
         self._every = 0
         self._writes = 0
+        self._written = 0
         self._excess = 0.0
         self._stepping = threading.Lock()
         self._checkpoints = _Checkpoints(path)
@@ -62,6 +67,7 @@ class Upkeep:
         """Take in that so much was written, and do the steps that are due."""
         self._checkpoints.wrote(entries * PAGE_BYTES + payload_bytes)
         self._writes += entries
+        self._written += entries
         if self._writes < self._every or not self._stepping.acquire(blocking=False):
             return
         try:
@@ -74,12 +80,12 @@ class Upkeep:
 
     def step(self, link: Link) -> None:
         """Look at the next stretch of the table and forget what should be forgotten."""
-        limit = SAMPLE if self._excess <= 0 else SAMPLE_WHEN_FULL
+        limit = self._sample if self._excess <= 0 else max(self._sample, SAMPLE_WHEN_FULL)
         sample = link.ask(SWEEP, (self.hand, limit)).fetchall()
         span = (sample[-1][0] if len(sample) == limit else LAST_ID) - self.hand
         is_whole = span >= IDS - 1
         gone = expired(sample, now())
-        self.census.note(len(sample) - len(gone), IDS if is_whole else max(span, 1))
+        self.census.note(len(sample) - len(gone), IDS if is_whole else max(span, 1), self._written)
         self._excess = self._measure(link)
         if self._excess > 0:
             dead = set(gone)

@@ -1,0 +1,143 @@
+"""What a full SQLite cache forgets, what it keeps, and what keeping it in bounds costs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backroom.cache.backends.sqlite import MEBIBYTE, SQLiteCache
+from backroom.cache.onefile.eviction import IDS, Census, expired, least_asked_for
+from backroom.cache.onefile.file import cache_file
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache.sqlite3"
+
+
+def make(path: Path, **options: Any) -> SQLiteCache:
+    return SQLiteCache(path, {"OPTIONS": options, "TIMEOUT": None})
+
+
+def count(cache: SQLiteCache) -> int:
+    found: int = cache._file.link().ask("SELECT count(*) FROM entries").fetchone()[0]
+    return found
+
+
+@pytest.mark.parametrize("most", [1, 30, 200, 1_500])
+def test_there_are_never_many_more_entries_than_may_be(path, most):
+    cache = make(path, MAX_ENTRIES=most)
+    for number in range(most * 2 + 200):
+        cache.set(f"key-{number}", number)
+        if number % 50 == 0:
+            assert count(cache) <= max(most * 1.15, most + 1)
+    assert most * 0.8 - 1 <= count(cache) <= max(most * 1.15, most + 1)
+
+
+def test_many_at_once_are_too_many_only_for_a_moment(path):
+    cache = make(path, MAX_ENTRIES=500)
+    for first in range(0, 5_000, 100):
+        cache.set_many({f"key-{number}": number for number in range(first, first + 100)})
+    assert count(cache) <= 700
+
+
+def test_the_file_stays_within_its_bytes(path):
+    cache = make(path, MAX_BYTES=2 * MEBIBYTE, COMPRESS_FROM=None)
+    for number in range(2_500):
+        cache.set(f"key-{number}", "x" * random.randrange(500, 5_000))
+    assert cache.stats()["bytes"] <= 2.1 * MEBIBYTE
+    assert path.stat().st_size <= 2.3 * MEBIBYTE
+    assert cache.stats()["bytes"] >= 1.2 * MEBIBYTE
+
+
+def test_what_is_asked_for_outlives_a_scan_of_what_is_not(path):
+    cache = make(path, MAX_ENTRIES=1_000)
+    used = [f"used-{number}" for number in range(300)]
+    cache.set_many(dict.fromkeys(used, 1))
+    for number in range(6_000):
+        cache.set(f"scan-{number}", 1)
+        cache.get(used[number % 300])
+    assert len(cache.get_many(used)) >= 280
+
+
+def test_what_was_used_long_ago_makes_room_for_what_is_used_now(path):
+    cache = make(path, MAX_ENTRIES=500)
+    for phase in ("first", "second"):
+        keys = [f"{phase}-{number}" for number in range(400)]
+        for _ in range(12):
+            for key in keys:
+                cache.get_or_set(key, 1)
+    assert len(cache.get_many(f"second-{number}" for number in range(400))) >= 380
+
+
+def test_what_has_expired_goes_without_being_asked_for(path):
+    cache = make(path)
+    cache.set_many({f"short-{number}": 1 for number in range(500)}, 0.001)
+    for number in range(3_000):
+        cache.set(f"long-{number % 100}", number)
+    assert count(cache) <= 130
+
+
+def test_reading_writes_nothing(path):
+    cache = make(path)
+    cache.set_many({f"key-{number}": number for number in range(100)})
+    connection = cache._file.link().connection
+    before = connection.total_changes
+    version = connection.execute("PRAGMA data_version").fetchone()
+    for _ in range(20):
+        cache.get_many([f"key-{number}" for number in range(100)])
+        cache.get("key-1")
+        cache.has_key("key-2")
+    assert connection.total_changes == before
+    assert connection.execute("PRAGMA data_version").fetchone() == version
+
+
+def test_nothing_ever_counts_the_table(path):
+    cache = make(path, MAX_ENTRIES=300)
+    asked: list[str] = []
+    cache.set("first", 1)
+    cache._file.link().connection.set_trace_callback(asked.append)
+    for number in range(1_000):
+        cache.set(f"key-{number}", number)
+    cache._file.link().connection.set_trace_callback(None)
+    assert not [statement for statement in asked if "count(" in statement.lower() and "entries" in statement]
+    # A set is one statement; all that keeps the cache in bounds is less than one more.
+    assert len(asked) <= 1_000 * 1.5
+
+
+def test_demand_is_known_to_every_process_of_the_machine(path):
+    cache = make(path)
+    cache.set("key", 1)
+    for _ in range(5):
+        cache.get("key")
+    other = type(cache._file.demand)(path)
+    assert sum(bytes(cache._file.demand.counts[:])) >= 5
+    assert bytes(other.counts[:]) == bytes(cache._file.demand.counts[:])
+
+
+def test_aliases_with_one_file_and_one_budget_share_it(path):
+    assert make(path)._file is make(path)._file
+    assert cache_file(path, make(path)._budget) is make(path)._file
+
+
+def test_the_least_asked_for_goes_first_and_of_equals_what_expires_first():
+    demand = {1: 3, 2: 0, 3: 0, 4: 1}
+    sample = [(1, 10), (2, 99), (3, 50), (4, 10)]
+    assert least_asked_for(sample, 3, demand.__getitem__) == [3, 2, 4]
+    assert least_asked_for(sample, 9, demand.__getitem__) == [3, 2, 4, 1]
+    assert expired(sample, 50) == [1, 3, 4]
+
+
+def test_the_census_is_exact_for_a_whole_table_and_near_for_samples():
+    census = Census()
+    assert census.entries == 0
+    draw = random.Random(7)
+    ids = sorted(draw.randrange(IDS) for _ in range(100_000))
+    for first in range(0, 16 * 128, 128):
+        census.note(128, ids[first + 128] - ids[first], first)
+    assert 90_000 < census.entries < 110_000
+    census.note(7, IDS, 0)
+    assert census.entries == 7

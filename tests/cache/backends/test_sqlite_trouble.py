@@ -1,0 +1,391 @@
+"""A cache file in trouble: a miss and a warning, never an exception, and never another's data."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from backroom.cache.backends.sqlite import SQLiteCache
+from backroom.cache.onefile import statements
+from backroom.testing.cache.case import wait_until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache.sqlite3"
+
+
+def make(path: Path, **options: Any) -> SQLiteCache:
+    return SQLiteCache(path, {"OPTIONS": options})
+
+
+def every_verb_is_a_miss(cache: SQLiteCache) -> None:
+    assert cache.get("key", "default") == "default"
+    assert cache.get_many(["key", "other"]) == {}
+    assert cache.has_key("key") is False
+    cache.set("key", 1)
+    assert cache.add("key", 1) is False
+    assert cache.set_many({"key": 1}) == ["key"]
+    assert cache.touch("key") is cache.delete("key") is False
+    cache.delete_many(["key"])
+    with pytest.raises(ValueError, match="key"):
+        cache.incr("key")
+    assert cache.get_or_set("key", lambda: 7) == 7
+    assert cache.lock("key").acquire(blocking=False) is False
+    assert cache.ttl("key") == 0
+    cache.clear()
+    assert cache.stats() == {"entries": 0, "bytes": 0}
+
+
+# ── The file ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_of_rubbish_is_put_aside_and_made_anew(path, caplog):
+    path.write_bytes(b"rubbish " * 1_000)
+    cache = make(path)
+    assert cache.get("key", "default") == "default"
+    cache.set("key", 1)
+    assert cache.get("key") == 1
+    assert path.with_name("cache.sqlite3.corrupt").read_bytes() == b"rubbish " * 1_000
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_file_that_is_damaged_while_it_is_open_is_made_anew(path, caplog):
+    cache = make(path)
+    cache.set_many({f"key-{number}": "x" * 500 for number in range(2_000)})
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with path.open("r+b") as file:
+        for page in range(1, 400):
+            file.seek(page * statements.PAGE_BYTES)
+            file.write(os.urandom(200))
+    fresh = threading.Thread(target=lambda: [make(path).get(f"key-{number}") for number in range(50)])
+    fresh.start()
+    fresh.join()
+    cache.set("key", "new")
+    cache.set("key", "new")
+    assert cache.get("key") == "new"
+    assert path.with_name("cache.sqlite3.corrupt").exists()
+    assert "made anew" in caplog.text
+
+
+def test_a_file_that_is_removed_is_a_miss_and_comes_back(path, monkeypatch):
+    cache = make(path)
+    cache.set("key", 1)
+    for name in ("", "-wal", "-shm"):
+        path.with_name(path.name + name).unlink()
+    cache._file.links.link.look_at = 0  # type: ignore[union-attr]
+    assert cache.get("key") is None
+    cache.set("key", 2)
+    assert make(path).get("key") == 2
+    assert path.exists()
+
+
+def test_a_database_of_the_site_is_left_alone(path, caplog):
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE orders (id INTEGER)")
+        connection.execute("INSERT INTO orders VALUES (7)")
+    connection.close()
+    before = path.read_bytes()
+    every_verb_is_a_miss(make(path))
+    assert path.read_bytes() == before
+    assert "left alone" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_is_a_miss(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    every_verb_is_a_miss(make(tmp_path / "file" / "cache.sqlite3"))
+    assert len([record for record in caplog.records if "action=cache_unusable" in record.message]) == 1
+
+
+def test_a_file_that_cannot_be_written_is_a_miss(caplog):
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    path = folder / "cache.sqlite3"
+    make(path).set("key", 1)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    path.chmod(0o444)
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgid(65534)
+                os.setuid(65534)
+            cache = make(path)
+            cache.set("key", 2)
+            as_told = cache.get("key", "default") in {1, "default"} and cache.add("other", 1) is False
+            os._exit(0 if as_told and "action=cache_" in caplog.text else 1)
+        except BaseException:  # noqa: BLE001 - pytest must not go on in here
+            os._exit(2)
+    status = os.waitpid(child, 0)[1]
+    shutil.rmtree(folder)
+    assert status == 0
+
+
+def test_a_file_is_for_its_owner_alone(tmp_path):
+    path = tmp_path / "new" / "folder" / "cache.sqlite3"
+    make(path).set("key", 1)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+# ── Locks ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_finds_the_file_locked_waits_in_vain_once_and_says_so(path, caplog):
+    cache = make(path, LOCK_TIMEOUT=0.05)
+    cache.set("key", 1)
+    with locked(path):
+        cache.set("key", 2)
+        begun = time.monotonic()
+        for _ in range(50):
+            cache.set("key", 3)
+        assert cache.add("other", 1) is False
+        assert cache.get("key") == 1
+    # Fifty times the wait would be more than two seconds.
+    assert time.monotonic() - begun < 2
+    assert caplog.text.count("action=cache_locked") == 1
+    cache.set("key", 4)
+    assert cache.get("key") == 4
+
+
+def test_who_waits_gets_its_turn(path, caplog):
+    cache = make(path)
+    cache.set("key", 1)
+    with locked(path) as release:
+        waiting = threading.Timer(0.05, release)
+        waiting.start()
+        cache.set("key", 2)
+        waiting.join()
+    assert cache.get("key") == 2
+    assert not caplog.records
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[Any]:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+
+    def release() -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+    try:
+        yield release
+    finally:
+        release()
+        connection.close()
+
+
+# ── Space ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_does_not_fit_on_the_disk_is_missing_and_nothing_old_is_in_its_place(path, caplog):
+    cache = make(path, COMPRESS_FROM=None)
+    cache.set("key", "old")
+    # No file of this process may grow beyond this, which SQLite is told as a full disk would tell it.
+    with no_file_beyond(256 * 1024):
+        cache.set("key", "x" * 400_000)
+        assert cache.get("key") is None
+        cache.set("small", 1)
+    cache._file.closed_until = 0
+    assert cache.get("key") is None
+    cache.set("key", "new")
+    assert cache.get("key") == "new"
+    assert caplog.records
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_table_that_may_not_grow_is_full(path, caplog):
+    cache = make(path, COMPRESS_FROM=None)
+    cache.set("key", "old")
+    link = cache._file.link()
+    link.ask(f"PRAGMA max_page_count = {link.ask('PRAGMA page_count').fetchone()[0] + 1}")
+    cache.set("key", "x" * 100_000)
+    assert cache.get("key") is None
+    assert "full" in caplog.text
+
+
+# ── Values ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Bomb:
+    went_off = False
+
+    def __reduce__(self) -> Any:
+        return (setattr, (Bomb, "went_off", True))
+
+
+def test_a_pickle_that_was_changed_is_a_miss_and_is_not_unpickled(path, caplog):
+    import pickle
+
+    cache = make(path)
+    cache.set("key", {1, 2})
+    link = cache._file.link()
+    ((value,),) = link.ask("SELECT value FROM entries").fetchall()
+    for forged in (value[:-1] + b"!", b"\0" * 16 + pickle.dumps(Bomb()), pickle.dumps(Bomb()), b""):
+        link.ask("UPDATE entries SET value = ?", (forged,))
+        assert cache.get("key", "missing") == "missing"
+        assert cache.get_many(["key"]) == {}
+    assert not Bomb.went_off
+    assert "not signed" in caplog.text
+
+
+def test_a_pickle_is_of_its_key_and_of_no_other(path):
+    cache = make(path)
+    cache.set("mine", {"mine"})
+    cache.set("yours", {"yours"})
+    link = cache._file.link()
+    link.ask("UPDATE entries SET value = (SELECT value FROM entries WHERE key = ':1:mine') WHERE key = ':1:yours'")
+    assert cache.get("yours", "missing") == "missing"
+    assert cache.get("mine") == {"mine"}
+
+
+def test_an_old_secret_key_is_known_as_long_as_it_is_a_fallback(path):
+    with override_settings(SECRET_KEY="old"):
+        make(path).set_many({"pickle": {1}, "json": [1]})
+    with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"]):
+        assert make(path).get_many(["pickle", "json"]) == {"pickle": {1}, "json": [1]}
+    with override_settings(SECRET_KEY="new"):
+        assert make(path).get_many(["pickle", "json"]) == {"json": [1]}
+
+
+def test_a_key_with_the_same_id_never_gets_the_value_of_another(path, monkeypatch):
+    monkeypatch.setattr("backroom.cache.backends.sqlite.id_of", lambda _key: 7)
+    cache = make(path)
+    cache.set("one", 1)
+    assert cache.get("two") is None
+    assert cache.get_many(["one", "two"]) == {"one": 1}
+    assert cache.touch("two") is cache.delete("two") is False
+    assert cache.add("two", 2) is True
+    assert (cache.get("one"), cache.get("two")) == (None, 2)
+
+
+def test_a_large_value_is_smaller_in_the_file(path):
+    cache = make(path, COMPRESS_FROM=1_000)
+    for value in ("text " * 1_000, b"bytes " * 1_000, ["list"] * 1_000, ("tuple",) * 1_000):
+        cache.set("key", value)
+        assert cache.get("key") == value
+        assert cache._file.link().ask("SELECT length(value) FROM entries").fetchone()[0] < 500
+
+
+def test_an_option_that_does_not_fit_is_left_out_and_said(path, caplog):
+    cache = make(path, MAX_BYTE=7, MAX_ENTRIES=50)
+    assert cache.options.MAX_ENTRIES == 50
+    assert "'MAX_BYTES'" in caplog.text
+
+
+# ── Processes ───────────────────────────────────────────────────────────────────────────────────
+
+
+def hammer(path: Path, number: int, rounds: int) -> None:
+    cache = make(path)
+    for turn in range(rounds):
+        cache.incr("sum")
+        cache.set(f"own-{number}", turn)
+        assert cache.get(f"own-{number}") == turn
+        cache.set_many({f"many-{number}-{one}": turn for one in range(10)})
+        assert len(set(cache.get_many([f"many-{number}-{one}" for one in range(10)]).values())) == 1
+
+
+def test_processes_and_threads_at_once_lose_nothing_and_see_no_lock(path, caplog):
+    cache = make(path)
+    cache.set("sum", 0, None)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=hammer, args=(path, number, 60)) for number in range(4)]
+    threads = [threading.Thread(target=hammer, args=(path, number, 60)) for number in range(4, 7)]
+    for process in processes:
+        process.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert cache.get("sum") == 7 * 60
+    assert not caplog.records
+
+
+def test_a_child_uses_no_connection_of_its_parents(path):
+    cache = make(path)
+    cache.set("key", 1)
+    parents = cache._file.link().connection
+    child = os.fork()
+    if child == 0:
+        try:
+            fresh = cache._file.link().connection is not parents
+            cache.set("child", cache.get("key"))
+            os._exit(0 if fresh else 1)
+        except BaseException:  # noqa: BLE001 - pytest must not go on in here
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert cache._file.link().connection is parents
+    assert cache.get("child") == 1
+
+
+def write_for_ever(path: Path) -> None:
+    cache = make(path)
+    turn = 0
+    while True:
+        turn += 1
+        cache.set_many({f"key-{number}": (turn, "x" * 700) for number in range(50)}, None)
+        cache.set("turn", turn)
+
+
+def test_a_writer_that_is_killed_leaves_nothing_torn(path, caplog):
+    cache = make(path)
+    for _ in range(4):
+        writer = multiprocessing.get_context("fork").Process(target=write_for_ever, args=(path,))
+        writer.start()
+        cache.delete("turn")
+        wait_until(lambda: (cache.get("turn") or 0) > 3)
+        writer.kill()
+        writer.join()
+        found = cache.get_many([f"key-{number}" for number in range(50)])
+        assert len(found) == 50
+        assert len(set(found.values())) == 1
+        cache.set("alive", 1)
+        assert cache.get("alive") == 1
+    assert cache._file.link().ask("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_transaction_of_the_site_has_no_part_in_it(path, db):
+    from django.db import transaction
+
+    cache = make(path)
+    with transaction.atomic():
+        cache.set("key", 1)
+        transaction.set_rollback(True)
+    assert cache.get("key") == 1
