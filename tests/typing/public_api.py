@@ -6,7 +6,19 @@ A public name that loses its type, or becomes `Any`, fails `make types` here.
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+from django.http import HttpRequest, HttpResponse
+
 import backroom
+from backroom.cookies import Cookie
+from backroom.sessions import (
+    SessionInfo,
+    recently_authenticated,
+    revoke,
+    revoke_all,
+    revoke_others,
+    sessions_of,
+    set_label,
+)
 from backroom.tasks import (
     Exponential,
     Snooze,
@@ -124,3 +136,36 @@ def of_a_test(report: BackroomTask[[int], str]) -> None:
 class OfAStore(StoreContract):
     def make_store(self, backend_name: str) -> Store:
         return MemoryStore()
+
+
+THEME = Cookie("theme", kind=str, max_age=timedelta(days=365), samesite="Strict")
+ANYTHING = Cookie("anything", signed=True)
+
+
+def of_cookies(request: HttpRequest, response: HttpResponse) -> None:
+    assert_type(THEME, Cookie[str])
+    assert_type(THEME.get(request), str | None)
+    assert_type(THEME.get(request, "light"), str)
+    THEME.set(response, "dark", max_age=60)
+    THEME.delete(response)
+    assert_type(ANYTHING, Cookie[Any])
+
+
+def of_sessions(request: HttpRequest) -> None:
+    assert_type(sessions_of(7), list[SessionInfo])
+    for session in sessions_of(7):
+        assert_type(session.last_seen_at, datetime)
+        assert_type(str(session.agent), str)
+        assert_type(set_label(session, "Kitchen"), bool)
+        assert_type(revoke(session), bool)
+    assert_type(revoke_others(request), int)
+    assert_type(revoke_all(7), int)
+
+
+@recently_authenticated(300)
+def delicate(request: HttpRequest, number: int) -> HttpResponse:
+    return HttpResponse(str(number))
+
+
+def of_a_delicate_view(request: HttpRequest) -> None:
+    assert_type(delicate(request, 7), HttpResponse)
