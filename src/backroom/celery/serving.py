@@ -18,7 +18,7 @@ from typing import Any, Final
 from celery import current_app, signals
 from django.tasks import task_backends
 
-from backroom.celery.places import Leftover, Place, end_overdue, make_places
+from backroom.celery.places import Place, end_overdue, make_places
 from backroom.celery.runner import Runner
 from backroom.celery.upkeep import Upkeep
 from backroom.errors import BackroomError
@@ -32,6 +32,9 @@ logger = logging.getLogger("backroom.celery")
 
 FAREWELL: Final = 3.0
 """Seconds that a child which is told to end takes to hand back what it runs."""
+LEAST_PLACES: Final = 64
+"""Attempts at once for which a process of threads has room, if it has fewer threads than that."""
+FORKING: Final = ("prefork", "processes")
 UNSUPPORTED: Final = ("gevent", "eventlet")
 
 
@@ -46,8 +49,9 @@ class Engine:
         self.pid = os.getpid()
         self._token = token
         self._place = place
-        self._board = place.board if place else Board(shared_memory(threads))
-        self._free = list(range(1 if place else threads))
+        places = 1 if place else max(threads, LEAST_PLACES)
+        self._board = place.board if place else Board(shared_memory(places))
+        self._free = list(range(places))
         self._threads = 1 if place else threads
         self._leftover = place.take() if place else None
         self._runners: dict[str, Runner] = {}
@@ -134,14 +138,14 @@ class Engine:
 
 
 class _Worker:
-    """What the parent of a worker knows before it forks."""
+    """What the main process of a worker knows, and its children after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: str = "", threads: int = 1) -> None:
         self.pid = os.getpid()
         self.token = os.urandom(3).hex()
-        self.places: Sequence[Place] = ()
-        self.pool = ""
-        self.threads = 1
+        self.pool = pool
+        self.threads = threads
+        self.places: Sequence[Place] = make_places() if pool in FORKING else ()
 
 
 _worker = _Worker()
@@ -196,13 +200,13 @@ def follow_signals() -> None:
 
 
 def _on_worker_init(sender: Any, **_kwargs: Any) -> None:
-    pool = sender.pool_cls if isinstance(sender.pool_cls, str) else sender.pool_cls.__module__
-    _worker.__init__()  # type: ignore[misc] # this process is a worker from now on
-    _worker.pool = pool.rpartition(".")[2].partition(":")[0]
-    if _worker.pool in {"prefork", "processes"}:
-        _worker.places = make_places()
-    elif _worker.pool != "solo":
-        _worker.threads = int(sender.concurrency)
+    global _worker  # noqa: PLW0603 - this process is a worker from now on
+    # An alias, a class, or the path of one: the name of its module tells.
+    path = sender.pool_cls if isinstance(sender.pool_cls, str) else sender.pool_cls.__module__
+    pool = path.rpartition(".")[2].partition(":")[0]
+    # "auto" is worked out later than this.
+    asked = sender.concurrency if isinstance(sender.concurrency, int) else os.cpu_count() or 1
+    _worker = _Worker(pool, 1 if pool == "solo" else asked)
 
 
 def _on_process_init(**_kwargs: Any) -> None:
@@ -242,6 +246,3 @@ def _own_place() -> Place | None:
 
     index = getattr(current_process(), "index", None)
     return _worker.places[index] if index is not None and index < len(_worker.places) else None
-
-
-__all__ = ["Engine", "Leftover", "engine", "follow_signals", "served"]
