@@ -65,7 +65,10 @@ def _clone(case: type[Any], name: str) -> Any:
         members["libraries"] = libraries | {"cache": TAG}
     made: Any = type(f"{name}_ours", (case,), members)
     # What Django's own runner has in its settings, and these tests count on.
-    return override_settings(LANGUAGE_CODE="en", USE_TZ=False)(made)
+    made = override_settings(LANGUAGE_CODE="en", USE_TZ=False)(made)
+    # Closing a response closes the connections that tests before have opened.
+    made.databases = {"default"}
+    return pytest.mark.django_db(made)
 
 
 try:

@@ -6,9 +6,11 @@ A public name that loses its type, or becomes `Any`, fails `make types` here.
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 
 import backroom
+from backroom.cache import CachedFunction, afetch, cache_page, cached, fetch, invalidate, purge, tagged, vary_on_cookies
 from backroom.cookies import Cookie
 from backroom.sessions import (
     SessionInfo,
@@ -169,3 +171,36 @@ def delicate(request: HttpRequest, number: int) -> HttpResponse:
 
 def of_a_delicate_view(request: HttpRequest) -> None:
     assert_type(delicate(request, 7), HttpResponse)
+
+
+@cached(300, stale=60, tags=["prices", "product:{product_id}"], negative=5, errors=(LookupError,))
+def price(product_id: int, *, currency: str = "EUR") -> float:
+    return product_id * len(currency)
+
+
+@cached(None, key="public.api", tags="names")
+async def looked_up(name: str) -> str:
+    return name
+
+
+@cache_page(300, tags="prices", stale=60, statuses={404: 5})
+@vary_on_cookies("theme")
+def page(request: HttpRequest, number: int) -> HttpResponse:
+    return HttpResponse(str(number))
+
+
+async def of_the_cache(request: HttpRequest, model: type[User]) -> None:
+    kept: CachedFunction[..., float] = price
+    assert_type(kept(7), float)
+    assert_type(price(7), float)
+    assert_type(price(7, currency="USD"), float)
+    assert_type(price.key(7), str)
+    assert_type(price.refresh(7), float)
+    price.invalidate(7)
+    assert_type(await looked_up("a"), str)
+    assert_type(fetch("key", lambda: 1, 300, stale=60), int)
+    assert_type(await afetch("key", lambda: 1), int)
+    assert_type(page(request, 7), HttpResponse)
+    assert_type(tagged("users", "user:{pk}")(model), type[User])
+    invalidate("prices", alias="default")
+    purge("/prices/")
