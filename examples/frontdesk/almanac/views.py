@@ -5,7 +5,6 @@ import re
 import time
 from typing import Any, Final
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -28,7 +27,7 @@ WORDS: Final = {
 
 
 @require_safe
-@cache_page(settings.ALMANAC_SECONDS, stale=600, stale_if_error=3600, tags=TAG)
+@cache_page(caches.KEPT_SECONDS, stale=600, stale_if_error=3600, tags=TAG)
 def figures(_request: HttpRequest) -> HttpResponse:
     """Answer with the figures. No session, no token, no name: everybody may have the same."""
     return JsonResponse(compile_almanac())
@@ -45,7 +44,7 @@ def almanac(request: HttpRequest) -> HttpResponse:
         "figures": json.loads(answer.content),
         "milliseconds": round(waited * 1000),
         "cache": caches.chosen(),
-        "kept": settings.ALMANAC_SECONDS,
+        "kept": caches.KEPT_SECONDS,
         "crowd": request.session.pop(CROWD, None),
         **told(answer),
     }

@@ -27,6 +27,8 @@ DJANGOS: Final = "django.core.cache.backends"
 OURS: Final = "backroom.cache.backends"
 TABLE: Final = "frontdesk_cache"
 START_SECONDS: Final = 15.0
+KEPT_SECONDS: Final = float(os.environ.get("ALMANAC_SECONDS") or 300)
+"""How long the almanac is fresh."""
 
 
 def chosen() -> str:

@@ -89,7 +89,6 @@ if STORE == stores.CELERY:
 
 # What was answered before: the almanac is kept in whichever cache CACHE names, for five minutes.
 CACHES = caches.caches_for(caches.chosen(), STATE)
-ALMANAC_SECONDS = float(os.environ.get("ALMANAC_SECONDS") or 300)
 
 # Who the visitor is: a session in the database above, ended when nobody uses it, and after a month in any case.
 SESSION_ENGINE = "backroom.sessions.backends.database"
