@@ -366,8 +366,8 @@ def test_without_the_library_it_is_told_what_to_install(make_project: Callable[.
     assert "pip install 'backroom[redis]'" in told.stderr
 
 
-def test_the_admin_lists_what_is_in_databases(make_project: Callable[..., Any], either: TcpRedis) -> None:
-    url = f"TASKS = {{'default': {{'BACKEND': {PATH!r}, 'OPTIONS': {{'url': {either.url!r}}}}}}}"
+def test_the_admin_lists_what_is_in_databases(make_project: Callable[..., Any], only: TcpRedis) -> None:
+    url = f"TASKS = {{'default': {{'BACKEND': {PATH!r}, 'OPTIONS': {{'url': {only.url!r}}}}}}}"
     admin = "INSTALLED_APPS += ['django.contrib.admin']\nROOT_URLCONF = 'mysite.admin'"
     project = make_project(migrate=False, settings=f"{url}\n{admin}")
     project.write(
