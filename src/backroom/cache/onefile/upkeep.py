@@ -74,6 +74,9 @@ class Upkeep:
             writes, self._writes = self._writes, 0
             for _ in range(min(writes // max(self._every, 1), STEPS_AT_ONCE) or 1):
                 self.step(link)
+            if self._excess > self._room * 2:
+                # As much comes as one step lets go: another one, to catch up.
+                self.step(link)
             self.demand.age(writes / (LIVES * max(self.census.entries, SAMPLE)))
         finally:
             self._stepping.release()

@@ -1,0 +1,101 @@
+"""One process of one system: fills its cache, and does one thing for a while whenever the driver says so."""
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+SIZES = {"100 B": 100, "10 kB": 10_000}
+MANY = 50
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    cache = set_up(order["setting"], order["database"])
+    work = Work(cache, order["entries"], order["number"])
+    for line in sys.stdin:
+        verb, size, seconds = json.loads(line)
+        print(json.dumps(work.fill(size) if verb == "fill" else work.rate(verb, size, seconds)), flush=True)
+
+
+def set_up(setting: dict[str, Any], database: str) -> Any:
+    import django
+    from django.conf import settings
+
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
+    sqlite["OPTIONS"] = {"init_command": "PRAGMA journal_mode=WAL;", "timeout": 20, "transaction_mode": "IMMEDIATE"}  # type: ignore[assignment]
+    settings.configure(SECRET_KEY="benchmark", CACHES={"default": setting}, DATABASES={"default": sqlite}, USE_TZ=True)
+    django.setup()
+    from django.core.cache import caches
+    from django.core.management import call_command
+
+    if setting["BACKEND"].endswith("DatabaseCache"):
+        call_command("createcachetable", verbosity=0)
+    return caches["default"]
+
+
+class Work:
+    """What is measured. Every value written is another one, for stores skip what does not change."""
+
+    def __init__(self, cache: Any, entries: int, number: int) -> None:
+        self.cache = cache
+        self.entries = entries
+        self.turn = number * 10_000_000
+        self.random = random.Random(number)
+        self.body = os.urandom(5_000).hex()
+
+    def value(self, size: str) -> Any:
+        self.turn += 1
+        if size == "dict":
+            return {"id": self.turn, "name": "Ada Lovelace", "tags": ["math", "engine"], "score": 9.75, "active": True}
+        return f"{self.turn:08d}{self.body}"[: SIZES[size]]
+
+    def fill(self, size: str) -> int:
+        for first in range(0, self.entries, 100):
+            self.cache.set_many({f"key-{n}": self.value(size) for n in range(first, min(first + 100, self.entries))})
+        self.cache.set("sum", 0)
+        return self.entries
+
+    def rate(self, verb: str, size: str, seconds: float) -> float:
+        """Return how often a second this was done."""
+        step: Callable[[str], Any] = getattr(self, verb)
+        # Keys are drawn beforehand, so that drawing them is not measured.
+        keys = [f"key-{self.random.randrange(self.entries)}" for _ in range(5_000)]
+        self.keys = keys
+        self.size = size
+        done, begun = 0, time.perf_counter()
+        while (taken := time.perf_counter() - begun) < seconds:
+            for key in keys[done % 4_900 : done % 4_900 + 5]:
+                step(key)
+                done += 1
+        return done / taken
+
+    def get(self, key: str) -> None:
+        self.cache.get(key)
+
+    def miss(self, key: str) -> None:
+        self.cache.get(f"no-{key}")
+
+    def set(self, key: str) -> None:
+        self.cache.set(key, self.value(self.size))
+
+    def get_many(self, _key: str) -> None:
+        self.cache.get_many(self._some())
+
+    def set_many(self, _key: str) -> None:
+        self.cache.set_many({key: self.value(self.size) for key in self._some()})
+
+    def incr(self, _key: str) -> None:
+        self.cache.incr("sum")
+
+    def _some(self) -> list[str]:
+        self.turn += 1
+        first = self.turn * MANY % (len(self.keys) - MANY)
+        return self.keys[first : first + MANY]
+
+
+if __name__ == "__main__":
+    main()

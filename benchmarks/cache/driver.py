@@ -1,0 +1,95 @@
+"""Interleaved rounds: in each, every system does every thing for a fraction of a second before the next round begins."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+VERBS = ("get", "miss", "set", "get_many", "set_many", "incr")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one figure is of."""
+
+    system: str
+    entries: int
+    size: str
+    processes: int
+    verb: str
+
+
+class Agents:
+    """The processes of one system on one store."""
+
+    def __init__(self, setting: dict[str, Any], database: Path, entries: int, processes: int) -> None:
+        self.running = [
+            subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.cache.agent"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(processes)
+        ]
+        for number, process in enumerate(self.running):
+            order = {"setting": setting, "database": str(database), "entries": entries, "number": number}
+            self._say(process, order)
+
+    def ask(self, verb: str, size: str, seconds: float, *, of: int) -> float:
+        """Return what so many of the processes answer, in all."""
+        for process in self.running[:of]:
+            self._say(process, [verb, size, seconds])
+        return sum(float(self._answer(process)) for process in self.running[:of])
+
+    def close(self) -> None:
+        for process in self.running:
+            assert process.stdin
+            process.stdin.close()
+            process.wait()
+
+    @staticmethod
+    def _say(process: "subprocess.Popen[str]", what: Any) -> None:
+        assert process.stdin
+        process.stdin.write(json.dumps(what) + "\n")
+        process.stdin.flush()
+
+    @staticmethod
+    def _answer(process: "subprocess.Popen[str]") -> str:
+        assert process.stdout
+        if not (line := process.stdout.readline()):
+            raise SystemExit("A system ended in the middle of the measurement; what it says is above.")
+        return line
+
+
+def measure(
+    agents: dict[str, Agents], *, entries: int, size: str, processes: Sequence[int], rounds: int, seconds: float
+) -> dict[Cell, list[float]]:
+    """Fill every system and return its rates, one a round."""
+    taken: dict[Cell, list[float]] = {}
+    for name, group in agents.items():
+        # What lives in the process has to be filled in each.
+        filling = len(group.running) if name == "locmem" else 1
+        print(f"filling {name} with {entries:,} × {size}", file=sys.stderr, flush=True)
+        group.ask("fill", size, 0, of=filling)
+    for turn in range(rounds):
+        order = list(agents.items())
+        for name, group in order[turn % len(order) :] + order[: turn % len(order)]:
+            for count in processes:
+                for verb in VERBS:
+                    if not (name == "dummy" and verb == "incr"):
+                        rate = group.ask(verb, size, seconds, of=count)
+                        taken.setdefault(Cell(name, entries, size, count, verb), []).append(rate)
+        print(f"round {turn + 1} of {rounds} done", file=sys.stderr, flush=True)
+    return taken
+
+
+def ratio(taken: dict[Cell, list[float]], ours: Cell, theirs: Cell) -> float | None:
+    """Return how many times faster ours was, in the median of the rounds."""
+    if ours not in taken or theirs not in taken:
+        return None
+    return median(one / other for one, other in zip(taken[ours], taken[theirs], strict=True))

@@ -1,0 +1,82 @@
+"""The systems: their CACHES setting, and the servers that some of them need, started here and ended here."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DJANGO = "django.core.cache.backends."
+PLENTY = {"MAX_ENTRIES": 10_000_000}
+NEEDS_A_SERVER = {
+    "pymemcache": "memcached",
+    "pylibmc": "memcached",
+    "redis": "redis",
+    "django-redis": "redis",
+    "django-valkey": "redis",
+}
+AT_A_MILLION = ("backroom", "diskcache", "redis", "locmem")
+"""Those that are filled with a million entries; the others would take hours."""
+
+
+def caches(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return each system's setting, for a store in this folder."""
+    memcached, redis = f"unix:{folder}/memcached.sock", f"unix://{folder}/redis.sock"
+    plain: dict[str, dict[str, Any]] = {
+        "backroom": {"BACKEND": "backroom.cache.backends.sqlite.SQLiteCache", "LOCATION": str(folder / "ours.sqlite3")},
+        "dummy": {"BACKEND": f"{DJANGO}dummy.DummyCache"},
+        "locmem": {"BACKEND": f"{DJANGO}locmem.LocMemCache", "OPTIONS": PLENTY},
+        "file": {"BACKEND": f"{DJANGO}filebased.FileBasedCache", "LOCATION": str(folder / "files"), "OPTIONS": PLENTY},
+        "database": {"BACKEND": f"{DJANGO}db.DatabaseCache", "LOCATION": "cache_table", "OPTIONS": PLENTY},
+        "pymemcache": {"BACKEND": f"{DJANGO}memcached.PyMemcacheCache", "LOCATION": memcached},
+        "pylibmc": {"BACKEND": f"{DJANGO}memcached.PyLibMCCache", "LOCATION": memcached},
+        "redis": {"BACKEND": f"{DJANGO}redis.RedisCache", "LOCATION": f"{redis}?db=0"},
+        "django-redis": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": f"{redis}?db=1"},
+        "django-valkey": {"BACKEND": "django_valkey.cache.ValkeyCache", "LOCATION": f"{redis}?db=2"},
+        "diskcache": {
+            "BACKEND": "diskcache.DjangoCache",
+            "LOCATION": str(folder / "diskcache"),
+            "OPTIONS": {"size_limit": 8 * 2**30},
+        },
+    }
+    plain["backroom"]["OPTIONS"] = {"MAX_BYTES": 8 * 2**30}
+    return {name: {**setting, "TIMEOUT": 86_400} for name, setting in plain.items()}
+
+
+@contextmanager
+def servers(folder: Path, systems: list[str]) -> Iterator[None]:
+    """Run the servers that these systems need."""
+    needed = {NEEDS_A_SERVER[name] for name in systems if name in NEEDS_A_SERVER}
+    commands = {
+        "redis": ["redis-server", "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--save", ""],
+        "memcached": ["memcached", "-s", f"{folder}/memcached.sock", "-m", "1024", "-U", "0", "-u", "root"],
+    }
+    running = []
+    try:
+        for name in sorted(needed):
+            if not shutil.which(commands[name][0]):
+                raise SystemExit(f"{commands[name][0]} is not on this machine; install it or leave its systems out.")
+            running.append(subprocess.Popen(commands[name], cwd=folder, stdout=subprocess.DEVNULL))
+            _wait_for(folder / f"{name}.sock")
+        yield
+    finally:
+        for server in running:
+            server.terminate()
+            server.wait()
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(os.fspath(path))
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+    raise SystemExit(f"Nothing listens on {path}.")
