@@ -6,6 +6,7 @@ PORT ?= 8000
 STORE ?= sqlite
 CACHE ?= sqlite
 PYTEST_ARGS ?=
+BENCH ?= tasks
 # As many test processes as cores, each file in one of them; a server that tests share is started once for each.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
 PY := .venv/bin/python
@@ -40,9 +41,9 @@ types: .venv/.dev-stamp  ## Check types: mypy on everything, basedpyright on the
 docs: .venv/.dev-stamp  ## Check the docs' links and run their commands and snippets
 	@$(PY) -m pytest tests/test_docs.py $(PYTEST_ARGS)
 
-bench: .venv-bench/.bench-stamp .venv-bench/.arq-stamp  ## Measure, side by side with peers, and print the table
+bench: .venv-bench/.bench-stamp .venv-bench/.arq-stamp  ## Measure, side by side with peers, and print the table (BENCH=tasks or sessions)
 	@scripts/system-packages.sh postgresql redis memcached
-	@.venv-bench/bin/python -m benchmarks.tasks $(BENCH_ARGS)
+	@.venv-bench/bin/python -m benchmarks.$(BENCH) $(BENCH_ARGS)
 
 soak: .venv/.dev-stamp  ## Run the tests that take many minutes on purpose
 	@scripts/system-packages.sh postgresql pgbouncer redis memcached rabbitmq

@@ -181,9 +181,7 @@ def test_who_writes_to_the_store_cannot_invent_contents(engine, place, request, 
     assert "corrupted" in caplog.text
 
 
-def test_a_signed_value_cannot_be_moved_to_another_name(engine, place):
-    if place != "sqlite":
-        pytest.skip("the codec is the same")
+def test_a_signed_value_cannot_be_moved_to_another_name():
     from backroom.sessions.codec import Codec
 
     codec = Codec(JSONSerializer, encrypts=False)
