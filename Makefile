@@ -41,7 +41,7 @@ types: .venv/.dev-stamp  ## Check types: mypy on everything, basedpyright on the
 docs: .venv/.dev-stamp  ## Check the docs' links and run their commands and snippets
 	@$(PY) -m pytest tests/test_docs.py $(PYTEST_ARGS)
 
-bench: .venv-bench/.bench-stamp .venv-bench/.arq-stamp  ## Measure, side by side with peers, and print the table (BENCH=tasks or sessions)
+bench: .venv-bench/.bench-stamp .venv-bench/.arq-stamp  ## Measure, side by side with peers, and print the table (BENCH=tasks, sessions or cache)
 	@scripts/system-packages.sh postgresql redis memcached
 	@.venv-bench/bin/python -m benchmarks.$(BENCH) $(BENCH_ARGS)
 
@@ -78,4 +78,5 @@ clean:  ## Remove the environments and caches
 	@touch $@
 
 .venv-bench/.bench-stamp: benchmarks/requirements.txt $(ENVIRONMENT)
+	@scripts/system-packages.sh libmemcached
 	@PYTHON="$(PYTHON)" scripts/venv.sh bench

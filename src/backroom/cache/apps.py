@@ -13,3 +13,4 @@ class CacheConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks."""
         from backroom.cache import checks  # noqa: F401 - importing them registers them
+        from backroom.cache.backends import checks as _  # noqa: F401 - as above

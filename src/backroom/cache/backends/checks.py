@@ -1,0 +1,79 @@
+"""System checks of CACHES: what our backends are told wrongly is said, with its cure, before a page needs them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from django.conf import settings
+from django.core import checks
+from django.utils.module_loading import import_string
+
+from backroom.cache.backends.base import BackroomCache, problems_of_cache
+from backroom.cache.backends.sqlite import SQLiteCache
+
+PUBLIC: Final = ("MEDIA_ROOT", "STATIC_ROOT")
+
+
+@checks.register("backroom")
+def check_backends(**_kwargs: Any) -> list[checks.CheckMessage]:
+    """Return what is wrong with the entries of CACHES that name a backend of ours."""
+    found: list[checks.CheckMessage] = []
+    for alias, params in settings.CACHES.items():
+        backend = _backend(params.get("BACKEND", ""))
+        if backend is None:
+            continue
+        found += _options(alias, backend, params.get("OPTIONS", {}))
+        if issubclass(backend, SQLiteCache):
+            found += _location(alias, params.get("LOCATION"))
+    return found
+
+
+def _backend(path: Any) -> type[BackroomCache] | None:
+    try:
+        found = import_string(path) if isinstance(path, str) else path
+    except ImportError:
+        # Django says so itself.
+        return None
+    return found if isinstance(found, type) and issubclass(found, BackroomCache) else None
+
+
+def _options(alias: str, backend: type[BackroomCache], options: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+    for problem in problems_of_cache(backend.options_class, options):
+        yield checks.Error(
+            f"CACHES[{alias!r}]: {problem}",
+            hint="Until then the option is left out.",
+            id="backroom.E501",
+        )
+    if "CULL_FREQUENCY" in options:
+        yield checks.Warning(
+            f"CACHES[{alias!r}] has the option CULL_FREQUENCY, which says nothing here.",
+            hint="Remove it: a full cache forgets a little at a time, what is least asked for first.",
+            id="backroom.W501",
+        )
+
+
+def _location(alias: str, location: Any) -> Iterator[checks.CheckMessage]:
+    if not location:
+        yield checks.Error(
+            f"CACHES[{alias!r}] has no LOCATION.",
+            hint="Name the file, such as BASE_DIR / 'cache.sqlite3'.",
+            id="backroom.E502",
+        )
+        return
+    path = Path(location).resolve()
+    for database, params in settings.DATABASES.items():
+        name = params.get("NAME")
+        if name and Path(name).resolve() == path:
+            yield checks.Error(
+                f"CACHES[{alias!r}] has the database {database!r} for its LOCATION.",
+                hint="Give the cache a file of its own. The database is left alone until then, and nothing is cached.",
+                id="backroom.E503",
+            )
+    for name in PUBLIC:
+        folder = getattr(settings, name, None)
+        if folder and path.is_relative_to(Path(folder).resolve()):
+            yield checks.Warning(
+                f"CACHES[{alias!r}] keeps its entries in {name}, from where they may be served to anybody.",
+                hint="Move LOCATION out of it.",
+                id="backroom.W502",
+            )
