@@ -1,0 +1,44 @@
+"""Core Django's own tests of cache backends on RedisCache."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+from django.conf import settings
+from django.test import SimpleTestCase, TestCase, override_settings
+from django.test.signals import setting_changed
+
+from backroom.cache.backends.redis import RedisCache
+from tests.conformance.test_cache_backends import SUITE
+from tests.redis.servers import run_cli
+
+REDIS: Final = f"{RedisCache.__module__}.{RedisCache.__qualname__}"
+CULLING: Final = {"cull", "zero_cull"}
+"""The aliases that Django's tests of its own RedisCache leave out too: the server decides what it forgets."""
+
+
+class OnTheServer(SimpleTestCase):
+    """Puts the aliases of a test's settings onto the server of this run, emptied."""
+
+    location: str
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server: Any) -> None:
+        run_cli("-s", str(redis_server.socket), "FLUSHALL")
+        self.location = redis_server.url
+
+    def setUp(self) -> None:
+        super().setUp()
+        for params in settings.CACHES.values():
+            params["LOCATION"] = self.location
+        setting_changed.send(type(self), setting="CACHES", enter=False)
+
+
+def on_backend(name: str, path: str) -> Any:
+    made: Any = type(name, (OnTheServer, SUITE.BaseCacheTests, TestCase), {"__module__": __name__})
+    return override_settings(CACHES=SUITE.caches_setting_for_tests(BACKEND=path, exclude=CULLING))(made)
+
+
+if SUITE is not None:
+    RedisCacheTests = on_backend("RedisCacheTests", REDIS)
