@@ -13,6 +13,9 @@ from django.core.cache import caches
 from django.core.management import call_command
 from django.test import override_settings
 
+from tests.services.memcached import MemcachedServer
+from tests.services.servers import MissingService
+
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 
 
@@ -57,6 +60,14 @@ BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "cache_table",
     },
+    "pymemcache": lambda request, _folder: {
+        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+        "LOCATION": request.getfixturevalue("memcached_server").location,
+    },
+    "pylibmc": lambda request, _folder: {
+        "BACKEND": "django.core.cache.backends.memcached.PyLibMCCache",
+        "LOCATION": request.getfixturevalue("memcached_server").location,
+    },
     "redis": lambda request, _folder: {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": request.getfixturevalue("redis_server").url,
@@ -68,12 +79,27 @@ BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=pytest.mark.django_db(transaction=True) if name == "database" else ())
-        for name in BACKENDS
-    ]
-)
+@pytest.fixture(scope="session")
+def memcached_server(services_folder: Path) -> Iterator[MemcachedServer]:
+    """Give the memcached server that these tests share."""
+    try:
+        server = MemcachedServer(services_folder / "memcached-above")
+    except MissingService as missing:
+        pytest.fail(str(missing), pytrace=False)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+COMMITTING = pytest.mark.django_db(transaction=True)
+# pymemcache leaves its sockets to the collector, and pylibmc trips over its own options in every client it makes.
+UNTIDY = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+MARKS = {"database": COMMITTING, "pymemcache": UNTIDY, "pylibmc": UNTIDY}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in BACKENDS])
 def any_cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Have each cache in turn as the default one; the value is its name."""
     name: str = request.param

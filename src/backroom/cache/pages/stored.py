@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import floor
 from typing import Any, Final, Self, cast
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -79,7 +80,7 @@ def from_entry(request: HttpRequest, entry: Entry, page: StoredPage, **status: s
     answer = conditional(request, response)
     if answer is not response:
         answer.headers["Age"] = response.headers["Age"]
-    ttl = "" if entry.lifetime.fresh is None else str(int(entry.lifetime.fresh - entry.age(now)))
+    ttl = "" if entry.lifetime.fresh is None else str(floor(entry.lifetime.fresh - entry.age(now)))
     tell(answer, hit="collapsed" not in status, ttl=ttl, **status)
     return answer
 
