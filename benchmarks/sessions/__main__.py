@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def main() -> None:
     options = _parser().parse_args()
+    # A SIGTERM that is not caught would leave the stores behind.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if options.report:
         print(report(json.loads(options.report.read_text())))
         return
