@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import timedelta
 from typing import Any
@@ -13,9 +12,8 @@ from django.core.management import CommandError, call_command
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTask
 
-from backroom.celery.due import PAGE, Mark, due_after, mark_of
 from backroom.celery.lost import Lost
-from backroom.celery.upkeep import AHEAD, Upkeep
+from backroom.celery.upkeep import AHEAD, PAGE, Upkeep
 from backroom.clock import after
 from backroom.tasks import control, doctor, enqueue_many
 from backroom.tasks.backends.celery import SOON
@@ -251,14 +249,6 @@ class TestDue:
         self.backend.clock.advance(60)
         Upkeep(self.backend, "w").round()
         assert depth(self.backend) == PAGE * 2 + 1
-
-    def test_records_come_in_the_order_of_their_moments(self):
-        for seconds in (90, 30, 60):
-            add.using(run_after=timedelta(seconds=seconds)).enqueue(seconds, 0)
-        now = self.backend.clock.now()
-        found = due_after(self.backend.store.kept_in, Mark(), after(now, 70))
-        assert [json.loads(each.payload)["args"] for each in found] == [[30, 0], [60, 0]]
-        assert due_after(self.backend.store.kept_in, mark_of(found[-1]), after(now, 70)) == []
 
     def test_a_deferred_task_whose_message_was_lost_is_sent_once_more(self):
         result = add.using(run_after=timedelta(seconds=3)).enqueue(1, 2)

@@ -9,7 +9,6 @@ import random
 import time
 from typing import Final
 
-from backroom.celery.due import PAGE, Mark, due_after, mark_of
 from backroom.celery.lost import Lost
 from backroom.celery.places import Leftover
 from backroom.clock import after
@@ -21,6 +20,7 @@ from backroom.tasks.policy import advanced, decide
 from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
 from backroom.tasks.resolve import rules_of
 from backroom.tasks.rounds import Rounds, guarded
+from backroom.tasks.stores.base import Mark
 
 logger = logging.getLogger("backroom.celery")
 
@@ -28,6 +28,8 @@ ROUND: Final = 1.0
 """Seconds between two rounds, give or take a half."""
 TIDY: Final = 5.0
 """Seconds between two rounds of maintenance, and between two looks at who is alive and what is lost."""
+PAGE: Final = 500
+"""Deferred tasks that are sent at once."""
 AHEAD: Final = 5.0
 """Seconds before its moment that a deferred task is sent: more than two rounds are apart, and less than `SOON`."""
 
@@ -82,11 +84,11 @@ class Upkeep:
 
     def _send_due(self) -> None:
         until = after(self._backend.clock.now(), AHEAD)
-        while due := due_after(self._backend.store.kept_in, self._mark, until):
+        while due := self._backend.store.upcoming(PAGE, until, self._mark):
             if not self._backend.send(due):
                 # The broker is away. They are sent when it is back, if none of them has been started by then.
                 return
-            self._mark = mark_of(due[-1])
+            self._mark = Mark(due[-1].due_at or until, due[-1].id)
             if len(due) < PAGE:
                 break
         # What is deferred to an earlier moment from now on is sent by who defers it.
@@ -98,7 +100,7 @@ class Upkeep:
         Each is moved once, and sent with the move; from then on it is among those that `Lost` looks after.
         """
         now = self._backend.clock.now()
-        late = due_after(self._backend.store.kept_in, Mark(), after(now, -self._backend.settings.resend_after))
+        late = self._backend.store.upcoming(PAGE, after(now, -self._backend.settings.resend_after))
         if late:
             self._lost.note(late)
             move(self._backend, late, advanced)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from backroom.clock import Moment
+from backroom.clock import FIRST, Moment
 from backroom.tasks.records import Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
 
 COUNT_CAP = 10_000
@@ -28,6 +28,13 @@ class Request(NamedTuple):
     """Only these, for a transport that already knows which: their order of priority does not matter then."""
     is_expected: bool = False
     """Whether there is likely something to claim, so that a store that would look first may try at once instead."""
+
+
+class Mark(NamedTuple):
+    """A place in the order in which deferred records come due."""
+
+    due_at: Moment = FIRST
+    id: str = ""
 
 
 class Exchange(NamedTuple):
@@ -68,6 +75,9 @@ class Store(Protocol):
 
     def unstarted(self, limit: int, now: Moment) -> list[Record]:
         """Return waiting records whose `expires_at` has passed."""
+
+    def upcoming(self, limit: int, until: Moment, after: Mark | None = None) -> list[Record]:
+        """Return DEFERRED records due at `until` or before, the first due first; those that come `after` a mark."""
 
     def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
         """Compare-and-set on (id, fence), fence + 1; return the ids that applied."""

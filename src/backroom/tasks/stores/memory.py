@@ -23,7 +23,7 @@ from backroom.tasks.records import (
     Worker,
     moved,
 )
-from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request, page_of
+from backroom.tasks.stores.base import COUNT_CAP, Exchange, Mark, Request, page_of
 
 
 class MemoryStore:
@@ -101,6 +101,14 @@ class MemoryStore:
                 if record.state in WAITING and record.expires_at is not None and record.expires_at <= now
             ]
         return [record for _, _, record in sorted(late)[:limit]]
+
+    def upcoming(self, limit: int, until: Moment, after: Mark | None = None) -> list[Record]:
+        """See Store.upcoming()."""
+        after = after or Mark()
+        with self._lock:
+            marks = [Mark(record.due_at, record.id) for record in self._records.values() if record.due_at is not None]
+            found = sorted(mark for mark in marks if after < mark and mark.due_at <= until)[:limit]
+            return [self._records[mark.id] for mark in found if self._records[mark.id].state == DEFERRED]
 
     def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
         """See Store.apply()."""

@@ -32,7 +32,7 @@ from backroom.tasks.records import (
     Transition,
     Worker,
 )
-from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request
+from backroom.tasks.stores.base import COUNT_CAP, Exchange, Mark, Request
 
 CHUNK: Final = 1_000
 """Records in one script: while it runs the server serves nobody else."""
@@ -135,6 +135,12 @@ class RedisStore:
         """See Store.unstarted()."""
         found = self._due("expires", limit, now)
         return sorted(found, key=lambda record: (record.expires_at or 0, record.id))[:limit]
+
+    def upcoming(self, limit: int, until: Moment, after: Mark | None = None) -> list[Record]:
+        """See Store.upcoming()."""
+        due_at, id_ = after or Mark()
+        rows = [row for shard in self.shards for row in self._run("upcoming", shard, [until, limit, due_at, id_])]
+        return sorted(map(self._record, rows), key=lambda record: (record.due_at or 0, record.id))[:limit]
 
     def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
         """See Store.apply()."""

@@ -24,7 +24,7 @@ from backroom.sql.dialect import (
     write_transaction,
 )
 from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
-from backroom.tasks.stores.base import COUNT_CAP, Exchange, Request, page_of
+from backroom.tasks.stores.base import COUNT_CAP, Exchange, Mark, Request, page_of
 
 TABLE: Final = "backroom_tasks_taskrecord"
 WORKERS: Final = "backroom_tasks_workerrecord"
@@ -221,6 +221,12 @@ UNSTARTED: Final = f"""
     ORDER BY expires_at, id LIMIT %s
 """
 
+UPCOMING: Final = f"""
+    SELECT {COLUMNS} FROM {TABLE}
+    WHERE state = 'deferred' AND backend_name = %s AND due_at BETWEEN %s AND %s AND (due_at > %s OR id > %s)
+    ORDER BY due_at, id LIMIT %s
+"""
+
 REQUEST_CANCEL: Final = f"""
     UPDATE {TABLE} SET cancel_requested = true
     WHERE state = 'running' AND backend_name = %s AND id IN {{ids}} RETURNING id
@@ -334,6 +340,13 @@ class SQLStore:
     def unstarted(self, limit: int, now: Moment) -> list[Record]:
         """See Store.unstarted()."""
         return [Record._make(row) for row in self._fetch(UNSTARTED, self.backend_name, now, limit)]
+
+    def upcoming(self, limit: int, until: Moment, after: Mark | None = None) -> list[Record]:
+        """See Store.upcoming()."""
+        due_at, id_ = after or Mark()
+        return [
+            Record._make(row) for row in self._fetch(UPCOMING, self.backend_name, due_at, until, due_at, id_, limit)
+        ]
 
     def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
         """See Store.apply()."""

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 from backroom.clock import Moment
 from backroom.tasks.records import WAITING, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
-from backroom.tasks.stores.base import Exchange, Request, Store
+from backroom.tasks.stores.base import Exchange, Mark, Request, Store
 
 
 class SentStore:
@@ -58,6 +58,10 @@ class SentStore:
     def unstarted(self, limit: int, now: Moment) -> list[Record]:
         """See Store.unstarted()."""
         return self.kept_in.unstarted(limit, now)
+
+    def upcoming(self, limit: int, until: Moment, after: Mark | None = None) -> list[Record]:
+        """See Store.upcoming()."""
+        return self.kept_in.upcoming(limit, until, after)
 
     def request_cancel(self, ids: Sequence[str]) -> frozenset[str]:
         """See Store.request_cancel()."""

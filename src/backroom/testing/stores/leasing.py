@@ -2,11 +2,12 @@
 
 from backroom.clock import after
 from backroom.tasks.records import Held, Renewal
+from backroom.tasks.stores.base import Mark
 from backroom.testing.stores.case import LEASE, NOW, StoreCase, crashed, deferred, ids_of, succeeded
 
 
 class Leasing(StoreCase):
-    """Renew, overdue and unstarted."""
+    """Renew, overdue, unstarted and upcoming."""
 
     def test_renewing_moves_the_end_of_the_lease_and_nothing_else(self) -> None:
         claim = self.insert_and_claim()
@@ -80,6 +81,36 @@ class Leasing(StoreCase):
         self.finish(self.insert_and_claim())
         self.store.apply([crashed(self.insert_and_claim())])
         assert self.store.overdue(9, after(NOW, 3600)) == []
+
+    def test_what_comes_due_is_found_the_first_due_first(self) -> None:
+        (third,) = self.insert(**deferred(20))
+        (first,) = self.insert(**deferred(10))
+        (fourth,) = self.insert(**deferred(20))
+        (second,) = self.insert(**deferred(10))
+        self.insert(**deferred(21))
+        self.insert()
+        due = self.store.upcoming(10, after(NOW, 20))
+        assert [record.id for record in due] == [first.id, second.id, third.id, fourth.id]
+        assert self.store.upcoming(3, after(NOW, 20)) == due[:3]
+        assert self.store.upcoming(10, after(NOW, 9)) == []
+
+    def test_what_comes_due_is_gone_through_from_mark_to_mark(self) -> None:
+        moments = [10, 10, 10, 20, 20, 30]
+        records = [self.insert(**deferred(seconds))[0] for seconds in moments]
+        mark, found = Mark(), []
+        while page := self.store.upcoming(2, after(NOW, 30), mark):
+            found += [record.id for record in page]
+            mark = Mark(page[-1].due_at or 0, page[-1].id)
+        assert found == [record.id for record in records]
+
+    def test_a_mark_whose_record_is_due_no_more_still_stands_where_it_stood(self) -> None:
+        first, second, third = [self.insert(**deferred(10))[0] for _ in range(3)]
+        mark = Mark(second.due_at or 0, second.id)
+        self.claim(ids=(second.id,), now=after(NOW, 10))
+        left = [record.id for record in self.store.upcoming(10, after(NOW, 10), mark)]
+        # Whether the others were made ready with it is the store's to choose.
+        assert left in ([third.id], [])
+        assert first.id not in left
 
     def test_what_was_not_started_in_time_is_found_the_longest_expired_first(self) -> None:
         (second,) = self.insert(expires_at=after(NOW, 20))
