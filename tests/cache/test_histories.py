@@ -89,6 +89,17 @@ class Histories(RuleBasedStateMachine):
             if tag in TAGS[key]:
                 self.required[key] = self.versions[key]
 
+    @rule(key=sampled_from(KEYS))
+    def read(self, key: str) -> None:
+        """Read with nobody in between."""
+        self.finish(self.arrive(key))
+
+    @rule(key=sampled_from(KEYS))
+    def change(self, key: str) -> None:
+        """Write and tell."""
+        self.write(key)
+        self.tell("shared")
+
     @rule(target=readers, key=sampled_from(KEYS))
     def arrive(self, key: str) -> Reader:
         self.everybody.append(Reader(key, self))
@@ -122,4 +133,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=60, stateful_step_count=40)
+TestHistories.settings = settings(max_examples=100, stateful_step_count=40)
