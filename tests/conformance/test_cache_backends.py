@@ -68,7 +68,7 @@ class InLoops:
 def load() -> Any:
     source.prepare()
     # Its models belong to an app that is not installed here.
-    sys.modules["cache.models"] = polls  # type: ignore[assignment]
+    sys.modules["cache.models"] = polls
     return importlib.import_module("cache.tests")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.conf import settings
 from django.test import override_settings
 
 from backroom.cache.backends.checks import check_backends
 
+THE_DATABASE = "the database of this run"
 SQLITE = "backroom.cache.backends.sqlite.SQLiteCache"
 
 
@@ -25,11 +28,14 @@ SQLITE = "backroom.cache.backends.sqlite.SQLiteCache"
         ({"LOCATION": "/c", "OPTIONS": {"JITTER": 2}}, ["backroom.E501"]),
         ({"LOCATION": "/c", "OPTIONS": {"CULL_FREQUENCY": 3}}, ["backroom.W501"]),
         ({}, ["backroom.E502"]),
-        ({"LOCATION": settings.DATABASES["default"]["NAME"]}, ["backroom.E503"]),
+        ({"LOCATION": THE_DATABASE}, ["backroom.E503"]),
         ({"LOCATION": "/srv/media/cache.sqlite3"}, ["backroom.W502"]),
     ],
 )
 def test_what_is_wrong_is_said(params, ids):
+    databases: dict[str, Any] = settings.DATABASES
+    if params.get("LOCATION") == THE_DATABASE:
+        params = {"LOCATION": databases["default"]["NAME"]}
     ours = {"BACKEND": SQLITE, **params}
     djangos = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"CULL_FREQUENCY": 3}}
     with override_settings(CACHES={"default": ours, "other": djangos}, MEDIA_ROOT="/srv/media"):

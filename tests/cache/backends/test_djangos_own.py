@@ -18,7 +18,7 @@ from django.test import override_settings
 from django.utils.module_loading import import_string
 
 from backroom.testing.cache import CacheContract
-from tests.cache.backends.conftest import MemcachedServer
+from tests.services.memcached import MemcachedServer
 
 NO_SCOPE: Final = "clear() ignores KEY_PREFIX and empties everything"
 NO_COROUTINES: Final = "aget_or_set() pickles the coroutine"

@@ -79,10 +79,13 @@ class BackroomCache(BaseCache):
             made = made.encode("utf-8", "backslashreplace").decode()
         return made
 
-    def expiry(self, timeout: Any, moment: int) -> int:
-        """Return the moment, in milliseconds, at which what is stored now with Django's `timeout` expires."""
+    def expiry(self, timeout: Any, moment: int, *, exact: bool = False) -> int:
+        """Return the moment, in milliseconds, at which what is stored now with Django's `timeout` expires.
+
+        What is `exact` is not shortened by JITTER: a lock must not end before its time.
+        """
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
-        return expiry(seconds, moment, jitter=self.options.JITTER)
+        return expiry(seconds, moment, jitter=0 if exact else self.options.JITTER)
 
     def expires_at(self, key: Any, version: int | None = None) -> int | None:
         """Return the moment at which an entry expires, `FOREVER` or None when there is no such entry."""

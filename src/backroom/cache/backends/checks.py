@@ -61,7 +61,8 @@ def _location(alias: str, location: Any) -> Iterator[checks.CheckMessage]:
         )
         return
     path = Path(location).resolve()
-    for database, params in settings.DATABASES.items():
+    databases: dict[str, Any] = settings.DATABASES
+    for database, params in databases.items():
         name = params.get("NAME")
         if name and Path(name).resolve() == path:
             yield checks.Error(

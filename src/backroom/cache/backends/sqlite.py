@@ -149,12 +149,12 @@ class SQLiteCache(BackroomCache):
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store a value unless the key has one; tell whether it was stored. Of several at once one is told so."""
-        _, row = self._row(key, value, timeout, version)
+        _, row = self._row(key, value, timeout, version, exact=True)
         return self._write("add", lambda link: self._add(link, row), _no)
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """As `add`."""
-        _, row = await _encoded(self._row, key, value, timeout, version)
+        _, row = await _encoded(self._row, key, value, timeout, version, exact=True)
         return await self._awrite("add", lambda link: self._add(link, row), _no)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
@@ -236,7 +236,7 @@ class SQLiteCache(BackroomCache):
     def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
         """Let a key expire later if this text is its value, in one step; tell whether it was."""
         made, moment = self.make_and_validate_key(key, version), now()
-        values = (self.expiry(timeout, moment), id_of(made), made, moment, value)
+        values = (self.expiry(timeout, moment, exact=True), id_of(made), made, moment, value)
         return self._write("touch_if", lambda link: link.ask(statements.TOUCH_IF, values).rowcount > 0, _no)
 
     # ── What is done with a link. Each may be begun again when another process holds the lock ───────────────────────
@@ -295,7 +295,7 @@ class SQLiteCache(BackroomCache):
 
     def _touch(self, link: Link, made: str, timeout: Any) -> bool:
         moment = now()
-        expires_at = self.expiry(timeout, moment)
+        expires_at = self.expiry(timeout, moment, exact=True)
         if expires_at == GONE:
             return _delete(link, made)
         return link.ask(statements.TOUCH, (expires_at, id_of(made), made, moment)).rowcount > 0
@@ -324,9 +324,9 @@ class SQLiteCache(BackroomCache):
 
     # ── Rows and values ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _row(self, key: Any, value: Any, timeout: Any, version: int | None) -> tuple[str, Row]:
+    def _row(self, key: Any, value: Any, timeout: Any, version: int | None, *, exact: bool = False) -> tuple[str, Row]:
         made = self.make_and_validate_key(key, version)
-        return made, (id_of(made), made, self.expiry(timeout, now()), *self.codec.encode(value, made))
+        return made, (id_of(made), made, self.expiry(timeout, now(), exact=exact), *self.codec.encode(value, made))
 
     def _rows_to_store(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> list[Row]:
         moment = now()

@@ -50,7 +50,7 @@ class Looping(CacheCase):
 
     def test_many_at_a_time(self) -> None:
         async def count() -> list[int]:
-            return await asyncio.gather(*(self.cache.aincr("key") for _ in range(100)))
+            return list(await asyncio.gather(*(self.cache.aincr("key") for _ in range(100))))
 
         self.cache.set("key", 0)
         assert sorted(asyncio.run(count())) == list(range(1, 101))
