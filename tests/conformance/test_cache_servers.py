@@ -1,4 +1,4 @@
-"""Core Django's own tests of cache backends on RedisCache."""
+"""Core Django's own tests of cache backends on RedisCache, and on TieredCache before it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from django.test import SimpleTestCase, TestCase, override_settings
 from django.test.signals import setting_changed
 
 from backroom.cache.backends.redis import RedisCache
+from backroom.cache.backends.tiered import TieredCache
 from tests.conformance.test_cache_backends import SUITE
 from tests.redis.servers import run_cli
 
 REDIS: Final = f"{RedisCache.__module__}.{RedisCache.__qualname__}"
+TIERED: Final = f"{TieredCache.__module__}.{TieredCache.__qualname__}"
+SLEEPERS: Final = ("test_touch", "test_expiration", "test_forever_timeout")
+"""They sleep for eleven seconds, and the contract asks the same in one."""
 CULLING: Final = {"cull", "zero_cull"}
 """The aliases that Django's tests of its own RedisCache leave out too: the server decides what it forgets."""
 
@@ -31,14 +35,18 @@ class OnTheServer(SimpleTestCase):
     def setUp(self) -> None:
         super().setUp()
         for params in settings.CACHES.values():
-            params["LOCATION"] = self.location
+            params["LOCATION"] = self.location if params["BACKEND"] == REDIS else "behind"
+        if "behind" not in settings.CACHES and any(each["LOCATION"] == "behind" for each in settings.CACHES.values()):
+            settings.CACHES["behind"] = {"BACKEND": REDIS, "LOCATION": self.location}
         setting_changed.send(type(self), setting="CACHES", enter=False)
 
 
-def on_backend(name: str, path: str) -> Any:
-    made: Any = type(name, (OnTheServer, SUITE.BaseCacheTests, TestCase), {"__module__": __name__})
+def on_backend(name: str, path: str, *, without: tuple[str, ...] = ()) -> Any:
+    members = {"__module__": __name__, **dict.fromkeys(without)}
+    made: Any = type(name, (OnTheServer, SUITE.BaseCacheTests, TestCase), members)
     return override_settings(CACHES=SUITE.caches_setting_for_tests(BACKEND=path, exclude=CULLING))(made)
 
 
 if SUITE is not None:
     RedisCacheTests = on_backend("RedisCacheTests", REDIS)
+    TieredCacheTests = on_backend("TieredCacheTests", TIERED, without=SLEEPERS)

@@ -28,11 +28,6 @@ class TestRedisCache(OnRedis, CacheContract, LockContract):
     pass
 
 
-class TestRedisCacheWithMsgpack(OnRedis, CacheContract):
-    def make_cache(self, **params: Any) -> RedisCache:
-        return RedisCache(self.location, {"OPTIONS": {"FORMAT": "msgpack", "COMPRESS_FROM": 100}} | params)
-
-
 @pytest.fixture(scope="module")
 def valkey(services_folder: Path) -> Iterator[servers.TcpRedis]:
     try:

@@ -23,6 +23,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, default_key_func
 from backroom.cache.absence import Absence, absence_of
 from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.lifetimes import FOREVER, GONE, now
+from backroom.cache.nearby.news import NewsOnRedis
 from backroom.cache.values import Unreadable
 from backroom.options import REDIS_URL, Above, AtLeast
 from backroom.redis import Address, RedisUnavailable, Script, Server, server_in_loop, server_of, slot_of
@@ -251,6 +252,10 @@ class RedisCache(BackroomCache):
     def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
         """Let a key expire later if this text is its value, in one step; tell whether it was."""
         return self._run("touch_if", self._touch_if(key, value, timeout, version), otherwise=False)
+
+    def news(self, *, patience: float) -> NewsOnRedis:
+        """Return how processes that keep a memory of this cache tell each other of its changes."""
+        return NewsOnRedis(server_of, self._address, f"{ROOT}news", patience=patience)
 
     def failures(self) -> int:
         """Return how many calls of this process the server could not serve, with IGNORE_EXCEPTIONS."""

@@ -1,0 +1,200 @@
+"""TieredCache: the contract before Redis, SQLite and memory, and what another process writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backroom.cache.backends.tiered import TieredCache
+from backroom.cache.nearby.memory import Memory
+from backroom.cache.nearby.news import NoNews
+from backroom.testing.cache import CacheContract, LockContract
+from backroom.testing.cache.case import wait_until
+from tests.redis.servers import run_cli
+
+REDIS = "backroom.cache.backends.redis.RedisCache"
+SQLITE = "backroom.cache.backends.sqlite.SQLiteCache"
+
+
+class Tiered:
+    def make_cache(self, **params: Any) -> TieredCache:
+        return TieredCache("behind", params)
+
+
+class TestBeforeRedis(Tiered, CacheContract, LockContract):
+    @pytest.fixture(autouse=True)
+    def _behind(self, redis_server: Any, settings: Any) -> None:
+        run_cli("-s", str(redis_server.socket), "FLUSHALL")
+        settings.CACHES = {"behind": {"BACKEND": REDIS, "LOCATION": redis_server.url}}
+        self.make_cache()._memory.changed(None)
+
+
+class TestBeforeSQLite(Tiered, CacheContract, LockContract):
+    @pytest.fixture(autouse=True)
+    def _behind(self, tmp_path: Path, settings: Any) -> None:
+        settings.CACHES = {"behind": {"BACKEND": SQLITE, "LOCATION": str(tmp_path / "cache.sqlite3")}}
+
+
+OTHER = """
+import sys
+from django.conf import settings
+settings.configure(SECRET_KEY="for the tests only", CACHES={caches!r})
+from backroom.cache.backends.tiered import TieredCache
+from django.db import connections
+cache = TieredCache("behind", {{}})
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def place(request: Any, tmp_path: Path, settings: Any) -> dict[str, Any]:
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        run_cli("-s", str(server.socket), "FLUSHALL")
+        behind = {"BACKEND": REDIS, "LOCATION": server.url}
+    else:
+        behind = {"BACKEND": SQLITE, "LOCATION": str(tmp_path / "cache.sqlite3")}
+    caches: dict[str, Any] = {"behind": behind}
+    settings.CACHES = caches
+    return caches
+
+
+@pytest.fixture
+def other(place: dict[str, Any]) -> Any:
+    """Give a function that has another process run a line of Python."""
+    code = OTHER.format(caches=place)
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said, heard = process.stdin, process.stdout
+
+        def run(line: str) -> None:
+            said.write(f"{line}\n")
+            said.flush()
+            assert heard.readline() == "done\n"
+
+        yield run
+        said.close()
+
+
+def kept(cache: TieredCache, key: str) -> bool:
+    """Read a key, and tell whether memory answers from now on."""
+    cache.get(key)
+    return cache._near(cache.make_and_validate_key(key)) is not None
+
+
+# So long that no test passes because an entry became too old.
+PATIENT: dict[str, Any] = {"OPTIONS": {"MAX_STALENESS": 3600.0}}
+
+
+@pytest.mark.parametrize(
+    ("act", "after"),
+    [
+        ("cache.set('key', 'new')", "new"),
+        ("cache.delete('key')", None),
+        ("cache.set_many({'key': 'many'})", "many"),
+        ("cache.clear()", None),
+        ("cache.touch('key', 0)", None),
+    ],
+)
+def test_what_another_process_changes_is_not_read_any_more(place, other, act, after):
+    cache = TieredCache("behind", PATIENT)
+    cache.set("key", "old")
+    wait_until(lambda: kept(cache, "key"))
+    assert cache.get("key") == "old"
+    other(act)
+    wait_until(lambda: cache.get("key") == after)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_in_front_of_a_file_a_change_is_seen_at_once(place, other):
+    cache = TieredCache("behind", PATIENT)
+    for number in range(20):
+        cache.set("key", "old")
+        assert kept(cache, "key")
+        other(f"cache.set('key', {number})")
+        assert cache.get("key") == number
+
+
+def test_what_goes_past_it_is_read_for_max_staleness_at_most(place):
+    cache = TieredCache("behind", {"OPTIONS": {"MAX_STALENESS": 0.3}})
+    cache.set("key", "old")
+    wait_until(lambda: kept(cache, "key"))
+    cache.behind.set("key", "new")
+    wait_until(lambda: cache.get("key") == "new")
+
+
+def test_a_hit_asks_nothing_of_the_cache_behind(place, monkeypatch):
+    cache = TieredCache("behind", PATIENT)
+    cache.set("key", {"list": [1]})
+    wait_until(lambda: kept(cache, "key"))
+    monkeypatch.setattr(cache, "behind", None)
+    cache.get("key")["list"].append(2)
+    assert cache.get("key") == {"list": [1]}
+    assert cache.get_many(["key"]) == {"key": {"list": [1]}}
+
+
+def test_a_write_between_a_look_behind_and_the_keeping_is_not_lost(place, monkeypatch):
+    cache = TieredCache("behind", PATIENT)
+    cache.set("warm", 1)
+    wait_until(lambda: kept(cache, "warm"))
+    cache.set("key", "old")
+    get = cache.behind.get
+
+    def get_and_be_overtaken(*args: Any, **kwargs: Any) -> Any:
+        found = get(*args, **kwargs)
+        TieredCache("behind", PATIENT).set("key", "new")
+        return found
+
+    monkeypatch.setattr(cache.behind, "get", get_and_be_overtaken)
+    assert cache.get("key") == "old"
+    monkeypatch.undo()
+    assert cache.get("key") == "new"
+
+
+def test_a_process_that_cannot_hear_does_not_read_its_memory(own_redis_server, settings):
+    settings.CACHES = {"behind": {"BACKEND": REDIS, "LOCATION": own_redis_server.url}}
+    cache = TieredCache("behind", PATIENT)
+    cache.set("key", 1)
+    wait_until(lambda: kept(cache, "key"))
+    own_redis_server.kill()
+    wait_until(lambda: not cache._news.hears)
+    assert cache._near(cache.make_and_validate_key("key")) is None
+    own_redis_server.start()
+    wait_until(lambda: cache._news.hears)
+
+
+def test_a_child_of_a_fork_has_a_memory_of_its_own(place):
+    cache = TieredCache("behind", PATIENT)
+    cache.set("key", "old")
+    wait_until(lambda: kept(cache, "key"))
+    pid = os.fork()
+    if not pid:
+        cache.set("key", "new")
+        os._exit(0 if cache.get("key") == "new" else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    wait_until(lambda: cache.get("key") == "new")
+
+
+def test_memory_keeps_to_its_budget_and_what_is_asked_for():
+    memory = Memory(NoNews, max_bytes=1_000_000, max_entries=100)
+    memory.keep("asked for", 0, "x", token=0, until=0)
+    for number in range(1_000):
+        memory.entries["asked for"].was_used = True
+        memory.keep(f"{number}", 0, "x", token=0, until=0)
+    assert len(memory.entries) == 100
+    assert "asked for" in memory.entries
+    for number in range(100):
+        memory.keep(f"{number}", 0, "x" * 50_000, token=0, until=0)
+    assert memory.bytes <= 1_000_000
+    assert memory.bytes == sum(entry.size for entry in memory.entries.values())
+    memory.keep("too large", 0, "x" * 2_000_000, token=0, until=0)
+    assert "too large" not in memory.entries
