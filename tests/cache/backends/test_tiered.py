@@ -198,3 +198,60 @@ def test_memory_keeps_to_its_budget_and_what_is_asked_for():
     assert memory.bytes == sum(entry.size for entry in memory.entries.values())
     memory.keep("too large", 0, "x" * 2_000_000, token=0, until=0)
     assert "too large" not in memory.entries
+
+
+POSTGRES = """
+import sys, time
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="for the tests only", DATABASES={databases!r},
+    CACHES={{"default": {{"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cached"}}}},
+)
+import django
+django.setup()
+from django.db import transaction
+from django.core.management import call_command
+from backroom.cache.backends.tiered import TieredCache
+cache = TieredCache("default", {{"OPTIONS": {{"MAX_STALENESS": 3600.0}}}})
+def kept():
+    cache.get("key")
+    return cache._near(cache.make_and_validate_key("key")) is not None
+def until(condition):
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+def test_before_postgres_others_hear_of_a_commit(postgres_server):
+    name = postgres_server.create_database()
+    place = {"ENGINE": "django.db.backends.postgresql", "HOST": postgres_server.host, "PORT": str(postgres_server.port)}
+    code = POSTGRES.format(databases={"default": {**place, "USER": "backroom", "NAME": name}})
+    arguments: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen([sys.executable, "-c", code], **arguments) as reader,
+        subprocess.Popen([sys.executable, "-c", code], **arguments) as writer,
+    ):
+
+        def run(process: Any, line: str) -> None:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+
+        run(writer, "call_command('createcachetable', verbosity=0)")
+        run(writer, "cache.set('key', 'old')")
+        run(reader, "until(kept); assert cache.get('key') == 'old'")
+        run(writer, "cache.set('key', 'new')")
+        run(reader, "until(lambda: cache.get('key') == 'new')")
+        run(reader, "until(kept)")
+        run(writer, "block = transaction.atomic(); block.__enter__(); cache.set('key', 'rolled back')")
+        run(writer, "assert not kept(); transaction.set_rollback(True); block.__exit__(None, None, None)")
+        run(writer, "assert cache.get('key') == 'new'")
+        run(reader, "assert cache.get('key') == 'new' and kept()")
+        reader.communicate()
+        writer.communicate()
+    postgres_server.drop_database(name)

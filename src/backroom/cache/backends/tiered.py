@@ -19,14 +19,17 @@ from zlib import crc32
 
 from django.conf import settings
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func
+from django.core.cache.backends.db import DatabaseCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router
 from django.utils.module_loading import import_string
 
 from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.backends.sqlite import SQLiteCache
 from backroom.cache.nearby.memory import Memory, memory_of
 from backroom.cache.nearby.news import MASK, News, NewsInFile, NoNews
+from backroom.cache.nearby.postgres import NewsOnPostgres, can_notify
 from backroom.cache.values import PLAIN
 from backroom.options import Above, AtLeast
 
@@ -244,6 +247,10 @@ class TieredCache(BackroomCache):
             folder = Path(self._place[2])
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return NewsInFile(folder / "tiers")
+        if isinstance(self.behind, DatabaseCache):
+            alias = router.db_for_write(self.behind.cache_model_class)
+            if can_notify(alias):
+                return NewsOnPostgres(alias, patience=self.options.MAX_STALENESS)
         return NoNews()
 
     def make_and_validate_key(self, key: Any, version: int | None = None) -> str:
@@ -277,7 +284,7 @@ class TieredCache(BackroomCache):
 
     def _keep(self, made: str, value: Any, token: int, left: float | None) -> None:
         lasting = self.options.MAX_STALENESS if left is None else min(left, self.options.MAX_STALENESS)
-        if lasting > 0 and self._news.hears:
+        if lasting > 0 and self._news.hears and self._news.is_settled():
             form, payload = self.codec.encode(value, made)
             self._memory.keep(made, form, payload, token=token, until=time.monotonic() + lasting)
 

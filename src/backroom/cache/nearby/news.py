@@ -35,6 +35,9 @@ class News(Protocol):
     def start(self) -> None:
         """Begin to listen, in this process."""
 
+    def is_settled(self) -> bool:
+        """Tell whether what the caller reads now is what everybody reads."""
+
     def changed(self, stripes: Collection[int] | None) -> None:
         """Change the tokens of stripes, here and wherever else the cache is used; None: of all."""
 
@@ -49,6 +52,10 @@ class NoNews:
 
     def start(self) -> None:
         """See News.start()."""
+
+    def is_settled(self) -> bool:
+        """See News.is_settled()."""
+        return True
 
     def changed(self, stripes: Collection[int] | None) -> None:
         """See News.changed()."""
@@ -72,6 +79,10 @@ class NewsInFile:
 
     def start(self) -> None:
         """See News.start()."""
+
+    def is_settled(self) -> bool:
+        """See News.is_settled()."""
+        return True
 
     def changed(self, stripes: Collection[int] | None) -> None:
         """See News.changed()."""
