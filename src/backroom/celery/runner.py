@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -48,7 +49,10 @@ class Runner:
         self._queues = queues
         self._started_at = backend.clock.now()
         self._holdings = Holdings()
-        self._ended: dict[str, Attempt] = {}
+        self._ended: dict[tuple[str, int], Attempt] = {}
+        self._claiming: set[str] = set()
+        self._lock = threading.Lock()
+        self._is_ending = False
         # The slots of coroutines come after those of functions elsewhere; here a place serves either.
         self._slots = Slots(backend, board, 0, on_done=self._note)
         self._watcher = Watcher(self._holdings, board, cancel_grace=backend.settings.cancel_grace)
@@ -77,36 +81,73 @@ class Runner:
             self.backend.store.apply(left)
         self.backend.store.forget([self.worker_id])
 
+    def leave_off(self) -> None:
+        """Take what strikes an attempt from now on for the end of this process, and for no fault of the task's."""
+        self._is_ending = True
+
     def run(self, task_id: str, place: int) -> None:
         """Run a task to its end, if it is there to be had."""
-        claims = self._as_soon_as_there(lambda is_again: self._claim(task_id, is_again=is_again))
-        if not claims:
-            self._look_why_not(task_id)
+        holding = self._take(task_id)
+        if holding is None:
             return
-        (holding,) = self._holdings.take(claims)
         try:
-            if self._is_coroutine(holding):
-                asyncio.run(self._slots.arun(holding, place))
-            else:
-                self._slots.run(holding, place)
-            self._settle(self._ended.pop(task_id))
+            self._settle(self._attempt(holding, place))
         finally:
-            self._holdings.drop([task_id])
+            if self._holdings.get(task_id) is holding:
+                # After this attempt was given up on, another one of the same task may have begun here.
+                self._holdings.drop([task_id])
 
     def give_up_overdue(self) -> None:
         """Settle the attempts that overran their hard limit, where no process can be ended for it."""
-        for task_id in self._board.overdue(time.monotonic()):
-            holding = self._holdings.get(task_id)
-            if holding is not None:
-                logger.error("action=given_up task_id=%s path=%s: its thread goes on", task_id, holding.claim.task_path)
-                outcome = outcome_of(TaskTimeout(_HARD_LIMIT)) if holding.cancel_seen_at is None else Cancelled()
-                self._settle(self.backend.attempts.ended(holding.claim, outcome))
-                self._holdings.drop([task_id])
+        now = time.monotonic()
+        for holding, _ in self._holdings.running():
+            claim, place = holding.claim, holding.place
+            if place is None or not 0 < holding.hard_at <= now:
+                continue
+            logger.error("action=given_up task_id=%s path=%s: its thread goes on", claim.id, claim.task_path)
+            outcome = outcome_of(TaskTimeout(_HARD_LIMIT)) if holding.cancel_seen_at is None else Cancelled()
+            self._board.clear(place)
+            if self._holdings.get(claim.id) is holding:
+                # Before it is settled: from then on the task may come here again, for another attempt.
+                self._holdings.drop([claim.id])
+            self._settle(self.backend.attempts.ended(claim, outcome))
 
     @property
     def running(self) -> int:
         """How many attempts are under way."""
         return len(self._holdings.running())
+
+    def _take(self, task_id: str) -> Holding | None:
+        with self._lock:
+            if task_id in self._claiming:
+                # A message that came twice. The other one's thread is about to have the claim.
+                return None
+            self._claiming.add(task_id)
+        try:
+            claims = self._as_soon_as_there(lambda is_again: self._claim(task_id, is_again=is_again))
+            if claims:
+                return self._holdings.take(claims)[0]
+        finally:
+            with self._lock:
+                self._claiming.discard(task_id)
+        self._look_why_not(task_id)
+        return None
+
+    def _attempt(self, holding: Holding, place: int) -> Attempt:
+        try:
+            if self._is_coroutine(holding):
+                asyncio.run(self._slots.arun(holding, place))
+            else:
+                self._slots.run(holding, place)
+        except SystemExit:
+            # It struck the event loop, and not the coroutine.
+            if not self._is_ending:
+                raise
+        attempt = self._ended.pop((holding.claim.id, holding.claim.fence))
+        if self._is_ending and isinstance(attempt.exception, SystemExit | asyncio.CancelledError):
+            # An attempt that holds the store's lock, as an atomic one may, could not be handed back before.
+            return Attempt(holding.claim, self.backend.attempts.released(holding.claim))
+        return attempt
 
     def _claim(self, task_id: str, *, is_again: bool) -> Sequence[Claim]:
         now = self.backend.clock.now()
@@ -116,8 +157,14 @@ class Runner:
         if claims or not is_again:
             return claims
         # The claim may have been made although its confirmation never arrived.
-        found = self.backend.store.get([task_id])
-        return [record for record in found if record.state == RUNNING and record.worker_id == self.worker_id]
+        held = self._holdings.get(task_id)
+        return [
+            record
+            for record in self.backend.store.get([task_id])
+            if record.state == RUNNING
+            and record.worker_id == self.worker_id
+            and (held is None or held.claim.fence != record.fence)
+        ]
 
     def _look_why_not(self, task_id: str) -> None:
         found = self.backend.store.get([task_id])
@@ -136,7 +183,7 @@ class Runner:
         return holding.resolved.is_coroutine and not holding.resolved.atomic
 
     def _note(self, attempt: Attempt) -> None:
-        self._ended[attempt.claim.id] = attempt
+        self._ended[attempt.claim.id, attempt.claim.fence] = attempt
 
     def _settle(self, attempt: Attempt) -> None:
         claim = attempt.claim

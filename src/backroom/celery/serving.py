@@ -129,6 +129,8 @@ class Engine:
 
     def _on_end(self, number: int, frame: FrameType | None) -> None:
         self._is_ending = True
+        for runner in list(self._runners.values()):
+            runner.leave_off()
         # In a thread of its own: this one may be in the middle of a statement on its connection.
         farewell = threading.Thread(target=self.stop, name="backroom-farewell", daemon=True)
         farewell.start()

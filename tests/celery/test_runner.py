@@ -1,0 +1,121 @@
+"""What becomes of an attempt in a Celery worker's process, while that process ends and while two have the same task."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.tasks import task_backends
+
+from backroom.celery.runner import Runner
+from backroom.tasks import task
+from backroom.tasks.board import Board, shared_memory
+from backroom.tasks.records import RUNNING
+
+app = Celery("tests", broker="memory://", set_as_current=False)
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+
+
+@pytest.fixture(autouse=True)
+def _settings(settings):
+    settings.TASKS = {
+        "records": {"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"},
+        "default": {
+            "BACKEND": "backroom.tasks.backends.celery.CeleryBackend",
+            "QUEUES": [],
+            "OPTIONS": {"app": f"{__name__}.app", "store": "records", "timeout_grace": 0.01},
+        },
+    }
+
+
+runners: list[Runner] = []
+
+
+@pytest.fixture
+def runner():
+    backend: Any = task_backends["default"]
+    runners[:] = [Runner(backend, "here:1:a", Board(shared_memory(4)), threads=4, queues=())]
+    return runners[0]
+
+
+def record_of(result):
+    backend: Any = task_backends["default"]
+    return backend.store.get([result.id])[0]
+
+
+def struck():
+    msg = "-241"
+    raise SystemExit(msg)
+
+
+@task
+def plain():
+    struck()
+
+
+@task(atomic=True)
+def atomic():
+    struck()
+
+
+@task
+async def in_loop():
+    struck()
+
+
+@task
+async def awaits():
+    # What strikes the event loop cancels what runs in it.
+    asyncio.get_running_loop().call_soon(struck)
+    await asyncio.sleep(60)
+
+
+ALL = pytest.mark.parametrize("struck_task", [plain, atomic, in_loop, awaits], ids=lambda each: each.name)
+
+
+@ALL
+def test_what_the_end_of_the_process_strikes_goes_back(runner, struck_task):
+    result = struck_task.enqueue()
+    runner.leave_off()
+    runner.run(result.id, 0)
+    record = record_of(result)
+    assert (record.state, record.attempts, record.failures) == ("ready", 0, 0)
+
+
+def test_a_task_that_exits_by_itself_fails(runner):
+    result = atomic.enqueue()
+    runner.run(result.id, 0)
+    assert (record_of(result).state, record_of(result).attempts) == ("failed", 1)
+
+
+@task(takes_context=True, timeout=0.02, max_attempts=3, backoff=0)
+def overruns(context):
+    """Overrun the hard limit in the first attempt, which is still there while the second one runs, and after it."""
+    [runner] = runners
+    if context.attempt == 1:
+        time.sleep(0.06)
+        runner.give_up_overdue()
+        runner.run(context.task_result.id, 1)
+    else:
+        runner.give_up_overdue()
+        runner.give_up_overdue()
+    return context.attempt
+
+
+def test_an_attempt_that_was_given_up_leaves_the_next_one_alone(runner):
+    result = overruns.enqueue()
+    runner.run(result.id, 0)
+    record = record_of(result)
+    assert (record.state, record.attempts, record.failures, record.result) == ("successful", 2, 1, "2")
+
+
+def test_a_claim_of_this_process_is_not_taken_twice(runner):
+    result = plain.enqueue()
+    claims = runner._claim(result.id, is_again=False)
+    assert [claim.id for claim in runner._claim(result.id, is_again=True)] == [result.id], "the answer was lost"
+    runner._holdings.take(claims)
+    assert list(runner._claim(result.id, is_again=True)) == []
+    assert record_of(result).state == RUNNING
