@@ -10,10 +10,12 @@ import pytest
 from celery import Celery
 from django.tasks import task_backends
 
+import backroom.celery.tasks  # noqa: F401 - importing it registers the task
 from backroom.celery.runner import Runner
 from backroom.tasks import task
 from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.records import RUNNING
+from backroom.tasks.transports.celery import TASK
 
 app = Celery("tests", broker="memory://", set_as_current=False)
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
@@ -32,6 +34,14 @@ def _settings(settings):
 
 
 runners: list[Runner] = []
+
+
+def test_no_broker_waits_for_an_answer_while_a_task_runs():
+    # RabbitMQ ends a worker that is late with it.
+    celery = Celery("late", broker="memory://", set_as_current=False)
+    celery.conf.update(task_acks_late=True, task_reject_on_worker_lost=True)
+    found = celery.tasks[TASK]
+    assert (found.acks_late, found.reject_on_worker_lost) == (False, False)
 
 
 @pytest.fixture
