@@ -53,7 +53,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "tests.conformance.accounts",
-    *(app for app in ["backroom.tasks", "backroom.offload", "backroom.sessions"] if find_spec(app) and find_spec(f"{app}.apps")),
+    *(
+        app
+        for app in ["backroom.tasks", "backroom.offload", "backroom.sessions"]
+        if find_spec(app) and find_spec(f"{app}.apps")
+    ),
 ]
 
 MIDDLEWARE = [

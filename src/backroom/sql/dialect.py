@@ -156,7 +156,8 @@ def select(alias: str, statement: str, parameters: Sequence[Any] = ()) -> list[t
     """Run a statement that returns rows, and return them. It need not ask, as fetch() does, whether there can be any."""
     with connections[alias].cursor() as cursor:
         cursor.execute(statement, parameters)
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 def execute_each(alias: str, statement: str, rows: Sequence[Sequence[Any]]) -> int:
