@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from django.db import DataError, OperationalError
+from django.tasks.signals import task_finished
 
+from backroom.clock import after
 from backroom.tasks import enqueue_many
 from backroom.tasks import process as process_module
 from backroom.tasks.backends.base import Backend
@@ -45,9 +47,8 @@ def answers(backend, monkeypatch):
     backend.__dict__.pop("attempts", None)
 
 
-def work_off(backend: Backend) -> WorkerProcess:
-    """Work here until nothing is due."""
-    settings = ProcessSettings(
+def worker_settings(backend: Backend) -> ProcessSettings:
+    return ProcessSettings(
         backend=backend.alias,
         queues=("default",),
         threads=1,
@@ -58,7 +59,11 @@ def work_off(backend: Backend) -> WorkerProcess:
         max_memory_growth=None,
         parent=None,
     )
-    worker = WorkerProcess(settings, "the worker", Board(shared_memory(2)))
+
+
+def work_off(backend: Backend) -> WorkerProcess:
+    """Work here until nothing is due."""
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
     worker.run()
     return worker
 
@@ -112,3 +117,50 @@ def test_claims_whose_confirmation_was_lost_are_given_back_before_anything_is_cl
     # Nothing was left with a lease to wait for when the next ones were claimed, and no attempt was counted.
     assert running_before_claims[:2] == [0, 0]
     assert {record.attempts for record in backend.store.find(Query()).records} == {1}
+
+
+def test_an_end_whose_confirmation_was_lost_is_announced_all_the_same(backend, answers, monkeypatch, caplog):
+    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    enqueue_many(on(backend, work.note), [((number,), {}) for number in range(3)])
+    exchange: Any = answers.exchange
+    cut_off: list[str] = []
+    told: list[str] = []
+
+    def cut_off_once(transitions: Any, request: Request | None) -> Any:
+        answer = exchange(transitions, request)
+        if transitions and not cut_off:
+            cut_off.extend(transition.id for transition in transitions)
+            raise OperationalError("the connection was lost after the commit")
+        return answer
+
+    def tell(*, task_result: Any, **_kwargs: Any) -> None:
+        told.append(task_result.id)
+
+    answers.exchange = cut_off_once
+    task_finished.connect(tell)
+    try:
+        work_off(backend)
+    finally:
+        task_finished.disconnect(tell)
+    assert cut_off
+    assert sorted(told) == sorted(record.id for record in backend.store.find(Query()).records)
+    assert states(backend) == {"successful": 3}
+    assert not [line for line in caplog.messages if "lease_lost" in line]
+
+
+def test_a_claim_that_a_worker_never_heard_of_starts_again_though_it_alone_is_there(backend):
+    on(backend, work.note).enqueue(1)
+    now = backend.clock.now()
+    [claim] = backend.store.claim(Request((), 1, "the worker", after(now, -100), after(now, -70)))
+    WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))._tidy()
+    assert backend.store.get([claim.id])[0].state == "ready"
+
+
+def test_a_claim_that_a_worker_holds_is_late_and_not_lost(backend):
+    on(backend, work.note).enqueue(1)
+    now = backend.clock.now()
+    claims = backend.store.claim(Request((), 1, "the worker", after(now, -100), after(now, -70)))
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    worker._holdings.take(claims)
+    worker._tidy()
+    assert backend.store.get([claims[0].id])[0].state == "running"

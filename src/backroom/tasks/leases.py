@@ -102,8 +102,9 @@ class Keeper:
         now = time.monotonic()
         if now - self._renewed_at >= self._backend.settings.lease / 3:
             self._renew(list(self._holdings.values()))
-            self._on_beat()
+            # A sign of life that the store refuses, being full say, is no reason to renew in every round.
             self._renewed_at = now
+            self._on_beat()
         else:
             self._write_progress()
         if now - self._asked_at >= CANCEL_TICK and self._holdings.running():

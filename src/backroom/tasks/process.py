@@ -25,7 +25,7 @@ from backroom.tasks.maintenance import tidy
 from backroom.tasks.memory import MemoryWatch
 from backroom.tasks.pool import Loop, Threads
 from backroom.tasks.queries import backend_of
-from backroom.tasks.records import RUNNING, Claim, Query, Worker
+from backroom.tasks.records import RUNNING, Claim, Query, Record, Transition, Worker
 from backroom.tasks.resolve import resolve
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
@@ -221,6 +221,7 @@ class WorkerProcess:
         try:
             applied, claims = self.backend.store.exchange(pending, request)
             if is_back := self._away_for > 0:
+                applied |= self._applied_before(applied)
                 self._recover()
         except self._unavailable as error:
             self._store_is_away(error)
@@ -353,6 +354,12 @@ class WorkerProcess:
         self._away_for = min(AWAY_MOST, max(AWAY_FIRST, 2 * self._away_for))
         connections.close_all()
 
+    def _applied_before(self, applied: frozenset[str]) -> frozenset[str]:
+        """Return the ids of what the store changed as it was told although its confirmation never arrived."""
+        told = {attempt.claim.id: attempt.transition for attempt in self._unsettled if not attempt.is_applied}
+        found = self.backend.store.get([id_ for id_ in told if id_ not in applied])
+        return frozenset(record.id for record in found if _is_as_told(record, told[record.id]))
+
     def _recover(self) -> None:
         """Give back claims whose commit succeeded although its confirmation never arrived."""
         query = Query(states=(RUNNING,), worker_id=self.worker_id)
@@ -379,13 +386,18 @@ class WorkerProcess:
         )
 
     def _tidy(self) -> None:
-        tidy(self.backend, self.backend.clock.now(), but_not_of=self.worker_id)
+        tidy(self.backend, self.backend.clock.now(), but_not_of=self.worker_id, held=self._holdings)
 
     def _look(self) -> None:
         self._watcher.look()
         if self.settings.parent is not None and os.getppid() != self.settings.parent and not self._stops:
             logger.warning("action=parent_gone: finishing what runs")
             self.finish()
+
+
+def _is_as_told(record: Record, transition: Transition) -> bool:
+    as_told = (transition.fence + 1, transition.state, transition.finished_at, transition.due_at)
+    return (record.fence, record.state, record.finished_at, record.due_at) == as_told
 
 
 def keep_connections() -> None:
