@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -98,7 +99,7 @@ class TestPriorities:
         transport = CeleryTransport(celery, "default", {})
         wanted = [100, 20, 0, -100]
         messages = [transports.Message(str(each), 0, "default", each, "a.task", None) for each in sorted(wanted)]
-        assert transport.send(messages)
+        assert len(transport.send(messages).ids) == len(wanted)
         with celery.connection_for_read() as connection:
             queue = connection.SimpleQueue(celery.amqp.queues[celery.conf.task_default_queue])
             found = [int(queue.get(timeout=5).payload[0][1]) for _ in wanted]
@@ -112,6 +113,56 @@ class TestQueues:
         transport = CeleryTransport(make_app("memory://"), "default", {"mail": "slow"})
         assert transport.queue_of("mail") == "slow"
         assert transport.queue_of("other") == transport.app.conf.task_default_queue
+
+
+def message(id_, queue_name):
+    return transports.Message(id_, 0, queue_name, 0, "a.task", None)
+
+
+class TestRefusedQueues:
+    def test_a_queue_that_was_declared_otherwise_is_paused_alone_and_told_of_once(self, request, caplog):
+        celery = make_app(url_of("rabbit", request), task_queue_max_priority=10)
+        bad = f"test-{os.urandom(4).hex()}"
+        with celery.connection_for_write() as connection, connection.channel() as channel:
+            channel.queue_declare(bad, durable=True, auto_delete=False)
+        transport = CeleryTransport(celery, "default", {"bad": bad})
+        messages = [message("1", "bad"), message("2", "good"), message("3", "bad"), message("4", "good")]
+        for _ in range(3):
+            assert transport.send(messages) == ({"2", "4"}, False)
+        assert transport.depth(celery.conf.task_default_queue) == 6
+        assert caplog.text.count(f"action=refused backend=default queue={bad} reason=PreconditionFailed") == 1
+        assert "broker_away" not in caplog.text
+        with celery.connection_for_write() as connection, connection.channel() as channel:
+            channel.queue_delete(bad)
+        transport._refused_until.clear()
+        assert transport.send(messages).ids == {"1", "2", "3", "4"}
+        transport.close()
+
+    def test_a_queue_that_celery_may_not_make_is_paused_alone(self, caplog):
+        celery = make_app("memory://", task_create_missing_queues=False)
+        transport = CeleryTransport(celery, "default", {"bad": "nowhere"})
+        for _ in range(3):
+            assert transport.send([message("1", "bad"), message("2", "good")]) == ({"2"}, False)
+        assert caplog.text.count("action=refused backend=default queue=nowhere reason=QueueNotFound") == 1
+
+
+@pytest.mark.parametrize(("url", "named"), [("redis://nobody", True), ("amqp://nobody", True), ("memory://", False)])
+def test_only_client_libraries_that_are_known_are_given_options(url, named):
+    transport = CeleryTransport(make_app(url, broker_transport_options={"own": 1}), "default", {})
+    options = dict(transport._connection.transport_options)
+    assert options.pop("own") == 1
+    assert bool(options) == named
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+def test_every_thread_knows_that_the_broker_is_away(backend, monkeypatch):
+    connected = []
+    monkeypatch.setattr(CeleryTransport, "_producer", lambda _self: connected.append(1))
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: the_backend().transport.send([message("1", "default")]))
+        thread.start()
+        thread.join()
+    assert len(connected) == 1
 
 
 @pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
@@ -282,11 +333,46 @@ class TestDue:
         self.backend.clock.advance(60)
         upkeep = Upkeep(self.backend, "w")
         with monkeypatch.context() as patched:
-            patched.setattr(self.backend.transport, "send", lambda messages: not list(messages))
+            patched.setattr(
+                self.backend.transport, "send", lambda _messages: transports.Sent(frozenset(), is_away=True)
+            )
             upkeep.round()
         assert depth(self.backend) == 0
         upkeep.round()
         assert depth(self.backend) == 1
+
+    def test_a_refused_queue_holds_up_no_other_and_doubles_nothing(self):
+        self.backend.app.conf.task_create_missing_queues = False
+        self.backend.transport._queue_map = {"bad": "nowhere"}
+        later = add.using(run_after=timedelta(seconds=60))
+        for queue_name in ("bad", "default", "default"):
+            later.using(queue_name=queue_name).enqueue(1, 2)
+        self.backend.clock.advance(60)
+        upkeep = Upkeep(self.backend, "w")
+        for _ in range(3):
+            upkeep.round()
+        assert depth(self.backend) == 2
+
+    def test_what_went_before_the_broker_did_is_not_sent_again(self, monkeypatch):
+        for _ in range(3):
+            add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
+        self.backend.clock.advance(60)
+        upkeep = Upkeep(self.backend, "w")
+        publish = CeleryTransport._publish
+
+        def once(*arguments):
+            publish(*arguments)
+            monkeypatch.setattr(CeleryTransport, "_publish", away)
+
+        def away(*_arguments):
+            raise ConnectionError
+
+        monkeypatch.setattr(CeleryTransport, "_publish", once)
+        upkeep.round()
+        monkeypatch.setattr(CeleryTransport, "_publish", publish)
+        self.backend.transport._away_until = 0.0
+        upkeep.round()
+        assert depth(self.backend) == 3
 
 
 @pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
@@ -332,13 +418,13 @@ def test_a_forked_process_leaves_its_parents_connection_alone(request):
     celery = make_app(url_of("redis", request))
     transport = CeleryTransport(celery, "default", {})
     message = transports.Message("1", 0, "default", 0, "a.task", None)
-    assert transport.send([message])
+    assert transport.send([message]).ids
     before = transport._producer().__enter__().connection
-    transport._pid = 0
+    transports._after_fork()
     after_fork = transport._producer().__enter__().connection
     assert after_fork is not before
     assert before.connected
-    assert transport.send([message])
+    assert transport.send([message]).ids
     assert transport.depth(celery.conf.task_default_queue) == 2
     before.release()
     transport.close()
@@ -348,7 +434,7 @@ def test_a_forked_process_leaves_its_parents_connection_alone(request):
 def test_it_asks_on_a_new_connection_where_the_old_one_has_died(request, broker):
     celery = make_app(url_of(broker, request))
     transport = CeleryTransport(celery, "default", {})
-    assert transport.send([transports.Message("1", 0, "default", 0, "a.task", None)])
+    assert transport.send([transports.Message("1", 0, "default", 0, "a.task", None)]).ids
     with transport._producer() as producer:
         producer.connection._close()
     assert transport.depth(celery.conf.task_default_queue) == 1

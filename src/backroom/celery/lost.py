@@ -54,10 +54,9 @@ class Lost:
         is_empty = transport.depth(transport.queue_of(oldest.queue_name)) == 0
         records = list(self._unheard(oldest.queue_name, now)) if is_empty else [oldest]
         again = [record for record in records if self._may_be_sent(record, now)]
-        if not again or not self._backend.send(again):
-            return 0
-        self.note(again)
-        return len(again)
+        ids = self._backend.send(again).ids
+        self.note(record for record in again if record.id in ids)
+        return len(ids)
 
     def _unheard(self, queue_name: str, now: Moment) -> Iterator[Record]:
         query = Query(states=(READY,), queue_name=queue_name)

@@ -43,6 +43,7 @@ class Upkeep:
         self._backend = backend
         self._worker_id = worker_id
         self._mark = Mark()
+        self._went: set[str] = set()
         self._lost = Lost(backend)
         self._leftovers: list[tuple[str, Leftover]] = []
         self._is_first = False
@@ -85,9 +86,13 @@ class Upkeep:
     def _send_due(self) -> None:
         until = after(self._backend.clock.now(), AHEAD)
         while due := self._backend.store.upcoming(PAGE, until, self._mark):
-            if not self._backend.send(due):
-                # The broker is away. They are sent when it is back, if none of them has been started by then.
+            sent = self._backend.send([record for record in due if record.id not in self._went])
+            if sent.is_away:
+                # The others are sent when the broker is back, if none of them has been started by then.
+                self._went |= sent.ids
                 return
+            # What a queue refused is no reason to stop here: it is sent when it is late.
+            self._went.clear()
             self._mark = Mark(due[-1].due_at or until, due[-1].id)
             if len(due) < PAGE:
                 break

@@ -15,7 +15,7 @@ from backroom.tasks.backends.base import Backend, BackendOptions
 from backroom.tasks.records import READY, Record
 from backroom.tasks.results import TaskResult
 from backroom.tasks.stores.base import Store
-from backroom.tasks.transports.celery import CeleryTransport, messages_of
+from backroom.tasks.transports.celery import CeleryTransport, Sent, messages_of, transport_of
 from backroom.tasks.transports.sent import SentStore
 
 SOON: Final = 10.0
@@ -65,10 +65,10 @@ class CeleryBackend(Backend):
         found: Any = task_backends[self.settings.store]
         return found  # type: ignore[no-any-return] # whether it can is for the system checks to say
 
-    @cached_property
+    @property
     def transport(self) -> CeleryTransport:
-        """What sends for this backend."""
-        return CeleryTransport(self.app, self.alias, self.settings.queue_map)
+        """What sends for this backend, in every thread of this process."""
+        return transport_of(self.app, self.alias, self.settings.queue_map)
 
     @cached_property
     def app(self) -> Any:
@@ -106,8 +106,8 @@ class CeleryBackend(Backend):
         if records:
             self.keeper.after_commit(lambda: self.send(records))
 
-    def send(self, records: Sequence[Record]) -> bool:
-        """Send records that wait and are due soon; tell whether the broker took them."""
+    def send(self, records: Sequence[Record]) -> Sent:
+        """Send records that wait and are due soon; tell which the broker has taken."""
         soon = after(self.clock.now(), SOON)
         return self.transport.send(
             messages_of(each for each in records if each.state == READY or (each.due_at or 0) <= soon)

@@ -1,13 +1,15 @@
 """Send the ids of tasks through Celery. Knows queues, priorities and the broker; what a task is, the store alone knows.
 
 A message is a hint as well: who sends one may fail to, and the record is safe. So sending never raises and never takes
-long: while the broker is away, nobody waits for it a second time within `PAUSE`.
+long: while the broker is away, nobody in this process waits for it a second time within `PAUSE`. A queue that the broker
+refuses, because it was declared otherwise or must not be made, is paused alone.
 """
 
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -45,6 +47,15 @@ class Message(NamedTuple):
     """When the record may be started, if that is not now."""
 
 
+class Sent(NamedTuple):
+    """What became of messages."""
+
+    ids: frozenset[str]
+    """Of those that the broker has taken."""
+    is_away: bool = False
+    """Whether the others stayed behind because there is no broker; else their queues were refused."""
+
+
 def message_of(record: Record) -> Message:
     """Return the message for a waiting record."""
     due_at = record.due_at if record.state == DEFERRED else None
@@ -59,29 +70,50 @@ class CeleryTransport:
         self._alias = alias
         self._queue_map = queue_map
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._away_until = 0.0
         self._is_away = False
+        self._refused_until: dict[str, float] = {}
+        self._refused: set[str] = set()
+        _alive.add(self)
 
     def queue_of(self, queue_name: str) -> str:
         """Return the Celery queue that serves a queue of ours: where none is named, Celery's default."""
         default: str = self.app.conf.task_default_queue
         return self._queue_map.get(queue_name, default)
 
-    def send(self, messages: Sequence[Message]) -> bool:
-        """Send messages over one connection; tell whether the broker took them all."""
+    def send(self, messages: Sequence[Message]) -> Sent:
+        """Send messages over one connection; tell which the broker has taken."""
         if not messages or time.monotonic() < self._away_until:
-            return not messages
+            return Sent(frozenset(), is_away=bool(messages))
+        queues: dict[str, list[Message]] = {}
+        for message in messages:
+            queues.setdefault(self.queue_of(message.queue_name), []).append(message)
+        ids: set[str] = set()
         try:
             with self._producer() as producer:
-                scales = {name: self.scale_of(name) for name in {self.queue_of(each.queue_name) for each in messages}}
-                for message in messages:
-                    self._publish(producer, message, scales)
+                for queue, meant in queues.items():
+                    if time.monotonic() >= self._refused_until.get(queue, 0.0):
+                        self._send_to(producer, queue, meant, ids)
         except Exception as error:  # noqa: BLE001 - each transport raises what its client library does
             self._note_absence(error)
-            return False
-        self._note_presence()
-        return True
+            return Sent(frozenset(ids), is_away=True)
+        if ids:
+            self._note_presence()
+        return Sent(frozenset(ids))
+
+    def _send_to(self, producer: Any, queue: str, messages: Sequence[Message], ids: set[str]) -> None:
+        """Send what one queue is to get, and note it in `ids`; raise when there is no broker."""
+        try:
+            scale = self.scale_of(queue)
+            for message in messages:
+                self._publish(producer, message, queue, scale)
+                ids.add(message.id)
+        except Exception as error:
+            if not _is_refusal(error, producer.connection):
+                raise
+            self._note_refusal(queue, error)
+        else:
+            self._refused.discard(queue)
 
     def depth(self, queue: str) -> int | None:
         """Return how many messages wait in a Celery queue; None when the broker does not say."""
@@ -126,10 +158,9 @@ class CeleryTransport:
         most = (declared.max_priority if declared is not None else None) or self.app.conf.task_queue_max_priority
         return most or ((declared and declared.queue_arguments) or {}).get("x-max-priority") or 0
 
-    def _publish(self, producer: Any, message: Message, scales: Mapping[str, Sequence[int]]) -> None:
-        queue = self.queue_of(message.queue_name)
+    def _publish(self, producer: Any, message: Message, queue: str, scale: Sequence[int]) -> None:
         options: dict[str, Any] = {}
-        if scale := scales[queue]:
+        if scale:
             options["priority"] = on_scale(message.priority, scale)
         if message.due_at is not None:
             options["eta"] = _eta(message.due_at)
@@ -152,27 +183,21 @@ class CeleryTransport:
         )
 
     def _producer(self) -> AbstractContextManager[Any]:
-        producers, connections = _pools()
-        if self._pid != os.getpid():
-            # The parent's connections: it goes on talking on them, so they are left alone, and not closed either.
-            for group in (producers, connections):
-                dict.pop(group, self._connection.__eqhash__(), None)
-            self._pid = os.getpid()
+        producers, _ = _pools()
         found: AbstractContextManager[Any] = producers[self._connection].acquire(block=True, timeout=PATIENCE)
         return found
 
     @cached_property
     def _connection(self) -> Any:
         """A connection of the app's, but one that does not wait for long. Kombu pools those that are equal."""
-        options = {**self.app.conf.broker_transport_options, **RETRIES, "connect_retries_timeout": PATIENCE}
+        options = dict(self.app.conf.broker_transport_options)
+        # Other client libraries take no option that they do not know.
         match self._driver:
             case "redis":
+                options |= {**RETRIES, "connect_retries_timeout": PATIENCE}
                 options |= {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
             case "amqp":
                 options |= {"read_timeout": PATIENCE, "write_timeout": PATIENCE}
-                for name in (*RETRIES, "connect_retries_timeout"):
-                    # Its client takes no option that it does not know.
-                    del options[name]
         return self.app.connection_for_write(connect_timeout=PATIENCE, transport_options=options)
 
     def _note_absence(self, error: Exception) -> None:
@@ -186,11 +211,57 @@ class CeleryTransport:
                     type(error).__name__,
                 )
 
+    def _note_refusal(self, queue: str, error: Exception) -> None:
+        with self._lock:
+            self._refused_until[queue] = time.monotonic() + PAUSE
+            if queue in self._refused:
+                return
+            self._refused.add(queue)
+        logger.error(
+            "action=refused backend=%s queue=%s reason=%s: its tasks are kept, and sent when the broker takes them",
+            self._alias,
+            queue,
+            _cause_of(error),
+        )
+
+    def forget_the_parent(self) -> None:
+        """Leave the connections alone, after a fork: the parent goes on talking on them, so none is closed either."""
+        self._lock = threading.Lock()
+        if "_connection" in self.__dict__:
+            for group in _pools():
+                dict.pop(group, self._connection.__eqhash__(), None)
+
     def _note_presence(self) -> None:
         if self._is_away:
             with self._lock:
                 self._is_away = False
             logger.warning("action=broker_back backend=%s", self._alias)
+
+
+_transports: dict[tuple[int, str, tuple[tuple[str, str], ...]], CeleryTransport] = {}
+_alive: weakref.WeakSet[CeleryTransport] = weakref.WeakSet()
+_making = threading.Lock()
+
+
+def transport_of(app: Any, alias: str, queue_map: Mapping[str, str]) -> CeleryTransport:
+    """Return the transport of this process for a backend, of which there is one in each thread and each context."""
+    # An app that a transport holds keeps its id.
+    key = (id(app), alias, tuple(sorted(queue_map.items())))
+    with _making:
+        if key not in _transports:
+            _transports[key] = CeleryTransport(app, alias, queue_map)
+        return _transports[key]
+
+
+def _after_fork() -> None:
+    global _making  # noqa: PLW0603 - a thread of the parent's may have held it
+    _making = threading.Lock()
+    for transport in list(_alive):
+        transport.forget_the_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def on_scale(priority: int, scale: Sequence[int]) -> int:
@@ -208,6 +279,20 @@ def _pools() -> tuple[Any, Any]:
     from kombu import pools
 
     return pools.producers, pools.connections
+
+
+def _is_refusal(error: Exception, connection: Any) -> bool:
+    """Tell whether it is about one queue, where any other error is taken for a broker that is away."""
+    from celery.exceptions import QueueNotFound
+
+    if isinstance(error, QueueNotFound):
+        return True
+    cause = error.__cause__ or error
+    return isinstance(cause, connection.channel_errors) and not isinstance(cause, connection.connection_errors)
+
+
+def _cause_of(error: Exception) -> str:
+    return type(error.__cause__ or error).__name__
 
 
 def _eta(due_at: Moment) -> datetime:
