@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task, shared_task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, MaxRetriesExceededError
 
 app = Celery("existing", broker="memory://", set_as_current=False)
 
@@ -46,6 +46,26 @@ def bound(self: Any) -> list[Any]:
     return [self.name, self.request.id, self.request.retries]
 
 
+@shared_task(bind=True, max_retries=3)
+def fails_without_retry(self: Any) -> None:
+    raise ValueError(self.name)
+
+
+@shared_task(bind=True, max_retries=1, default_retry_delay=0)
+def gives_up(self: Any) -> str:
+    try:
+        raise self.retry()
+    except MaxRetriesExceededError:
+        return "gave up"
+
+
+@shared_task(bind=True, max_retries=1, default_retry_delay=0, autoretry_for=(ValueError,))
+def retries_another(self: Any) -> int:
+    if self.request.retries:
+        return int(self.request.retries)
+    raise self.retry(exc=KeyError("not among those"))
+
+
 @shared_task
 def ignored() -> None:
     raise Ignore
@@ -69,6 +89,16 @@ def loud(word: str) -> str:
 @app.task(name="a.name.of.its.own")
 def named(word: str) -> str:
     return word
+
+
+class Hooked(Task):  # type: ignore[misc] # as above
+    def on_failure(self, *_args: Any, **_kwargs: Any) -> None:
+        """Do nothing."""
+
+
+@shared_task(base=Hooked)
+def hooked() -> None:
+    """Do nothing."""
 
 
 class Written(Task):  # type: ignore[misc] # as above

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from celery.exceptions import Retry
 from django.tasks import TaskResultStatus, task_backends
 from django.tasks.exceptions import InvalidTask
 
@@ -43,7 +44,7 @@ def test_options_say_what_celery_was_told():
     assert options_of(existing.retried) == {
         "max_attempts": 5,
         "backoff": Exponential(base=3, cap=600),
-        "retry_on": (ValueError, OSError),
+        "retry_on": (ValueError, OSError, Retry),
         "fail_on": (FileNotFoundError,),
     }
     assert options_of(existing.evenly)["backoff"][:4] == (2, 4, 5, 5)
@@ -67,7 +68,7 @@ def test_options_given_win_and_survive_the_store():
     result = task.enqueue("/nowhere/at/all")
     found: Any = task_backends["default"].get_result(result.id)
     assert (found.task.max_attempts, found.task.queue_name, found.task.priority) == (2, "slow", 7)
-    assert found.task.retry_on == (ValueError, OSError)
+    assert found.task.retry_on == (ValueError, OSError, Retry)
 
 
 def test_what_celery_would_retry_our_worker_retries(tmp_path):
@@ -81,7 +82,28 @@ def test_what_celery_would_retry_our_worker_retries(tmp_path):
 def test_a_bound_task_knows_itself_and_its_retry_is_ours():
     result = outcome(existing.bound)
     assert result.return_value == ["tests.celery.existing.bound", result.id, 2]
-    assert [error.exception_class_path for error in result.errors] == ["builtins.ValueError"] * 2
+    assert [error.exception_class_path for error in result.errors] == ["celery.exceptions.Retry"] * 2
+    assert "ValueError" in result.errors[0].traceback
+
+
+def test_a_bound_task_that_fails_without_asking_for_another_turn_has_failed():
+    result = outcome(existing.fails_without_retry)
+    assert (result.status, result.attempts) == (TaskResultStatus.FAILED, 1)
+    assert [error.exception_class_path for error in result.errors] == ["builtins.ValueError"]
+
+
+def test_a_task_learns_from_its_retry_that_it_has_no_more_turns():
+    result = outcome(existing.gives_up)
+    assert (result.return_value, result.attempts) == ("gave up", 2)
+
+
+def test_a_retry_for_an_error_that_is_not_among_those_is_one():
+    assert outcome(existing.retries_another).return_value == 1
+
+
+def test_a_task_with_hooks_of_its_own_is_refused():
+    with pytest.raises(InvalidTask, match=r"hooked has on_failure of its own.*task_finished"):
+        from_celery(existing.hooked)
 
 
 def test_a_task_that_asks_to_be_ignored_has_come_to_its_end():

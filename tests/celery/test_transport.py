@@ -128,7 +128,7 @@ class TestRefusedQueues:
         transport = CeleryTransport(celery, "default", {"bad": bad})
         messages = [message("1", "bad"), message("2", "good"), message("3", "bad"), message("4", "good")]
         for _ in range(3):
-            assert transport.send(messages) == ({"2", "4"}, False)
+            assert transport.send(messages) == transports.Sent(frozenset({"2", "4"}))
         assert transport.depth(celery.conf.task_default_queue) == 6
         assert caplog.text.count(f"action=refused backend=default queue={bad} reason=PreconditionFailed") == 1
         assert "broker_away" not in caplog.text
@@ -142,7 +142,7 @@ class TestRefusedQueues:
         celery = make_app("memory://", task_create_missing_queues=False)
         transport = CeleryTransport(celery, "default", {"bad": "nowhere"})
         for _ in range(3):
-            assert transport.send([message("1", "bad"), message("2", "good")]) == ({"2"}, False)
+            assert transport.send([message("1", "bad"), message("2", "good")]) == transports.Sent(frozenset({"2"}))
         assert caplog.text.count("action=refused backend=default queue=nowhere reason=QueueNotFound") == 1
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from celery.app.task import Task as CeleryTask
-from celery.exceptions import Ignore
+from celery.app.trace import task_has_custom
+from celery.exceptions import Ignore, Retry
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from django.tasks.exceptions import InvalidTask
 from django.utils.module_loading import import_string
@@ -19,17 +20,26 @@ FOR_EVER: Final = 1_000_000
 """Attempts, where Celery would try again for ever."""
 DOUBLINGS: Final = 20
 """Waits that are spelled out where Celery draws none of them at random; the last one goes on."""
+HOOKS: Final = ("before_start", "on_success", "on_retry", "on_failure", "after_return")
+"""Methods of a task that Celery's workers call."""
 
 
 def from_celery(celery_task: Any, **options: Any) -> Any:
     """Return a Django task that runs the function of a Celery task, with what Celery was told of retries and limits.
 
     `options` are those of `@task`, and win. `bind=True` tasks get themselves as `self`: there `self.request.id` and
-    `self.request.retries` are ours, and `self.retry()` raises, which makes our worker try again.
+    `self.request.retries` are ours, and `self.retry()` raises `Retry`, which makes our worker try again.
 
-    Raise `InvalidTask` for what cannot be found again by its path: a class, a function within a function.
+    Raise `InvalidTask` for what cannot be found again by its path, a class, a function within a function, and for what
+    has hooks of its own, such as `on_failure`.
     """
     celery_task = _evaluated(celery_task)
+    if hooks := [name for name in HOOKS if task_has_custom(celery_task, name)]:
+        msg = (
+            f"The Celery task {celery_task.name} has {', '.join(hooks)} of its own, which nothing but Celery calls. "
+            "Let the function do it, or a receiver of Django's signal task_finished."
+        )
+        raise InvalidTask(msg)
     function = _function_of(celery_task)
     backend = options.pop("backend", DEFAULT_TASK_BACKEND_ALIAS)
     kind: Any = task_backends[backend].task_class
@@ -46,8 +56,9 @@ def options_of(celery_task: Any) -> dict[str, Any]:
         limit = getattr(celery_task, "retry_kwargs", {}).get("max_retries", celery_task.max_retries)
         options["max_attempts"] = FOR_EVER if limit is None else limit + 1
         options["backoff"] = _backoff(celery_task)
+        # Nothing else is tried again: an error that no retry() was called for fails at once.
+        options["retry_on"] = (*retried, Retry)
     if retried:
-        options["retry_on"] = retried
         options["fail_on"] = tuple(getattr(celery_task, "dont_autoretry_for", ()))
     if limit := celery_task.soft_time_limit or celery_task.time_limit:
         options["timeout"] = float(limit)
@@ -109,17 +120,16 @@ def _written(celery_task: Any) -> Any:
 
 
 def _call(celery_task: Any, args: Any, kwargs: Any) -> Any:
-    from celery.app.trace import task_has_custom
-
     execution = current.get()
     claim = execution.claim if execution else None
-    # Called directly, as Celery says: then its retry() sends nothing, and raises what it was called for.
+    # Eager, as Celery says: then its retry() sends nothing, and raises.
     celery_task.push_request(
         args=args,
         kwargs=kwargs,
         id=claim.id if claim else None,
         retries=claim.failures if claim else 0,
-        called_directly=True,
+        called_directly=False,
+        is_eager=True,
     )
     try:
         if task_has_custom(celery_task, "__call__"):
@@ -128,8 +138,18 @@ def _call(celery_task: Any, args: Any, kwargs: Any) -> Any:
     except Ignore:
         # It has come to its end, and says so in this way.
         return None
+    except Retry as retry:
+        if _is_retried(celery_task, retry.exc):
+            # Our worker knows it, and its record says more.
+            raise retry.exc from retry.exc.__cause__
+        raise
     finally:
         celery_task.pop_request()
+
+
+def _is_retried(celery_task: Any, error: Any) -> bool:
+    wanted = tuple(getattr(celery_task, "autoretry_for", ()))
+    return isinstance(error, wanted) and not isinstance(error, tuple(getattr(celery_task, "dont_autoretry_for", ())))
 
 
 def _is_bound(celery_task: Any) -> bool:
