@@ -11,7 +11,10 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.management import call_command
 
 from backroom.sessions import signals
+from backroom.sessions.documents import Changes
+from backroom.sessions.keys import hash_of
 from backroom.sessions.maintenance import Round
+from backroom.sessions.steps import run
 from backroom.upkeep import tidying
 
 pytestmark = pytest.mark.django_db
@@ -192,8 +195,83 @@ def test_a_session_that_was_ended_is_not_brought_back_by_a_new_id(engine):
     session.flush()
     with pytest.raises(SessionInterrupted):
         other.cycle_key()
+
+
+def test_renewing_a_session_that_was_ended_meanwhile_is_no_error(engine, law, clock):
+    law(RENEWAL=3600)
+    session = made(engine)
+    clock.advance(3601)
+    late = engine(session.session_key)
+    assert late["a"] == 1
+    session.delete(session.session_key)
+    late["b"] = 1
+    assert not late.renew()
     with pytest.raises(UpdateError):
-        other.renew()
+        late.save()
+
+
+def test_a_sign_in_that_races_a_renewal_leaves_the_other_party_no_id(engine, law, clock):
+    law(RENEWAL=3600)
+    planted = made(engine)
+    clock.advance(3601)
+    victim, attacker = engine(planted.session_key), engine(planted.session_key)
+    assert victim["a"] == attacker["a"] == 1
+    assert attacker.renew()
+    victim["b"] = 2
+    victim.cycle_key()
+    victim["_auth_user_id"] = "7"
+    victim.save()
+    assert dict(engine(victim.session_key).items()) == {"a": 1, "b": 2, "_auth_user_id": "7"}
+    assert victim.is_fresh
+    assert not victim.came_with_replaced_id
+    for known in (planted.session_key, attacker.session_key):
+        assert engine(known).load() == {}
+
+
+def test_a_sign_in_overtakes_a_renewal_that_comes_as_it_looks_for_the_last_one(engine, law, clock, monkeypatch):
+    law(RENEWAL=10, GRACE=60)
+    planted = made(engine)
+    clock.advance(11)
+    victim, attacker = engine(planted.session_key), engine(planted.session_key)
+    assert victim["a"] == attacker["a"] == 1
+    assert attacker.renew()
+    store = type(engine.get_store())
+    load_replaced = store.load_replaced
+
+    def load_and_lose_it(self: Any, key: Any, now: Any) -> Any:
+        monkeypatch.setattr(store, "load_replaced", load_replaced)
+        found = yield from load_replaced(self, key, now)
+        clock.advance(11)
+        again = engine(attacker.session_key)
+        assert again["a"] == 1
+        assert again.renew()
+        attackers.append(again.session_key)
+        return found
+
+    attackers = [attacker.session_key]
+    monkeypatch.setattr(store, "load_replaced", load_and_lose_it)
+    victim.cycle_key()
+    assert alive(engine, victim)
+    assert len(attackers) == 2
+    assert [engine(known).load() for known in attackers] == [{}, {}]
+
+
+def test_the_second_of_two_renewals_that_have_nothing_else_to_write_does_nothing(engine, law, clock):
+    law(RENEWAL=10)
+    session = made(engine)
+    clock.advance(11)
+    one, two = engine(session.session_key), engine(session.session_key)
+    assert one["a"] == two["a"] == 1
+    assert one.renew()
+    assert not two.renew()
+    assert alive(engine, one)
+
+
+def test_a_store_that_is_asked_to_write_nothing_tells_whether_the_session_is_there(engine):
+    session, store = made(engine), engine.get_store()
+    assert run(store.write(session.key_hash, Changes(), {}))
+    session.flush()
+    assert not run(store.write(hash_of("a" * 32), Changes(), {}))
 
 
 def test_expired_sessions_are_removed_in_bounded_batches(engine, clock, monkeypatch):

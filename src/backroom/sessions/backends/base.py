@@ -304,10 +304,12 @@ class BackroomSession(SessionBase):
         else:
             yield from self._updating(data, {})
 
-    def _updating(self, data: Mapping[str, Any], new_id_columns: dict[str, Any]) -> Steps[bool]:
+    def _updating(
+        self, data: Mapping[str, Any], new_id_columns: dict[str, Any], *, insists: bool = False
+    ) -> Steps[bool]:
         """Write what changed in one statement; raise `UpdateError` if the session is no longer there.
 
-        Tell whether it still had the id that this request knows.
+        Tell whether it still had the id that this request knows. A new id that the request insists on it gets in any case.
         """
         header, now, law = self._header, self.now(), rules()
         assert header is not None  # noqa: S101 - its callers have seen to it
@@ -322,25 +324,33 @@ class BackroomSession(SessionBase):
         if not changes and not columns and not new_id_columns:
             return True
         extra = yield from self.extra_columns(data)
-        if not (yield from self._writing(changes, {**columns, **new_id_columns}, extra)):
+        if not (yield from self._writing(changes, {**columns, **new_id_columns}, extra, insists=insists)):
             raise UpdateError
         self._settle(data, changes)
         yield from self._noted((self._header or header)._replace(**columns))
         return not self.came_with_replaced_id
 
-    def _writing(self, changes: Changes, columns: dict[str, Any], extra: Mapping[str, Any]) -> Steps[bool]:
+    def _writing(
+        self, changes: Changes, columns: dict[str, Any], extra: Mapping[str, Any], *, insists: bool
+    ) -> Steps[bool]:
         store, header = self.get_store(), self._header
         assert header is not None  # noqa: S101 - its caller has seen to it
-        if (yield from store.write(header.key, changes, {**columns, **extra})):
-            if "new_key" in columns:
-                self._header = header._replace(key=columns["new_key"], renewed_at=columns["renewed_at"])
-            return True
-        if rules().renewal is None or (found := (yield from store.load_replaced(header.key, self.now()))) is None:
-            return False
-        # Another request gave it a new id meanwhile: it is the same session, and one new id is enough.
-        self._header, self.came_with_replaced_id = found.header, True
-        kept = {name: value for name, value in columns.items() if name not in NEW_ID_COLUMNS}
-        return (yield from store.write(found.header.key, changes, {**kept, **extra}))
+        while not (yield from store.write(header.key, changes, {**columns, **extra})):
+            if rules().renewal is None or (found := (yield from store.load_replaced(header.key, self.now()))) is None:
+                return False
+            # Another request gave it a new id meanwhile: it is the same session.
+            header = self._header = found.header
+            self.came_with_replaced_id = True
+            if insists:
+                # Whoever renewed it may be somebody else, who is to know no id of a session that is signed in.
+                continue
+            # One new id is enough.
+            columns = {name: value for name, value in columns.items() if name not in NEW_ID_COLUMNS}
+            if not changes and not columns and not extra:
+                return True
+        if "new_key" in columns:
+            self._header = header._replace(key=columns["new_key"], renewed_at=columns["renewed_at"])
+        return True
 
     def _inserting(self, data: Mapping[str, Any]) -> Steps[bool]:
         """Store a session that is not there yet; tell whether that was so."""
@@ -394,7 +404,7 @@ class BackroomSession(SessionBase):
             yield from self._moving_in(data)
         session_id = new_id()
         try:
-            yield from self._updating(data, self._new_id_columns(hash_of(session_id)))
+            yield from self._updating(data, self._new_id_columns(hash_of(session_id)), insists=True)
         except UpdateError:
             # Going on under a new id would bring back what somebody has ended.
             raise SessionInterrupted(INTERRUPTED) from None
@@ -411,7 +421,11 @@ class BackroomSession(SessionBase):
         # After a change of what the user may do, the old id must not do it too.
         if header.renewed_at and law.grace:
             columns |= {"previous_key": header.key, "previous_until": after(self.now(), law.grace)}
-        if not (yield from self._updating(data, columns)):
+        try:
+            if not (yield from self._updating(data, columns)):
+                return False
+        except UpdateError:
+            # It was ended meanwhile. Whether that matters to this request a save will tell.
             return False
         self._session_key, self.is_fresh, self.modified = session_id, True, True
         yield from lifecycle.told(type(self), "renewed", self._header or header, reason="renewed")

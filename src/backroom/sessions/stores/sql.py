@@ -97,6 +97,9 @@ class SQLStore:
         """See Store."""
         way = ("replaces" if changes.replaces else "merges") if changes else "leaves"
         alias = self.alias_for_writes
+        if not changes and not columns:
+            rows = yield Call(select, (alias, self._text(EXISTS), (key,)))
+            return bool(rows)
         waits = rules().options.DURABLE or in_transaction(alias) or not MATTERS.isdisjoint(columns)
         text = _update(self._table, alias, way, tuple(columns), waits)
         contents = (changes.patch(),) if changes else ()
