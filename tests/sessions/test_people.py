@@ -52,6 +52,75 @@ def events():
         getattr(signals, f"session_{word}").disconnect(receiver)
 
 
+def renews_before(monkeypatch: Any, store: Any, name: str, session: Any) -> None:
+    """Have a session get a new id just before the store does something."""
+    done = getattr(type(store), name)
+
+    def renew_first(self: Any, *arguments: Any) -> Any:
+        monkeypatch.setattr(type(store), name, done)
+        assert session.renew()
+        return (yield from done(self, *arguments))
+
+    monkeypatch.setattr(type(store), name, renew_first)
+
+
+@pytest.fixture
+def anns(engine, ann):
+    """Give a function that makes a session in which Ann is signed in."""
+
+    def make(**contents: Any) -> Any:
+        session = engine()
+        session.update({"_auth_user_id": str(ann.pk), **contents})
+        session.save()
+        return session
+
+    return make
+
+
+@pytest.mark.parametrize("grace", [0, 60])
+def test_all_are_ended_though_one_gets_a_new_id_as_they_are(engine, ann, anns, law, clock, monkeypatch, grace):
+    law(RENEWAL=10, GRACE=grace)
+    session = anns()
+    clock.advance(11)
+    renewing = engine(session.session_key)
+    assert renewing.user_id
+    for name in ("delete", "delete_of_user"):
+        renews_before(monkeypatch, engine.get_store(), name, renewing)
+    assert revoke_all(ann) == 1
+    assert sessions_of(ann) == []
+    assert engine(renewing.session_key).load() == {}
+
+
+def test_the_session_at_hand_is_spared_though_another_request_gave_it_a_new_id(engine, ann, anns, law, clock):
+    law(RENEWAL=10)
+    session, other = anns(), anns()
+    clock.advance(11)
+    renewing = engine(session.session_key)
+    assert renewing.user_id
+    assert renewing.renew()
+    assert people.revoke_all_of([str(ann.pk)], reason="test", but=session.key_hash) == 1
+    assert engine(renewing.session_key).load()
+    assert not engine(other.session_key).load()
+
+
+def test_the_limit_ends_the_oldest_though_it_gets_a_new_id_meanwhile(engine, ann, anns, law, clock, monkeypatch):
+    law(RENEWAL=10, LIMIT=1)
+    session = anns()
+    clock.advance(11)
+    renewing = engine(session.session_key)
+    assert renewing.user_id
+    renews_before(monkeypatch, engine.get_store(), "delete", renewing)
+    newest = anns()
+    assert [each.key for each in sessions_of(ann)] == [newest.key_hash]
+
+
+def test_what_has_expired_is_not_told_as_revoked(ann, anns, clock, events):
+    anns()
+    clock.advance(15 * 86_400)
+    assert revoke_all(ann) == 0
+    assert events == [("created", None)]
+
+
 def test_a_session_knows_its_user_and_its_visitor(ann, clock):
     client = signed_in()
     clock.advance(120)

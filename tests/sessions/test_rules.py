@@ -180,6 +180,29 @@ def test_flushing_with_the_replaced_id_ends_the_session(engine, law, clock):
     assert not alive(engine, renewed)
 
 
+@pytest.mark.parametrize("has_loaded", [True, False])
+def test_signing_out_ends_a_session_that_was_renewed_meanwhile(engine, law, clock, has_loaded):
+    law(RENEWAL=3600)
+    session = made(engine)
+    clock.advance(3601)
+    leaving, renewing = engine(session.session_key), engine(session.session_key)
+    if has_loaded:
+        assert leaving["a"] == 1
+    assert renewing["a"] == 1
+    assert renewing.renew()
+    leaving.flush()
+    assert not alive(engine, renewing)
+
+
+def test_many_are_ended_at_once(engine):
+    sessions = [made(engine) for _ in range(102)]
+    kept = made(engine)
+    assert len(run(engine.ending([each.key_hash for each in sessions], reason="test"))) == 102
+    assert not alive(engine, sessions[0])
+    assert not alive(engine, sessions[-1])
+    assert alive(engine, kept)
+
+
 def test_a_new_id_at_sign_in_leaves_the_old_one_no_grace(engine, law):
     law(RENEWAL=3600)
     session = made(engine)

@@ -119,8 +119,7 @@ def _sessions_of(user: Any) -> Steps[list[SessionInfo]]:
 def _revoke_all(user: Any, *, reason: str, but: KeyHash | None = None) -> Steps[int]:
     if user is None:
         return 0
-    keys = [header.key for header in (yield from _headers_of(user)) if header.key != but]
-    return len((yield from engine().ending(keys, reason=reason)))
+    return len((yield from engine().ending_of_user(_user_id(user), reason=reason, but=but)))
 
 
 def _headers_of(user: Any) -> Steps[list[Header]]:

@@ -64,7 +64,10 @@ class Store(Protocol):
         """Merge changes into a session; tell whether it was still there."""
 
     def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
-        """Delete sessions; return those that were there."""
+        """Delete sessions, those too whose id was one of these until a moment ago; return those that were there."""
+
+    def delete_of_user(self, user_id: str, now: Moment, but: KeyHash | None) -> Steps[list[Header]]:
+        """Delete a user's sessions that have not expired, but one, whose id may just have been replaced; return them."""
 
     def delete_expired(self, now: Moment, limit: int) -> Steps[list[Header]]:
         """Delete at most `limit` expired sessions and return them."""

@@ -220,6 +220,14 @@ class BackroomSession(SessionBase):
             yield from lifecycle.told(cls, "revoked", header, reason=reason)
         return ended
 
+    @classmethod
+    def ending_of_user(cls, user_id: str, *, reason: str, but: KeyHash | None) -> Steps[list[Header]]:
+        """End all sessions of a user but one; return those that were there."""
+        ended = yield from cls.get_store().delete_of_user(user_id, cls.now(), but)
+        for header in ended:
+            yield from lifecycle.told(cls, "revoked", header, reason=reason)
+        return ended
+
     def _loading(self) -> Steps[Document]:
         found, session_id, now, law = None, self.session_key, self.now(), rules()
         if is_well_formed(session_id):

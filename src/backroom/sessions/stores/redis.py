@@ -38,6 +38,9 @@ class RedisStore:
     def __init__(self, server: Server, prefix: str) -> None:
         self._server = server
         self._base = key(prefix, TAG)
+        # Of two keys the first is never there: while a cluster moves their slot the node refuses the script, which would
+        # take for gone what is at the other node.
+        self._keys = (self._base, f"{self._base}:ends")
 
     def load(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
         """See Store."""
@@ -78,6 +81,11 @@ class RedisStore:
         rows = yield self._running("delete", *keys)
         return [_header(row) for row in rows]
 
+    def delete_of_user(self, user_id: str, now: Moment, but: KeyHash | None) -> Steps[list[Header]]:
+        """See Store."""
+        rows = yield self._running("delete_of_user", user_id, now, but or "")
+        return [_header(row) for row in rows]
+
     def delete_expired(self, now: Moment, limit: int) -> Steps[list[Header]]:
         """See Store."""
         rows = yield self._running("delete_expired", now, limit)
@@ -100,7 +108,7 @@ class RedisStore:
         yield self._running("renew_at_once", user_id)
 
     def _running(self, name: str, *arguments: Any) -> FreeCall:
-        return FreeCall(_script(name).run, (self._server, [self._base], arguments))
+        return FreeCall(_script(name).run, (self._server, self._keys, arguments))
 
 
 def store() -> RedisStore:

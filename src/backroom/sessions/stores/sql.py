@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import batched
 from operator import itemgetter
 from typing import Any, Final
 
@@ -44,8 +45,16 @@ INSERT: Final = "INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT D
 UPDATE: Final = "UPDATE {table} SET {assignments} WHERE session_key = %s{hurriedly}"
 MATTERS: Final = frozenset({"new_key", "user_id"})
 """Columns whose change waits for the disk in any case."""
-DELETE: Final = "DELETE FROM {table} WHERE session_key = %s RETURNING {header}"
-DELETE_MANY: Final = "DELETE FROM {table} WHERE session_key IN {ids} RETURNING {header}"
+# Who knows a session by the id that it had until a moment ago means it, too.
+DELETE: Final = "DELETE FROM {table} WHERE session_key IN ({marks}) OR previous_key IN ({marks}) RETURNING {header}"
+DELETE_OF_USER: Final = (
+    # In one statement: a session that gets a new id between being listed and being deleted would be missed.
+    "DELETE FROM {table} WHERE user_id = %s AND expire_date > %s "
+    "AND session_key <> %s AND COALESCE(previous_key, '') <> %s RETURNING {header}"
+)
+NONE: Final = "-"
+"""The hash of no id."""
+DELETED_AT_ONCE: Final = 100
 DELETE_EXPIRED: Final = (
     # PostgreSQL may run a subquery twice; MATERIALIZED forbids it. The last line spares what was used meanwhile.
     "WITH due AS MATERIALIZED (SELECT session_key FROM {table} WHERE expire_date <= %s "
@@ -108,10 +117,15 @@ class SQLStore:
 
     def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
         """See Store."""
-        if len(keys) == 1:
-            return (yield from self._returning(DELETE, keys[0]))
-        ids = dialect_of(self.alias_for_writes).ids()
-        return (yield from self._returning(DELETE_MANY.replace("{ids}", ids), _json_list(keys)))
+        found = []
+        for some in batched(keys, DELETED_AT_ONCE):
+            text = DELETE.replace("{marks}", ", ".join(["%s"] * len(some)))
+            found += yield from self._returning(text, *some, *some)
+        return found
+
+    def delete_of_user(self, user_id: str, now: Moment, but: KeyHash | None) -> Steps[list[Header]]:
+        """See Store."""
+        return (yield from self._returning(DELETE_OF_USER, user_id, now, but or NONE, but or NONE))
 
     def delete_expired(self, now: Moment, limit: int) -> Steps[list[Header]]:
         """See Store."""
@@ -190,7 +204,3 @@ def _loaded(rows: list[tuple[Any, ...]], now: Moment) -> Loaded | None:
     if not rows or rows[0][ENDS_AT] <= now:
         return None
     return Loaded(_header(rows[0]), json.loads(rows[0][-1]))
-
-
-def _json_list(keys: Sequence[KeyHash]) -> str:
-    return json.dumps(keys)
