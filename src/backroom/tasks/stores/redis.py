@@ -236,7 +236,7 @@ class RedisStore:
             # Only the first shard has bells.
             tokens = TOKENS if shard == self.shards[0] else 0
             calls += [
-                ([shard], [tokens, pointer_seconds, *(part for record in chunk for part in _drafted(record))])
+                (_keys(shard), [tokens, pointer_seconds, *(part for record in chunk for part in _drafted(record))])
                 for chunk in _chunks(some)
             ]
         for few in batched(calls, AHEAD):
@@ -420,7 +420,7 @@ class RedisStore:
 
     def _run(self, name: str, shard: str, arguments: Sequence[Any]) -> Any:
         try:
-            return script(name).run(self.server, [shard], arguments)
+            return script(name).run(self.server, _keys(shard), arguments)
         except RedisUnavailable as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -429,6 +429,15 @@ class RedisStore:
             return script(name).run_each(self.server, calls)
         except RedisUnavailable as error:
             raise StoreUnavailable(str(error)) from error
+
+
+def _keys(shard: str) -> tuple[str, str]:
+    """Return the keys that a script names: the beginning of all of them, which is none itself, and one that is there.
+
+    While a cluster moves the slot, some keys are here and some there, and a script would take the others for empty.
+    The node refuses a script of whose two keys it lacks one, and it always lacks the first: so it is asked again.
+    """
+    return shard, f"{shard}:tasks"
 
 
 @cache

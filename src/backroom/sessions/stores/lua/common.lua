@@ -1,6 +1,7 @@
 -- What every script begins with: the map of the keys, and what several of them do.
 --
 -- KEYS[1] is what the names of all keys begin with; its hash tag keeps them in one slot.
+-- KEYS[2] is there only so that a node refuses the script while a cluster moves that slot.
 --   :s:HASH    hash    a session, by the hash of its id: "=name" → a value, and one letter for each field of its header:
 --                      u user id, c created, t last seen, r got its id, x ends, a address, g user agent, l label
 --   :ends      zset    hashes by the moment at which they end

@@ -1,6 +1,7 @@
 -- What every script begins with: the map of the keys, and the few things that all of them do.
 --
 -- KEYS[1] is what the names of all keys of one shard of a backend begin with; its hash tag keeps them in one slot.
+-- KEYS[2] is there only so that a node refuses the script while a cluster moves that slot.
 --   :tasks        hash  id → what never changes: "flags priority queue \n JSON \n payload"
 --   :live         hash  id → what does: "fence state attempts started last worker flags priority queue \n workers \n
 --                 JSON"; a task that nobody has touched yet has none and is as it was inserted. "-" stands for nothing,
