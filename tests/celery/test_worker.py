@@ -153,6 +153,24 @@ def test_what_a_worker_holds_that_is_told_to_end_at_once_goes_back(make_celery_s
     assert site.column("attempts", task_id) == 1
 
 
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_pool_that_can_kill_nothing_hands_back_in_a_cold_shutdown(
+    make_celery_site: Callable[..., CelerySite], pool: str
+) -> None:
+    site = make_celery_site()
+    first = site.celery(pool=pool)
+    [task_id] = site.enqueue("gated", str(site.effects), str(site.gate))
+    site.wait_for_line("begin 1")
+    first.process.send_signal(signal.SIGQUIT)
+    wait_until(lambda: site.column("state", task_id) == "ready", what="the task to be handed back")
+    assert (site.column("attempts", task_id), site.column("failures", task_id)) == (0, 0)
+    site.open_gate()
+    first.process.wait(30)
+    assert "NotImplementedError" not in first.output()
+    # What it found before it ended was not taken.
+    assert site.column("state", task_id) == "ready"
+
+
 def test_records_may_be_kept_in_redis(make_celery_site: Callable[..., CelerySite], redis_server: RedisServer) -> None:
     prefix = f"test-{os.urandom(4).hex()}"
     keeper = {

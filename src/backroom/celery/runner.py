@@ -16,10 +16,10 @@ from backroom.tasks.announcements import Move, announce
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.board import Board
-from backroom.tasks.exceptions import TaskTimeout
+from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.execute import outcome_of
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
-from backroom.tasks.records import DEFERRED, RUNNING, Cancelled, Claim, Worker
+from backroom.tasks.records import DEFERRED, RUNNING, SUCCESSFUL, Cancelled, Claim, Worker
 from backroom.tasks.resolve import resolve
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
@@ -53,6 +53,7 @@ class Runner:
         self._claiming: set[str] = set()
         self._lock = threading.Lock()
         self._is_ending = False
+        self._struck: set[tuple[str, int]] = set()
         # The slots of coroutines come after those of functions elsewhere; here a place serves either.
         self._slots = Slots(backend, board, 0, on_done=self._note)
         self._watcher = Watcher(self._holdings, board, cancel_grace=backend.settings.cancel_grace)
@@ -81,9 +82,16 @@ class Runner:
             self.backend.store.apply(left)
         self.backend.store.forget([self.worker_id])
 
-    def leave_off(self) -> None:
-        """Take what strikes an attempt from now on for the end of this process, and for no fault of the task's."""
+    def leave_off(self, *, is_interrupting: bool = False) -> None:
+        """Take what strikes an attempt from now on for the end of this process, and for no fault of the task's.
+
+        `is_interrupting` strikes all that run, in threads other than this one.
+        """
         self._is_ending = True
+        if is_interrupting:
+            for holding, execution in self._holdings.running():
+                self._struck.add((holding.claim.id, holding.claim.fence))
+                execution.interrupt(TaskCancelled)
 
     def run(self, task_id: str, place: int) -> None:
         """Run a task to its end, if it is there to be had."""
@@ -143,8 +151,10 @@ class Runner:
             # It struck the event loop, and not the coroutine.
             if not self._is_ending:
                 raise
-        attempt = self._ended.pop((holding.claim.id, holding.claim.fence))
-        if self._is_ending and isinstance(attempt.exception, SystemExit | asyncio.CancelledError):
+        key = (holding.claim.id, holding.claim.fence)
+        attempt = self._ended.pop(key)
+        was_struck = isinstance(attempt.exception, SystemExit | asyncio.CancelledError) or key in self._struck
+        if self._is_ending and was_struck and attempt.transition.state != SUCCESSFUL:
             # An attempt that holds the store's lock, as an atomic one may, could not be handed back before.
             return Attempt(holding.claim, self.backend.attempts.released(holding.claim))
         return attempt

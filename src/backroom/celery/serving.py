@@ -58,6 +58,7 @@ class Engine:
         self._upkeeps: list[Upkeep] = []
         self._lock = threading.Lock()
         self._is_ending = False
+        self._is_handed_over = False
         self._before: Any = None
         self._overrun = Rounds("overrun", self._give_up_overdue, seconds=lambda: TICK)
         if place is None:
@@ -129,14 +130,23 @@ class Engine:
 
     def _on_end(self, number: int, frame: FrameType | None) -> None:
         self._is_ending = True
+        self._say_farewell()
+        if callable(self._before):
+            self._before(number, frame)
+
+    def hand_over(self) -> None:
+        """Hand back what threads run that nothing can kill. Again and again is as good as once."""
+        if not self._is_handed_over:
+            self._is_handed_over = True
+            self._say_farewell(is_interrupting=_worker.pool != "solo")
+
+    def _say_farewell(self, *, is_interrupting: bool = False) -> None:
         for runner in list(self._runners.values()):
-            runner.leave_off()
+            runner.leave_off(is_interrupting=is_interrupting)
         # In a thread of its own: this one may be in the middle of a statement on its connection.
         farewell = threading.Thread(target=self.stop, name="backroom-farewell", daemon=True)
         farewell.start()
         farewell.join(FAREWELL)
-        if callable(self._before):
-            self._before(number, frame)
 
 
 class _Worker:
@@ -148,6 +158,7 @@ class _Worker:
         self.pool = pool
         self.threads = threads
         self.places: Sequence[Place] = make_places() if pool in FORKING else ()
+        self.look: Rounds | None = None
 
 
 _worker = _Worker()
@@ -165,6 +176,15 @@ def engine() -> Engine:
                 raise UnsupportedPool(msg)
             _engine = Engine(_worker.token, _own_place(), threads=_worker.threads)
         return _engine
+
+
+def hand_over() -> bool:
+    """Hand back what this process runs, where no pool can end it; tell whether that is so here."""
+    if _worker.pool in FORKING:
+        return False
+    if _engine is not None and _engine.pid == os.getpid():
+        _engine.hand_over()
+    return True
 
 
 def worker_id_of(pid: int, token: str) -> str:
@@ -196,6 +216,7 @@ def follow_signals() -> None:
         (signals.worker_process_init, _on_process_init),
         (signals.worker_process_shutdown, _on_process_shutdown),
         (signals.worker_ready, _on_worker_ready),
+        (signals.worker_shutting_down, _on_worker_shutting_down),
         (signals.worker_shutdown, _on_worker_shutdown),
     ):
         told.connect(receiver, weak=False)
@@ -223,21 +244,35 @@ def _on_process_shutdown(**_kwargs: Any) -> None:
 def _on_worker_ready(sender: Any, **_kwargs: Any) -> None:
     if _worker.places:
         pool = sender.pool
-        look = Rounds("overrun", lambda: end_overdue(_worker.places, lambda: _children(pool)), seconds=lambda: TICK)
-        look.start()
+        _worker.look = Rounds(
+            "overrun", lambda: end_overdue(_worker.places, lambda: _children(pool)), seconds=lambda: TICK
+        )
+        _worker.look.start()
     elif _worker.pool in UNSUPPORTED:
         logger.error("action=unsupported_pool pool=%s: use prefork or threads", _worker.pool)
     elif _worker.pool != "solo":
         engine().start()
 
 
+def _on_worker_shutting_down(how: str = "", **_kwargs: Any) -> None:
+    # In a warm shutdown the children work on, and some of them overrun their limits.
+    if how == "Cold" and _worker.look is not None:
+        _worker.look.stop()
+
+
 def _on_worker_shutdown(**_kwargs: Any) -> None:
+    if _worker.look is not None and _worker.pid == os.getpid():
+        _worker.look.stop()
     if _engine is not None and _engine.pid == os.getpid():
         _engine.stop()
 
 
 def _children(pool: Any) -> set[int]:
-    return set(pool.info["processes"])
+    try:
+        return set(pool.info["processes"])
+    except AttributeError:
+        # The pool has been closed.
+        return set()
 
 
 def _own_place() -> Place | None:

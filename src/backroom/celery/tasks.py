@@ -8,7 +8,14 @@ from backroom.tasks.transports.celery import TASK
 
 # Acknowledged when it begins, whatever the project has told Celery: RabbitMQ cuts a worker off that owes it the answer for
 # longer than consumer_timeout, and the record knows better than a message what is to start again.
-@shared_task(name=TASK, ignore_result=True, acks_late=False, reject_on_worker_lost=False, serializer="json")  # type: ignore[untyped-decorator] # Celery publishes no types
+@shared_task(  # type: ignore[untyped-decorator] # Celery publishes no types
+    name=TASK,
+    ignore_result=True,
+    acks_late=False,
+    reject_on_worker_lost=False,
+    serializer="json",
+    Request="backroom.celery.requests:HandedOver",
+)
 def run(alias: str, task_id: str) -> None:
     """Run a task of ours, unless somebody else has it."""
     engine().run(alias, task_id)
