@@ -14,7 +14,7 @@ from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTask
 
 from backroom.celery.lost import Lost
-from backroom.celery.upkeep import AHEAD, PAGE, Upkeep
+from backroom.celery.upkeep import AHEAD, NEGLECT, PAGE, Upkeep
 from backroom.clock import after
 from backroom.tasks import control, doctor, enqueue_many
 from backroom.tasks.backends.celery import SOON
@@ -327,6 +327,30 @@ class TestDue:
         assert depth(self.backend) == 0
         first.round()
         assert depth(self.backend) == 1
+
+    @pytest.mark.parametrize("waits", ["deferred", "ready"])
+    def test_the_next_one_steps_in_where_the_first_finds_no_broker(self, waits):
+        if waits == "deferred":
+            add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
+        else:
+            add.enqueue(1, 2)
+            purge(self.backend)
+        self.backend.clock.advance(60)
+        from backroom.tasks.records import Worker
+
+        upkeep = Upkeep(self.backend, "b")
+
+        def look():
+            now = self.backend.clock.now()
+            first = Worker(id="a", host="h", pid=1, queues=(), threads=1, started_at=now, seen_at=now)
+            self.backend.store.beat([first])
+            upkeep._tidy_at = 0.0
+            upkeep.round()
+            return depth(self.backend)
+
+        assert look() == 0
+        self.backend.clock.advance(NEGLECT + 1)
+        assert [look(), look(), look()] == [1, 1, 1]
 
     def test_a_message_that_could_not_be_sent_is_sent_later(self, monkeypatch):
         add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)

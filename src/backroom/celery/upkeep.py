@@ -1,7 +1,8 @@
 """What keeps a backend on Celery in order: maintenance as everywhere, and messages for what has none.
 
 Every process does the maintenance. Messages are sent by one of them, the worker with the lowest id that is alive: two
-that sent the same one would do no harm, but a hundred would.
+that sent the same one would do no harm, but a hundred would. That one may find no way to the broker, so the next ones in
+line step in, one after the other, for what waits too long while the broker's queue is empty.
 """
 
 import logging
@@ -11,12 +12,13 @@ from typing import Final
 
 from backroom.celery.lost import Lost
 from backroom.celery.places import Leftover
-from backroom.clock import after
+from backroom.clock import after, seconds_between
 from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.exceptions import TaskTimeout
 from backroom.tasks.execute import outcome_of
 from backroom.tasks.maintenance import move, tidy
 from backroom.tasks.policy import advanced, decide
+from backroom.tasks.queries import ready_since
 from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
 from backroom.tasks.resolve import rules_of
 from backroom.tasks.rounds import Rounds, guarded
@@ -32,6 +34,10 @@ PAGE: Final = 500
 """Deferred tasks that are sent at once."""
 AHEAD: Final = 5.0
 """Seconds before its moment that a deferred task is sent: more than two rounds are apart, and less than `SOON`."""
+NEGLECT: Final = 30.0
+"""Seconds for which each worker in line leaves to those before it what has become due or was lost."""
+IN_LINE: Final = 3
+"""Workers that step in for the first one."""
 
 _HARD_LIMIT: Final = "The attempt went on after TaskTimeout, so its process was ended."
 
@@ -81,7 +87,23 @@ class Upkeep:
     def _looks_first(self) -> bool:
         horizon = after(self._backend.clock.now(), -self._backend.settings.lease)
         alive = [worker.id for worker in self._backend.store.workers() if worker.seen_at >= horizon]
-        return min([*alive, self._worker_id]) == self._worker_id
+        rank = sorted({*alive, self._worker_id}).index(self._worker_id)
+        return rank == 0 or (rank <= IN_LINE and self._is_neglected(rank * NEGLECT))
+
+    def _is_neglected(self, seconds: float) -> bool:
+        """Tell whether something waits for so long in vain that those before this worker cannot have sent it."""
+        now = self._backend.clock.now()
+        lost_at = self._backend.settings.resend_after + seconds
+        waiting = [
+            *self._backend.store.upcoming(1, after(now, -seconds)),
+            *[
+                each
+                for each in self._backend.store.oldest_ready()
+                if seconds_between(ready_since(each), now) >= lost_at
+            ],
+        ]
+        transport = self._backend.transport
+        return any(transport.depth(transport.queue_of(each.queue_name)) == 0 for each in waiting)
 
     def _send_due(self) -> None:
         until = after(self._backend.clock.now(), AHEAD)
