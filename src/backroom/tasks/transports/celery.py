@@ -283,9 +283,8 @@ def _pools() -> tuple[Any, Any]:
 
 def _is_refusal(error: Exception, connection: Any) -> bool:
     """Tell whether it is about one queue, where any other error is taken for a broker that is away."""
-    from celery.exceptions import QueueNotFound
-
-    if isinstance(error, QueueNotFound):
+    if type(error).__name__ == "QueueNotFound":
+        # Celery's. On some transports its base class, KeyError, means that the connection is lost.
         return True
     cause = error.__cause__ or error
     return isinstance(cause, connection.channel_errors) and not isinstance(cause, connection.connection_errors)
