@@ -38,7 +38,13 @@ def signature(data: bytes, *, purpose: str, context: bytes = b"") -> str:
 
 def is_signed(data: bytes, signed: str, *, purpose: str, context: bytes = b"") -> bool:
     """Tell whether this is the signature of the data, by the secret key or one of its fallbacks."""
-    return any(compare_digest(mac(key, data, context), signed) for key in keys_for(purpose))
+    return any(is_mac(key, data, context, signed) for key in keys_for(purpose))
+
+
+def is_mac(key: bytes, data: bytes, context: bytes, signed: str) -> bool:
+    """Tell whether this is the signature by one key. It may be any text that somebody sent."""
+    # Of texts compare_digest() takes only ASCII.
+    return compare_digest(mac(key, data, context).encode(), signed.encode("utf-8", "surrogatepass"))
 
 
 def mac(key: bytes, data: bytes, context: bytes) -> str:
@@ -63,6 +69,11 @@ def seal(data: bytes, *, purpose: str, context: bytes = b"") -> str:
 
 def unseal(text: str, *, purpose: str, context: bytes = b"") -> bytes:
     """Return what was sealed; raise `BadSeal` when it was not sealed so by one of our keys."""
+    return unseal_with_age(text, purpose=purpose, context=context)[0]
+
+
+def unseal_with_age(text: str, *, purpose: str, context: bytes = b"") -> tuple[bytes, bool]:
+    """Return what was sealed, and whether that was done with SECRET_KEY and not with one of its fallbacks."""
     from cryptography.exceptions import InvalidTag
 
     try:
@@ -70,9 +81,9 @@ def unseal(text: str, *, purpose: str, context: bytes = b"") -> bytes:
     except (NotBase64, ValueError):
         raise BadSeal("A sealed value is no base64. It was changed on its way; throw it away.") from None
     salt, nonce, box = raw[:SALT_BYTES], raw[SALT_BYTES : SALT_BYTES + NONCE_BYTES], raw[SALT_BYTES + NONCE_BYTES :]
-    for key in keys_for(purpose):
+    for index, key in enumerate(keys_for(purpose)):
         try:
-            return bytes(_cipher(key, salt).decrypt(nonce, box, context))
+            return bytes(_cipher(key, salt).decrypt(nonce, box, context)), index == 0
         except (InvalidTag, ValueError):
             continue
     raise BadSeal("A sealed value was changed, or sealed with a key that is not in SECRET_KEY_FALLBACKS any more.")

@@ -147,7 +147,57 @@ def test_encryption_can_be_switched_on_and_off_and_the_key_rotated(engine, law, 
     again["more"] = "6666"
     again.save()
     settings.SECRET_KEY_FALLBACKS = []
-    assert dict(engine(plain.session_key).items()) == {"more": "6666"}
+    assert dict(engine(plain.session_key).items()) == {"card": "4111", "more": "6666"}
+
+
+@pytest.mark.parametrize("encrypts", [False, True])
+def test_a_save_under_a_new_key_signs_all_of_it_anew_and_the_next_one_does_not(
+    engine, law, settings, statements, encrypts
+):
+    law(ENCRYPT=encrypts)
+    session = made(engine, kept="kept", other=1)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another one"
+    again = engine(session.session_key)
+    again["other"] = 2
+    again.save()
+    settings.SECRET_KEY_FALLBACKS = []
+    idle = engine(session.session_key)
+    assert dict(idle.items()) == {"kept": "kept", "other": 2}
+    assert statements(idle.save) == []
+
+
+def test_a_save_leaves_nothing_readable_that_was_stored_before_encryption(engine, law, place, request):
+    session = made(engine, card="4111 1111")
+    law(ENCRYPT=True)
+    again = engine(session.session_key)
+    again["other"] = 1
+    again.save()
+    assert "4111" not in dump(place, request)
+    assert dict(engine(session.session_key).items()) == {"card": "4111 1111", "other": 1}
+
+
+def test_a_signature_that_is_no_ascii_is_no_error():
+    from backroom.sessions.codec import Codec
+
+    codec = Codec(JSONSerializer, encrypts=False)
+    assert codec.document({"a": "j" + "é" * 40}) == {}
+
+
+def test_a_session_has_as_many_names_as_fit(engine):
+    contents = {f"name {number}": number for number in range(10_000)}
+    session = made(engine, **contents)
+    again = engine(session.session_key)
+    assert dict(again.items()) == contents
+    for name in list(contents):
+        again[name] = 0
+    again.save()
+    last = engine(session.session_key)
+    assert last["name 9999"] == 0
+    for name in list(contents)[1:]:
+        del last[name]
+    last.save()
+    assert dict(engine(session.session_key).items()) == {"name 0": 0}
 
 
 def test_encrypted_contents_that_did_not_change_are_not_written(engine, law, statements):

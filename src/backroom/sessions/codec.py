@@ -8,12 +8,11 @@ import json
 import logging
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from hmac import compare_digest
 from typing import Any, Final, Protocol
 
 from django.contrib.sessions.serializers import JSONSerializer
 
-from backroom.sealing import SIGNATURE_LENGTH, BadSeal, keys_for, mac, seal, signature, unseal
+from backroom.sealing import SIGNATURE_LENGTH, BadSeal, is_mac, keys_for, seal, signature, unseal_with_age
 from backroom.sessions.documents import Document, Plain, name_of
 
 PURPOSE: Final = "sessions.value"
@@ -36,12 +35,13 @@ class Serializer(Protocol):
 class Codec:
     """Serialises with SESSION_SERIALIZER, one value at a time, and signs or encrypts."""
 
-    __slots__ = ("_encrypts", "_is_json", "_serializer")
+    __slots__ = ("_encrypts", "_is_json", "_kind", "_serializer")
 
     def __init__(self, serializer: type[Any], *, encrypts: bool) -> None:
         self._is_json = serializer is JSONSerializer
         self._serializer: Serializer = serializer()
         self._encrypts = encrypts
+        self._kind = ("e" if self._is_json else "x") if encrypts else ("j" if self._is_json else "b")
 
     def plain(self, name: str, value: Any) -> Plain:
         """See ValueCodec."""
@@ -61,12 +61,19 @@ class Codec:
         return f"{kind}{signature(text.encode(), purpose=PURPOSE, context=context)}{text}"
 
     def document(self, stored: Mapping[str, str]) -> Document:
-        """Return the contents of a session; leave out, and log, what nobody with our key can have written."""
+        """Return the contents of a session; leave out, and log, what nobody with our key can have written.
+
+        What an earlier key or other settings wrote is not remembered as stored, so that the next save writes it anew: else
+        it would be lost with the last key of SECRET_KEY_FALLBACKS, or stay readable though ENCRYPT was switched on.
+        """
         plains: dict[str, Plain] = {}
+        outdated = []
         keys = keys_for(PURPOSE)
         for name, text in stored.items():
             try:
-                plains[name] = _plain_of(name, text, keys)
+                plains[name], is_recent = _plain_of(name, text, keys)
+                if not is_recent or text[:1] != self._kind:
+                    outdated.append(name)
             except BadSeal:
                 logger.warning("Session data corrupted")
         try:
@@ -74,6 +81,8 @@ class Codec:
             values = dict(zip(plains, _from_json(f"[{','.join(plains.values())}]"), strict=True))  # type: ignore[arg-type]
         except (TypeError, ValueError):
             values = self._values(plains)
+        for name in outdated:
+            plains.pop(name, None)
         return Document({name_of(name): value for name, value in values.items()}, plains)
 
     def _values(self, plains: dict[str, Plain]) -> dict[str, Any]:
@@ -88,18 +97,19 @@ class Codec:
         return values
 
 
-def _plain_of(name: str, stored: str, keys: list[bytes]) -> Plain:
+def _plain_of(name: str, stored: str, keys: list[bytes]) -> tuple[Plain, bool]:
+    """Return the serialised value, and whether it was written with the first key."""
     kind, context = stored[:1], name.encode()
     if kind in {"j", "b"}:
         signed, text = stored[1 : 1 + SIGNATURE_LENGTH], stored[1 + SIGNATURE_LENGTH :]
         data = text.encode()
-        for key in keys:
-            if compare_digest(mac(key, data, context), signed):
-                return text if kind == "j" else b64decode(text)
+        for index, key in enumerate(keys):
+            if is_mac(key, data, context, signed):
+                return text if kind == "j" else b64decode(text), index == 0
         raise BadSeal("The signature of a session's value is not ours.")
     if kind in {"e", "x"}:
-        opened = unseal(stored[1:], purpose=PURPOSE, context=context)
-        return opened.decode() if kind == "e" else opened
+        opened, is_recent = unseal_with_age(stored[1:], purpose=PURPOSE, context=context)
+        return opened.decode() if kind == "e" else opened, is_recent
     raise BadSeal("A session's value is of no kind that we write.")
 
 

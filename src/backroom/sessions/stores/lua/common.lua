@@ -19,6 +19,13 @@ local HEADER = { 'u', 'c', 't', 'r', 'x', 'a', 'g', 'l' }
 local function session(hash) return base .. ':s:' .. hash end
 local function user(id) return base .. ':user:' .. id end
 
+-- Run a command with so many of some values, in slices: Lua unpacks only a few thousand at once.
+local function in_slices(command, name, values, first, last)
+  for start = first, last, 2000 do
+    call(command, name, unpack(values, start, math.min(start + 1999, last)))
+  end
+end
+
 local function keep_until(hash, moment)
   call('ZADD', ENDS, moment, hash)
   call('PEXPIREAT', session(hash), string.format('%.0f', math.max(math.floor(moment / 1000), 0) + DAY))

@@ -13,9 +13,9 @@ if replaces then
     if string.sub(field, 1, 1) == '=' then call('HDEL', name, field) end
   end
 end
-if many > 0 then call('HSET', name, unpack(ARGV, 4, 3 + many)) end
+in_slices('HSET', name, ARGV, 4, 3 + many)
 local gone = tonumber(ARGV[4 + many])
-if gone > 0 then call('HDEL', name, unpack(ARGV, 5 + many, 4 + many + gone)) end
+in_slices('HDEL', name, ARGV, 5 + many, 4 + many + gone)
 
 local renamed, leads = ARGV[5 + many + gone], ARGV[6 + many + gone]
 local is = call('HMGET', name, 'u', 'x')
