@@ -129,6 +129,22 @@ def test_saving_moves_the_end_and_writes_it_only_when_that_is_worth_it(engine, c
     assert alive(engine, session)
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_session_with_a_short_life_is_kept_alive_by_use_as_any_other(engine, settings, clock, writes):
+    settings.SESSION_COOKIE_AGE = 30
+    settings.SESSION_SAVE_EVERY_REQUEST = not writes
+    session = made(engine)
+    for _ in range(7):
+        clock.advance(10)
+        again = engine(session.session_key)
+        assert again["a"]
+        if writes:
+            again["a"] += 1
+            again.save()
+    clock.advance(30)
+    assert not alive(engine, session)
+
+
 def test_an_old_id_is_renewed_and_works_for_requests_under_way(engine, law, clock):
     law(RENEWAL=3600, GRACE=30)
     session = made(engine)

@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.serializers import JSONSerializer
-from django.db import connections
+from django.db import connections, transaction
 
 from backroom.sessions.documents import SessionTooLarge
 from backroom.sessions.guessing import guesses
@@ -379,6 +380,52 @@ def test_what_matters_waits_for_the_disk_and_a_change_of_the_contents_need_not(e
     with connections["postgres"].cursor() as cursor:
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() == ("on",)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("place", ["postgres"])
+def test_what_takes_something_away_waits_for_the_disk(engine, clock, statements):
+    session = made(engine, a=1, b=2)
+    del session["a"]
+    (deleted,) = statements(session.save)
+    session.set_expiry(60)
+    (shortened,) = statements(session.save)
+    session["b"] = 3
+    (changed,) = statements(session.save)
+    session.clear()
+    (emptied,) = statements(session.save)
+    assert ["synchronous_commit" in each for each in (deleted, shortened, changed, emptied)] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("place", ["postgres"])
+@pytest.mark.parametrize("way", ["autocommit off", "async in atomic"])
+def test_a_transaction_of_the_callers_keeps_how_it_waits_for_the_disk(engine, way):
+    session = made(engine)
+    session["b"] = 1
+
+    def waits() -> str:
+        with connections["postgres"].cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit")
+            return str(cursor.fetchone()[0])
+
+    if way == "async in atomic":
+        with transaction.atomic("postgres"):
+            async_to_sync(session.asave)()
+            assert waits() == "on"
+        return
+    transaction.set_autocommit(False, "postgres")
+    try:
+        session.save()
+        assert waits() == "on"
+    finally:
+        transaction.rollback("postgres")
+        transaction.set_autocommit(True, "postgres")
 
 
 @pytest.mark.parametrize("place", ["postgres"])

@@ -60,8 +60,8 @@ class Store(Protocol):
     def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[bool]:
         """Add a session; tell whether there was none with this key."""
 
-    def write(self, key: KeyHash, changes: Changes, columns: Columns) -> Steps[bool]:
-        """Merge changes into a session; tell whether it was still there."""
+    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[bool]:
+        """Merge changes into a session; tell whether it was still there. What `waits` no crash may take back."""
 
     def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
         """Delete sessions, those too whose id was one of these until a moment ago; return those that were there."""

@@ -16,8 +16,8 @@ from backroom.options import Above, AtLeast, Setting, parse
 SESSIONS: Final = Setting[Mapping[str, Any]]("SESSIONS", dict, default={})
 
 MINUTE: Final = 60.0
-TOUCHES_PER_IDLE: Final = 10
-"""A session is written down as seen at least so often in the time that it may be idle."""
+TOUCHES_PER_LIFE: Final = 10
+"""A session is written down as seen at least so often in the time for which a use keeps it alive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,8 @@ class SessionOptions:
     MAX_BYTES: Annotated[int, AtLeast(1)] = 1 << 20
     """The largest session that is stored."""
     DURABLE: bool = False
-    """Whether a change of the contents waits, on PostgreSQL, until it is on the disk. What begins, ends or renews a
-    session does so in any case."""
+    """Whether a change of the contents waits, on PostgreSQL, until it is on the disk. What begins, ends, shortens or
+    renews a session, or takes something out of it, does so in any case."""
     ENCRYPT: bool = False
     """Whether what is in a session is encrypted in the store."""
     READ_THROUGH: str = ""
@@ -75,7 +75,7 @@ class Rules:
             absolute=_seconds(options.ABSOLUTE),
             renewal=_seconds(options.RENEWAL),
             grace=_seconds(options.GRACE) or 0.0,
-            touch=touch if idle is None else min(touch, idle / TOUCHES_PER_IDLE),
+            touch=touch if idle is None else min(touch, idle / TOUCHES_PER_LIFE),
             options=options,
         )
 

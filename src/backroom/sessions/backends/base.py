@@ -22,7 +22,7 @@ from backroom.sessions.info import SessionInfo
 from backroom.sessions.keys import KeyHash, hash_of, is_well_formed, new_id
 from backroom.sessions.predecessors import predecessor_of
 from backroom.sessions.records import Header, Loaded, Store, Visitor
-from backroom.sessions.rules import Rules, rules
+from backroom.sessions.rules import TOUCHES_PER_LIFE, Rules, rules
 from backroom.sessions.steps import Send, Steps, arun, run
 
 EXPIRY: Final = "_session_expiry"
@@ -241,7 +241,7 @@ class BackroomSession(SessionBase):
             return Document()
         self._header = found.header
         document = self._codec(law).document(found.contents)
-        if law.is_due(found.header.seen_at, now):
+        if self._is_due(found.header, now, law):
             yield from self._touching(document, now, law)
         return document
 
@@ -322,10 +322,12 @@ class BackroomSession(SessionBase):
         header, now, law = self._header, self.now(), rules()
         assert header is not None  # noqa: S101 - its callers have seen to it
         changes = changes_of(data, self._codec(law), max_bytes=law.options.MAX_BYTES)
-        columns = self._seen(now, law) if law.is_due(header.seen_at, now) else {}
+        columns = self._seen(now, law) if self._is_due(header, now, law) else {}
         end = self._end(data, header.created_at, now, law)
         # The end is in an index, which is not worth writing for a few seconds.
-        if changes.names(EXPIRY) or abs(end - header.ends_at) >= max(law.touch, 1) * SECOND:
+        if changes.names(EXPIRY) or abs(end - header.ends_at) >= min(
+            max(law.touch, 1) * SECOND, (end - now) // TOUCHES_PER_LIFE
+        ):
             columns["ends_at"] = end
         if changes.names(USER_ID):
             columns["user_id"] = _user_id(data)
@@ -343,7 +345,9 @@ class BackroomSession(SessionBase):
     ) -> Steps[bool]:
         store, header = self.get_store(), self._header
         assert header is not None  # noqa: S101 - its caller has seen to it
-        while not (yield from store.write(header.key, changes, {**columns, **extra})):
+        # What took something away is not to come back with a crash of the server.
+        waits = bool(changes.deleted or changes.replaces) or columns.get("ends_at", header.ends_at) < header.ends_at
+        while not (yield from store.write(header.key, changes, {**columns, **extra}, waits=waits)):
             if rules().renewal is None or (found := (yield from store.load_replaced(header.key, self.now()))) is None:
                 return False
             # Another request gave it a new id meanwhile: it is the same session.
@@ -488,6 +492,13 @@ class BackroomSession(SessionBase):
         asked: datetime = self.get_expiry_date(modification=to_datetime(now), expiry=expiry)
         aware = timezone.make_aware(asked) if timezone.is_naive(asked) else asked
         return law.end(from_datetime(aware), created_at=created_at, now=now)
+
+    def _is_due(self, header: Header, now: Moment, law: Rules) -> bool:
+        """Tell whether it is time to write down that the session was seen, which may be what keeps it alive."""
+        if law.is_due(header.seen_at, now):
+            return True
+        part = (header.ends_at - header.seen_at) // TOUCHES_PER_LIFE
+        return bool(settings.SESSION_SAVE_EVERY_REQUEST) and now - header.seen_at >= max(part, SECOND)
 
     def _new_header(self, key: KeyHash, data: Mapping[str, Any], now: Moment, law: Rules) -> Header:
         seen = self._seen(now, law)

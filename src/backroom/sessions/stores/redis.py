@@ -65,7 +65,7 @@ class RedisStore:
         )
         return bool(count)
 
-    def write(self, key: KeyHash, changes: Changes, columns: Columns) -> Steps[bool]:
+    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[bool]:  # noqa: ARG002 - the server decides
         """See Store."""
         fields = list(chain(_header_fields(columns), _value_fields(changes)))
         gone = [f"{VALUE}{name}" for name in changes.deleted]

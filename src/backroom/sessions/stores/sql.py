@@ -7,7 +7,7 @@ from itertools import batched
 from operator import itemgetter
 from typing import Any, Final
 
-from django.db import router
+from django.db import connections, router
 from django.db.models import Model
 
 from backroom.clock import Moment
@@ -16,7 +16,7 @@ from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Columns, Header, Loaded
 from backroom.sessions.rules import rules
 from backroom.sessions.steps import Call, Steps
-from backroom.sql.dialect import change, dialect_of, in_transaction, patiently, select
+from backroom.sql.dialect import change, dialect_of, patiently, select
 
 COLUMNS: Final = {
     "key": "session_key",
@@ -102,17 +102,17 @@ class SQLStore:
         count = yield self._writing(text, (*header, changes.patch(), *extra.values()))
         return bool(count)
 
-    def write(self, key: KeyHash, changes: Changes, columns: Columns) -> Steps[bool]:
+    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[bool]:
         """See Store."""
         way = ("replaces" if changes.replaces else "merges") if changes else "leaves"
         alias = self.alias_for_writes
         if not changes and not columns:
             rows = yield Call(select, (alias, self._text(EXISTS), (key,)))
             return bool(rows)
-        waits = rules().options.DURABLE or in_transaction(alias) or not MATTERS.isdisjoint(columns)
-        text = _update(self._table, alias, way, tuple(columns), waits)
+        waits = waits or rules().options.DURABLE or not MATTERS.isdisjoint(columns)
         contents = (changes.patch(),) if changes else ()
-        count = yield self._writing(text, (*contents, *columns.values(), key))
+        parameters = (*contents, *columns.values(), key)
+        count = yield Call(_update, (self._table, alias, way, tuple(columns), waits, parameters))
         return bool(count)
 
     def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
@@ -179,8 +179,22 @@ def _filled(statement: str, table: str) -> str:
     return statement.format(table=table, header=HEADER, contents=CONTENTS)
 
 
+def _update(
+    table: str,
+    alias: str,
+    way: str,
+    columns: tuple[str, ...],
+    waits: bool,  # noqa: FBT001 - as below
+    parameters: Sequence[Any],
+) -> int:
+    # Asked here, in the thread that has the connection. Not to wait is for a transaction of our own alone.
+    connection = connections[alias]
+    waits = waits or connection.in_atomic_block or not connection.get_autocommit()
+    return _patiently_change(alias, _update_text(table, alias, way, columns, waits), parameters)
+
+
 @lru_cache(maxsize=256)
-def _update(table: str, alias: str, way: str, columns: tuple[str, ...], waits: bool) -> str:  # noqa: FBT001 - a key of the cache
+def _update_text(table: str, alias: str, way: str, columns: tuple[str, ...], waits: bool) -> str:  # noqa: FBT001 - a key of the cache
     ways: dict[str, Callable[[], list[str]]] = {
         "leaves": list,
         "replaces": lambda: [f"{CONTENTS} = %s"],
