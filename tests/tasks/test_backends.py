@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from backroom.tasks import TaskResult, enqueue_many
 from backroom.tasks.backends import base
-from backroom.tasks.exceptions import InvalidArguments, NotOurs
+from backroom.tasks.exceptions import InvalidArguments, NotOurs, StoreUnavailable
 from backroom.tasks.models import TaskRecord
 from backroom.tasks.resolve import UnknownTask
 from backroom.tasks.stores.sql import SQLStore
@@ -270,6 +270,13 @@ class TestTransactions:
                 on(backend, work.note).enqueue(object())
             result = on(backend, work.note).enqueue()
         assert backend.get_result(result.id)
+
+    def test_a_unique_key_whose_holder_is_never_there_ends_in_an_error(self, backend, monkeypatch):
+        task = on(backend, work.once)
+        task.enqueue()
+        monkeypatch.setattr(type(backend.store), "get", lambda *_: [])
+        with pytest.raises(StoreUnavailable, match="held by tasks that are not there"):
+            task.enqueue()
 
     def test_a_unique_collision_leaves_the_transaction_whole(self, backend):
         first = on(backend, work.once).enqueue()

@@ -19,6 +19,7 @@ from backroom.sql.dialect import telling_of_missing_tables
 from backroom.tasks.attempts import Attempts
 from backroom.tasks.definition import Task
 from backroom.tasks.drafts import Draft
+from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.ids import new_id, new_ids
 from backroom.tasks.middleware import Middleware
 from backroom.tasks.records import Record
@@ -31,6 +32,8 @@ from backroom.tasks.transports.wakeups import Listener, Silence
 type Call = tuple[Sequence[Any], Mapping[str, Any]]
 """Positional and keyword arguments of one task."""
 
+TRIES: Final = 5
+"""How often an enqueue looks for the task that was in its way."""
 KEPT_VALID: Final = 1_024
 """Tasks that a backend remembers having found sound."""
 
@@ -150,10 +153,15 @@ class Backend(BaseTaskBackend):
         self.validate_task(task)
         drafted = self._draft(task).record(new_id(), args, kwargs)
         with telling_of_missing_tables(self._database):
-            while collisions := self.store.insert([drafted.record]):
+            for _ in range(TRIES):
+                if not (collisions := self.store.insert([drafted.record])):
+                    break
                 # The record may be pruned or deleted between the collision and the look at it: then its key is free.
                 if existing := self.store.get(list(collisions.values())):
                     return self._result(existing[0])
+            else:
+                msg = f"The unique key of {task.module_path} is held by tasks that are not there. Enqueue it again."
+                raise StoreUnavailable(msg)
         self.wake()
         result = result_of(drafted.record, task, args=drafted.args, kwargs=drafted.kwargs)
         if is_heard(task_enqueued, logging.DEBUG):

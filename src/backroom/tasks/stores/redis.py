@@ -278,7 +278,7 @@ class RedisStore:
         if request is None:
             arguments.append(0)
         else:
-            queues = [_queue_out(name) for name in request.queues]
+            queues = [_queue_out(name) for name in dict.fromkeys(request.queues)]
             arguments += (request.limit, request.now, request.lease_until, request.worker_id, len(queues), *queues)
             ids = None if request.ids is None else _known(request.ids)
             arguments += (-1,) if ids is None else (len(ids), *ids)

@@ -568,6 +568,7 @@ class SQLStore:
         return [name for _, _, name in first[:MERGED]]
 
     def _claim_from(self, queues: Sequence[str], request: Request, *, unless: str = "") -> list[Claim]:
+        queues = list(dict.fromkeys(queues))
         values: list[Any] = [value for queue in queues for value in (self.backend_name, queue, request.limit)]
         if len(queues) == 1:
             return self._claim_picked(request, self._texts.pick, values, unless=unless)

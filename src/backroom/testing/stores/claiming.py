@@ -116,6 +116,11 @@ class Claiming(StoreCase):
         assert exchange.applied == {first.id}
         assert len(exchange.claims) == 600
 
+    def test_a_queue_that_is_named_twice_gives_what_it_has_once(self) -> None:
+        records = self.insert(10, queue_name="mail")
+        assert ids_of(self.claim(4, queues=["mail", "mail"])) == ids_of(records[:4])
+        assert ids_of(self.claim(9, queues=["mail", "print", "mail"])) == ids_of(records[4:])
+
     def test_a_name_is_not_a_pattern_and_case_matters(self) -> None:
         self.insert(queue_name="Mail")
         assert self.claim(9, queues=["mail", "%", "M*", "Mai_"]) == []

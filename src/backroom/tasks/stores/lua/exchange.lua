@@ -125,6 +125,17 @@ local function apply(number)
   end
 end
 
+-- An id without a task: somebody has deleted a part of it by hand. It must not be in the way of the others.
+local function forget(id)
+  release_key(id)
+  for _, key in ipairs({ LIVE, PROGRESS }) do
+    call('HDEL', key, id)
+  end
+  for _, key in ipairs({ ALL, EXPIRES }) do
+    call('ZREM', key, id)
+  end
+end
+
 -- What is due becomes ready, at most a thousand of it at once.
 local function promote(now)
   local ids = call('ZRANGE', DEFERRED, '-inf', now, 'BYSCORE', 'LIMIT', '0', '1000')
@@ -138,17 +149,22 @@ local function promote(now)
       priority, queue = match(live, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ (%S+) ([^\n]*)')
       live = gsub(live, '^(%d+) d', '%1 r', 1)
     else
-      local line = line_of(call('HGET', TASKS, id))
-      local flags
-      flags, priority, queue = match(line, '^(%S+) (%S+) (.*)$')
-      live = concat({ '0 r 0 - - - ', without(flags, 'd'), ' ', priority, ' ', queue, '\n\n' })
+      local task, flags = call('HGET', TASKS, id), nil
+      if task then
+        flags, priority, queue = match(line_of(task), '^(%S+) (%S+) (.*)$')
+        live = concat({ '0 r 0 - - - ', without(flags, 'd'), ' ', priority, ' ', queue, '\n\n' })
+      else
+        forget(id)
+      end
     end
-    changed[#changed + 1] = id
-    changed[#changed + 1] = live
-    add(ready, READY .. queue, score_of(priority), id)
-    call('SADD', QUEUES, queue)
-    count('d', queue, -1)
-    count('r', queue, 1)
+    if queue then
+      changed[#changed + 1] = id
+      changed[#changed + 1] = live
+      add(ready, READY .. queue, score_of(priority), id)
+      call('SADD', QUEUES, queue)
+      count('d', queue, -1)
+      count('r', queue, 1)
+    end
   end
   with_all('HSET', LIVE, changed)
   with_all('ZREM', DEFERRED, ids)
@@ -190,7 +206,7 @@ local function is_before(one, other)
 end
 
 local function pick(queues, limit)
-  local line, ids, taken = {}, {}, {}
+  local line, ids, origins, taken = {}, {}, {}, {}
   for _, queue in ipairs(queues) do
     local cursor = { queue = queue, offset = 0, next = 1, found = {} }
     if look(cursor) then
@@ -204,6 +220,7 @@ local function pick(queues, limit)
   while #ids < limit and #line > 0 do
     local cursor = table.remove(line)
     ids[#ids + 1] = cursor.id
+    origins[#ids] = cursor.queue
     taken[cursor.queue] = (taken[cursor.queue] or 0) + 1
     cursor.next = cursor.next + 2
     if look(cursor) then
@@ -222,11 +239,11 @@ local function pick(queues, limit)
   for queue, number in pairs(taken) do
     call('ZPOPMIN', READY .. queue, number)
   end
-  return ids
+  return ids, origins
 end
 
 local function pick_among(asked, queues, limit)
-  local allowed, found, ids = {}, {}, {}
+  local allowed, found, ids, origins = {}, {}, {}, {}
   for _, queue in ipairs(queues) do
     allowed[queue] = true
   end
@@ -247,10 +264,10 @@ local function pick_among(asked, queues, limit)
   end
   table.sort(found, is_before)
   for index = 1, math.min(limit, #found) do
-    ids[index] = found[index].id
+    ids[index], origins[index] = found[index].id, found[index].queue
     call('ZREM', READY .. found[index].queue, found[index].id)
   end
-  return ids
+  return ids, origins
 end
 
 local function claim(limit)
@@ -268,9 +285,9 @@ local function claim(limit)
   end
 
   promote(now)
-  local ids
+  local ids, origins
   if asked then
-    ids = pick_among(asked, queues, limit)
+    ids, origins = pick_among(asked, queues, limit)
   else
     if #queues == 0 then
       queues = call('SMEMBERS', QUEUES)
@@ -278,7 +295,7 @@ local function claim(limit)
     if #queues == 1 then
       ids = pop(queues[1], limit)
     else
-      ids = pick(queues, limit)
+      ids, origins = pick(queues, limit)
     end
   end
   if #ids == 0 then
@@ -290,52 +307,57 @@ local function claim(limit)
   local fresh, last = concat({ '1 x 1 ', now, ' ', now, ' ', worker, ' ' }), '\n' .. worker .. ' \n'
   for index, id in ipairs(ids) do
     local task, live, old = tasks[index], known[index], nil
-    local line = line_of(task)
-    if live then
-      local fence, attempts, started, flags, rest, workers, json =
-        match(live, '^(%d+) %a (%d+) (%S+) %S+ %S+ (%S+) ([^\n]*)\n([^\n]*)\n(.*)$')
-      line = flags .. ' ' .. rest
-      if started == '-' then
-        started = now
-      end
-      old = { fence + 1, attempts + 1, started, workers, json }
-    end
-    local flags = match(line, '^%S+')
-    if flags ~= '-' then
-      if find(flags, 'e', 1, true) then
-        call('ZREM', EXPIRES, id)
-      end
-      if find(flags, 'p', 1, true) then
-        release_key(id)
-      end
-      if find(flags, 'c', 1, true) then
-        call('SADD', CANCELLING, id)
-      end
-      line = gsub(line, '^%S+', without(flags, 'dep'), 1)
-    end
-    local new
-    if old then
-      new = concat({
-        old[1], ' x ', old[2], ' ', old[3], ' ', now, ' ', worker, ' ', line, '\n', old[4], worker, ' \n', old[5],
-      })
+    if not task then
+      forget(id)
+      count('r', origins and origins[index] or queues[1], -1)
     else
-      new = fresh .. line .. last
-    end
-    written[#written + 1] = id
-    written[#written + 1] = new
-    leases[#leases + 1] = lease_until
-    leases[#leases + 1] = id
-    local queue = match(line, '^%S+ %S+ (.*)$')
-    count('r', queue, -1)
-    count('x', queue, 1)
-    claims[#claims + 1] = id
-    claims[#claims + 1] = task
-    if old or flags ~= '-' then
-      claims[#claims + 1] = new
-      claims[#claims + 1] = call('HGET', HOLDS, id) or ''
-      claims[#claims + 1] = call('HGET', PROGRESS, id) or ''
-    else
-      claims[#claims + 1] = ''
+      local line = line_of(task)
+      if live then
+        local fence, attempts, started, flags, rest, workers, json =
+          match(live, '^(%d+) %a (%d+) (%S+) %S+ %S+ (%S+) ([^\n]*)\n([^\n]*)\n(.*)$')
+        line = flags .. ' ' .. rest
+        if started == '-' then
+          started = now
+        end
+        old = { fence + 1, attempts + 1, started, workers, json }
+      end
+      local flags = match(line, '^%S+')
+      if flags ~= '-' then
+        if find(flags, 'e', 1, true) then
+          call('ZREM', EXPIRES, id)
+        end
+        if find(flags, 'p', 1, true) then
+          release_key(id)
+        end
+        if find(flags, 'c', 1, true) then
+          call('SADD', CANCELLING, id)
+        end
+        line = gsub(line, '^%S+', without(flags, 'dep'), 1)
+      end
+      local new
+      if old then
+        new = concat({
+          old[1], ' x ', old[2], ' ', old[3], ' ', now, ' ', worker, ' ', line, '\n', old[4], worker, ' \n', old[5],
+        })
+      else
+        new = fresh .. line .. last
+      end
+      written[#written + 1] = id
+      written[#written + 1] = new
+      leases[#leases + 1] = lease_until
+      leases[#leases + 1] = id
+      local queue = match(line, '^%S+ %S+ (.*)$')
+      count('r', queue, -1)
+      count('x', queue, 1)
+      claims[#claims + 1] = id
+      claims[#claims + 1] = task
+      if old or flags ~= '-' then
+        claims[#claims + 1] = new
+        claims[#claims + 1] = call('HGET', HOLDS, id) or ''
+        claims[#claims + 1] = call('HGET', PROGRESS, id) or ''
+      else
+        claims[#claims + 1] = ''
+      end
     end
   end
   with_all('HSET', LIVE, written)

@@ -55,7 +55,11 @@ local function fits(live, id)
   if live then
     state, owner, name = match(live, '^%d+ (%a) %S+ %S+ %S+ (%S+) %S+ %S+ ([^\n]*)')
   elseif states ~= '' or queue then
-    local line = line_of(call('HGET', TASKS, id))
+    local task = call('HGET', TASKS, id)
+    if not task then
+      return false
+    end
+    local line = line_of(task)
     state, name = state_in(line), match(line, '^%S+ %S+ (.*)$')
   end
   return (states == '' or find(states, state, 1, true)) and (not queue or name == queue)

@@ -33,6 +33,8 @@ while at <= #ARGV do
   drafts[#drafts + 1] = draft
 end
 
+local fresh = {}
+
 local function holder_of(draft)
   local value = call('HGET', UNIQUE, draft.key)
   if not value then
@@ -40,6 +42,11 @@ local function holder_of(draft)
   end
   local until_, holder = match(value, '^(%S+) (.*)$')
   if until_ ~= '-' and tonumber(until_) <= draft.now then
+    call('HDEL', HOLDS, holder)
+    return nil
+  end
+  -- A key that nobody has any more would never be given up.
+  if not fresh[holder] and call('HEXISTS', TASKS, holder) == 0 then
     call('HDEL', HOLDS, holder)
     return nil
   end
@@ -61,6 +68,7 @@ for index, draft in ipairs(drafts) do
         call('SET', base .. ':instead:' .. id, holder, 'EX', pointer_seconds)
       end
     else
+      fresh[id] = true
       tasks[#tasks + 1] = id
       tasks[#tasks + 1] = draft[2]
       all[#all + 1] = '0'

@@ -10,9 +10,11 @@ for state, key in pairs(FINISHED) do
   end
 end
 for index, live in ipairs(values_of(LIVE, ids)) do
-  local state, flags, queue = match(live, '^%d+ (%a) %S+ %S+ %S+ %S+ (%S+) %S+ ([^\n]*)')
-  count(state, queue, -1)
-  if find(flags, '[up]') then
+  local state, flags, queue = match(live or '', '^%d+ (%a) %S+ %S+ %S+ %S+ (%S+) %S+ ([^\n]*)')
+  if state then
+    count(state, queue, -1)
+  end
+  if not flags or find(flags, '[up]') then
     release_key(ids[index])
   end
 end
