@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.contrib.sessions.models import Session as DjangosSession
 from django.core.cache import cache
 from django.test import Client
 
 from backroom.sessions.people import sessions_of
+from backroom.sessions.predecessors import Predecessor
 
 pytestmark = pytest.mark.django_db
 DB = "django.contrib.sessions.backends.db"
@@ -26,6 +30,11 @@ def before(request, law):
     cache.clear()
     law(READ_THROUGH=request.param)
     return import_module(request.param).SessionStore
+
+
+def engine_of(path: str) -> Any:
+    cache.clear()
+    return import_module(path).SessionStore
 
 
 def made(store: Any, **contents: Any) -> Any:
@@ -61,6 +70,67 @@ def test_two_requests_that_move_it_at_once_lose_nothing(engine, before):
     one.save()
     two.save()
     assert dict(engine(old.session_key).items()) == {"a": 1, "one": 1, "two": 2}
+
+
+def test_what_cannot_be_written_here_is_left_out_and_the_rest_is_kept(engine, law, caplog):
+    old = made(engine_of(CACHE), when=timedelta(1), _auth_user_id="1", a=1)
+    law(READ_THROUGH=CACHE)
+    session = engine(old.session_key)
+    with caplog.at_level(logging.WARNING, "django.security.SuspiciousSession"):
+        assert dict(session.items()) == {"_auth_user_id": "1", "a": 1}
+    assert "session['when']" in caplog.text
+    session["a"] = 2
+    session.save()
+    assert dict(engine(old.session_key).items()) == {"_auth_user_id": "1", "a": 2}
+
+
+def test_one_that_is_larger_than_is_allowed_here_moves_all_the_same(engine, law):
+    old = made(engine_of(CACHE), big="x" * 2000)
+    law(READ_THROUGH=CACHE, MAX_BYTES=1000)
+    session = engine(old.session_key)
+    assert len(session["big"]) == 2000
+    session["small"] = 1
+    session.save()
+    assert engine(old.session_key)["small"] == 1
+
+
+@pytest.mark.parametrize("way", ["save", "cycle_key"])
+def test_one_that_is_flushed_as_it_moves_is_not_brought_back(engine, before, monkeypatch, way):
+    old = made(before, a=1)
+    moving, leaving = engine(old.session_key), engine(old.session_key)
+    assert moving["a"] == leaving["a"] == 1
+    asked = Predecessor.exists
+
+    def ask_and_lose_it(self: Any, session_id: str) -> Any:
+        found = yield from asked(self, session_id)
+        monkeypatch.setattr(Predecessor, "exists", asked)
+        leaving.flush()
+        return found
+
+    monkeypatch.setattr(Predecessor, "exists", ask_and_lose_it)
+    moving["b"] = 2
+    with pytest.raises(UpdateError if way == "save" else SessionInterrupted):
+        getattr(moving, way)()
+    assert engine(old.session_key).load() == {}
+
+
+def test_one_that_two_requests_move_at_the_same_moment_is_not_taken_for_flushed(engine, before, monkeypatch):
+    old = made(before, a=1)
+    one, two = engine(old.session_key), engine(old.session_key)
+    assert one["a"] == two["a"] == 1
+    asked = Predecessor.exists
+
+    def ask_and_be_overtaken(self: Any, session_id: str) -> Any:
+        found = yield from asked(self, session_id)
+        monkeypatch.setattr(Predecessor, "exists", asked)
+        two.save()
+        return found
+
+    monkeypatch.setattr(Predecessor, "exists", ask_and_be_overtaken)
+    one["one"], two["two"] = 1, 2
+    one.save()
+    assert dict(engine(old.session_key).items()) == {"a": 1, "one": 1, "two": 2}
+    assert not before().exists(old.session_key)
 
 
 def test_one_that_was_flushed_meanwhile_is_not_brought_back(engine, before):

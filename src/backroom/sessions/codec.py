@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from django.contrib.sessions.serializers import JSONSerializer
 
 from backroom.sealing import SIGNATURE_LENGTH, BadSeal, is_mac, keys_for, seal, signature, unseal_with_age
-from backroom.sessions.documents import Document, Plain, name_of
+from backroom.sessions.documents import Document, Plain, field_of, name_of
 
 PURPOSE: Final = "sessions.value"
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -95,6 +95,19 @@ class Codec:
                 logger.warning("Session data cannot be read by SESSION_SERIALIZER")
                 del plains[name]
         return values
+
+
+def writable(contents: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    """Return of another engine's contents what the serializer can write; log the names of the rest."""
+    found = {}
+    for name, value in contents.items():
+        try:
+            codec.plain(field_of(name), value)
+        except Exception:  # noqa: BLE001 - a serializer may raise anything
+            logger.warning("SESSION_SERIALIZER cannot write session[%r], which the engine before had: left out", name)
+        else:
+            found[name] = value
+    return found
 
 
 def _plain_of(name: str, stored: str, keys: list[bytes]) -> tuple[Plain, bool]:

@@ -3,6 +3,7 @@
 A method is a generator of steps (see `steps`): `load` runs it where it is, `aload` awaits it.
 """
 
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from backroom.clock import SECOND, Moment, SystemClock, after, from_datetime, to_datetime
 from backroom.sessions import lifecycle, signals
-from backroom.sessions.codec import Codec
+from backroom.sessions.codec import Codec, writable
 from backroom.sessions.documents import Changes, Document, changes_of, contents_of
 from backroom.sessions.guessing import guesses
 from backroom.sessions.info import SessionInfo
@@ -264,8 +265,10 @@ class BackroomSession(SessionBase):
         if contents is None:
             return None
         self._is_adopted = True
-        changes = contents_of(contents, self._codec(law), max_bytes=law.options.MAX_BYTES)
-        return Loaded(self._new_header(key, contents, now, law), changes.stored)
+        codec = self._codec(law)
+        # What was stored before there was a limit is not refused; it is when it grows.
+        stored = contents_of(writable(contents, codec), codec, max_bytes=sys.maxsize).stored
+        return Loaded(self._new_header(key, contents, now, law), stored)
 
     def _unknown(self, now: Moment, law: Rules) -> Steps[None]:
         address = self.visitor.address
@@ -364,12 +367,12 @@ class BackroomSession(SessionBase):
             self._header = header._replace(key=columns["new_key"], renewed_at=columns["renewed_at"])
         return True
 
-    def _inserting(self, data: Mapping[str, Any]) -> Steps[bool]:
+    def _inserting(self, data: Mapping[str, Any], *, max_bytes: int | None = None) -> Steps[bool]:
         """Store a session that is not there yet; tell whether that was so."""
         assert self.session_key is not None  # noqa: S101 - its callers have seen to it
         now, law = self.now(), rules()
         header = self._new_header(hash_of(self.session_key), data, now, law)
-        changes = contents_of(data, self._codec(law), max_bytes=law.options.MAX_BYTES)
+        changes = contents_of(data, self._codec(law), max_bytes=max_bytes or law.options.MAX_BYTES)
         extra = yield from self.extra_columns(data)
         if not (yield from self.get_store().insert(header, changes, extra)):
             return False
@@ -388,11 +391,17 @@ class BackroomSession(SessionBase):
             self._is_adopted = False
             yield from self._updating(data, {})
             return
-        if (yield from self._inserting(data)):
-            self.is_fresh = False
-        else:
+        if not (yield from self._inserting(data, max_bytes=sys.maxsize)):
+            # Another request has just moved it, and takes it from there.
             self._is_adopted = False
             yield from self._updating(data, {})
+            return
+        self.is_fresh = False
+        if not (yield from before.exists(session_id)):
+            # Somebody ended it before it was here to be ended.
+            yield from self.ending([hash_of(session_id)], reason="flushed")
+            self._header = None
+            raise UpdateError
         yield from before.delete(session_id)
 
     def _deleting(self, session_key: str | None) -> Steps[None]:
@@ -404,18 +413,19 @@ class BackroomSession(SessionBase):
         if session_key == self.session_key and self._header is not None:
             keys.add(self._header.key)
             self._header = None
-        yield from self.ending(sorted(keys), reason=self._ended_as)
+        # There first: a request that moves it here asks once more whether it is still there.
         if before := predecessor_of(rules().options.READ_THROUGH):
             yield from before.delete(session_key)
+        yield from self.ending(sorted(keys), reason=self._ended_as)
 
     def _cycling(self, data: Mapping[str, Any]) -> Steps[None]:
         if self.session_key is None or self._header is None:
             yield from self._creating(data)
             return
-        if self._is_adopted:
-            yield from self._moving_in(data)
         session_id = new_id()
         try:
+            if self._is_adopted:
+                yield from self._moving_in(data)
             yield from self._updating(data, self._new_id_columns(hash_of(session_id)), insists=True)
         except UpdateError:
             # Going on under a new id would bring back what somebody has ended.
