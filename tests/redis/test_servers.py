@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -13,8 +14,20 @@ import pytest
 from redis.exceptions import ResponseError
 
 from backroom.options import OptionsError, parse
-from backroom.redis import Address, RedisOptions, RedisUnavailable, Script, Server, key, server_of, slot_of
+from backroom.redis import (
+    Address,
+    RedisOptions,
+    RedisUnavailable,
+    Script,
+    Server,
+    key,
+    server_in_loop,
+    server_of,
+    slot_of,
+)
+from backroom.redis.addresses import maker_of
 from backroom.redis.facts import facts_of
+from backroom.redis.links import Pool
 from tests.redis.servers import Proxy, Sentinel, TcpRedis, Valkey, cluster, running
 from tests.services.project import wait_until
 
@@ -67,6 +80,58 @@ def test_who_finds_no_connection_free_is_told(own_server: Callable[..., TcpRedis
     own.resume()
     assert "All 1 connections to Redis" in said[0]
     assert "does not answer in time" in said[1]
+
+
+def test_who_is_interrupted_takes_no_connection_away(either: TcpRedis) -> None:
+    make, interrupted = maker_of(Address(url=either.url)), [True, True]
+
+    def interrupt() -> Any:
+        if interrupted:
+            interrupted.pop()
+            raise KeyboardInterrupt
+        return make()
+
+    pool = Pool(interrupt, "a server", limit=2, patience=0.05)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pool.ask(("PING",))
+    with pool.link() as first, pool.link() as second:
+        assert first.ask(("PING",)) == second.ask(("PING",)) == b"PONG"
+        with pytest.raises(RedisUnavailable, match="are in use"):
+            pool.ask(("PING",))
+    assert pool.ask(("PING",)) == b"PONG"
+
+
+@pytest.mark.parametrize("how", ["one", "several", "loop"])
+def test_who_is_told_of_a_replica_asks_anew_where_the_primary_is(
+    own_server: Callable[..., TcpRedis], own_folder: Path, how: str
+) -> None:
+    old, new = own_server(), own_server()
+    link = own_folder / "link"
+    link.symlink_to(old.socket)
+    address = Address(url=f"unix://{link}")
+    server = server_of(address)
+
+    async def story(set_: Callable[[], Any]) -> None:
+        assert await set_() == b"OK"
+        link.unlink()
+        link.symlink_to(new.socket)
+        old.ask("REPLICAOF", "127.0.0.1", str(new.port))
+        with pytest.raises(RedisUnavailable, match=r"is a read-only replica|has lost its primary"):
+            await set_()
+        assert await set_() == b"OK"
+
+    async def set_() -> Any:
+        if how == "loop":
+            return await server_in_loop(address).call("SET", "a", "1")
+        if how == "one":
+            return server.call("SET", "a", "1")
+        [reply] = server.call_each([("SET", "a", "1")])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    asyncio.run(story(set_))
 
 
 def test_the_same_address_is_the_same_pool_and_a_fork_has_its_own(server: Server, either: TcpRedis) -> None:

@@ -5,21 +5,25 @@ import select
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from weakref import WeakSet
 
-from redis.exceptions import ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 from backroom.redis.addresses import Maker
 from backroom.redis.errors import RedisUnavailable
 
 type Command = Sequence[str | bytes | int | float]
 
+DEMOTED: Final = (ReadOnlyError, MasterDownError)
+"""What a server says that is no primary any more: who connects anew may find the one that is."""
+
 
 class Link:
     """A connection of the client library, which connects when it is first used, and the shortest way through it."""
 
-    __slots__ = ("_connection", "_poll", "_polled")
+    __slots__ = ("__weakref__", "_connection", "_poll", "_polled")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -38,7 +42,10 @@ class Link:
     def ask_each(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one go and return their replies; an error that the server replies is one of them."""
         self.send(commands)
-        return [self.reply() for _ in commands]
+        replies = [self.reply() for _ in commands]
+        if any(isinstance(reply, DEMOTED) for reply in replies):
+            self.close()
+        return replies
 
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands, whose replies are to be fetched in their order."""
@@ -124,27 +131,32 @@ class Pool:
 
     def _start(self) -> None:
         self._idle: deque[Link] = deque()
-        self._free = threading.Semaphore(self._limit)
+        self._lent: WeakSet[Link] = WeakSet()
+        self._free = threading.BoundedSemaphore(self._limit)
         self._pid = os.getpid()
 
     def _take(self) -> Link:
         if self._pid != os.getpid():
             # Forked: the connections of the parent are the parent's.
             self._start()
-        if not self._free.acquire(timeout=self._patience):
+        # Whoever is interrupted in between never gives the permit back: then fewer are lent than it seems.
+        if not self._free.acquire(timeout=self._patience) and len(self._lent) >= self._limit:
             msg = f"All {self._limit} connections to {self.name} are in use. Raise 'max_connections'."
             raise RedisUnavailable(msg)
         try:
             link = self._idle.pop()
         except IndexError:
-            return self.new()
+            link = self.new()
+        self._lent.add(link)
         if link.is_stale():
             link.close()
         return link
 
     def _put_back(self, link: Link, error: BaseException | None = None) -> None:
         # What a server says of a command is a reply; whatever else went wrong may have left one unread.
-        if error is not None and not isinstance(error, ResponseError):
+        if error is not None and (not isinstance(error, ResponseError) or isinstance(error, DEMOTED)):
             link.close()
+        self._lent.discard(link)
         self._idle.append(link)
-        self._free.release()
+        with suppress(ValueError):
+            self._free.release()

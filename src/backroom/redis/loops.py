@@ -25,7 +25,7 @@ from backroom.options import OptionsError
 from backroom.redis.addresses import Address, Maker, maker_in_loop_of, problem_of
 from backroom.redis.errors import unavailable
 from backroom.redis.keys import slot_of
-from backroom.redis.links import Command
+from backroom.redis.links import DEMOTED, Command
 from backroom.redis.servers import KEY_THIRD, PAUSE, REDIRECTIONS, WITHOUT_KEY, Node, plain, slots_in
 
 
@@ -108,15 +108,27 @@ class Line:
         self._is_open = False
         await self._connection.disconnect(nowait=True)
 
+    async def _leave(self) -> None:
+        if self._waiting:
+            msg = "It is no primary any more."
+            raise ConnectionError(msg)
+        await self.close()
+
     async def _read(self) -> None:
         """Hand out replies until nobody waits any more."""
         try:
+            is_demoted = False
             async with asyncio.timeout(self._patience) as limit:
                 await self._open()
                 self._flush()
                 while self._waiting:
                     limit.reschedule(self._loop.time() + self._patience)
-                    self._hand_out(await self._next())
+                    reply = await self._next()
+                    is_demoted = is_demoted or isinstance(reply, DEMOTED)
+                    self._hand_out(reply)
+                    if is_demoted and not (self._waiting and self._waiting[0].replies):
+                        # Who connects anew may find the primary.
+                        await self._leave()
         except BaseException as error:
             self._reading = None
             self._fail(TimeoutError("Timeout reading from socket") if isinstance(error, TIMEOUTS) else error)
