@@ -167,3 +167,9 @@ def test_opening_without_a_server_fails_quietly() -> None:
     assert listener.fileno() is None
     assert not listener.hear()
     listener.close()
+
+
+def test_the_bell_of_a_queue_that_nobody_uses_any_more_goes(store: RedisStore, either: TcpRedis) -> None:
+    store.insert([new_record(queue_name="customer-7")])
+    assert all(0 < int(either.ask("TTL", bell)) <= 86_400 for bell in either.ask("KEYS", "*:bell:*"))
+    assert either.ask("KEYS", "*:bell:*")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
 
+from backroom.redis.errors import RedisUnavailable
 from backroom.redis.servers import Server
 
 
@@ -56,7 +57,7 @@ def _fields(reply: bytes) -> dict[str, str]:
 def _settings(server: Server) -> list[list[bytes]]:
     try:
         return server.call_everywhere("CONFIG", "GET", "save")
-    except ResponseError:
+    except (ResponseError, RedisUnavailable):
         # Many a managed server does not let anybody ask.
         return []
 

@@ -335,11 +335,10 @@ class ClusterInLoop:
         for node in [*(known for known in self._lines if known != self._seed), self._seed]:
             try:
                 reply = (await self._line(node).ask_each([("CLUSTER", "SLOTS")]))[0]
-            except (ConnectionError, TimeoutError, OSError):
+                if isinstance(reply, Exception):
+                    raise reply
+                return slots_in(reply, self._seed[0])
+            except (ConnectionError, TimeoutError, OSError, ClusterDownError):
                 if node == self._seed:
                     raise
-                continue
-            if isinstance(reply, Exception):
-                raise reply
-            return slots_in(reply, self._seed[0])
         raise AssertionError  # The loop ends with the seed.

@@ -241,7 +241,8 @@ class Cluster:
         for pool in [*known, self._seed]:
             try:
                 return slots_in(self._ask(pool, ("CLUSTER", "SLOTS")), self._seed_host())
-            except (exceptions.ConnectionError, exceptions.TimeoutError):
+            except (exceptions.ConnectionError, exceptions.TimeoutError, ClusterDownError):
+                # One that was taken out of the cluster knows of no slots either.
                 if pool is self._seed:
                     raise
         raise AssertionError  # The loop ends with the seed.

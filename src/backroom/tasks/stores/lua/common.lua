@@ -127,6 +127,8 @@ local function ring(queue, most)
     for _ = 1, lacking do
       call('RPUSH', key, '1')
     end
+    -- A queue's name may be one of thousands, each used once.
+    call('EXPIRE', key, 86400)
   end
 end
 
