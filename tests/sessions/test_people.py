@@ -114,6 +114,43 @@ def test_the_limit_ends_the_oldest_though_it_gets_a_new_id_meanwhile(engine, ann
     assert [each.key for each in sessions_of(ann)] == [newest.key_hash]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_two_sign_ins_at_once_the_limit_leaves_one(engine, ann, law, clock, monkeypatch, at_once):
+    law(LIMIT=1)
+    first, second = engine(), engine()
+    first["_auth_user_id"] = second["_auth_user_id"] = str(ann.pk)
+    store = type(engine.get_store())
+    of_user = store.of_user
+
+    def list_after_another(self: Any, *arguments: Any) -> Any:
+        monkeypatch.setattr(store, "of_user", of_user)
+        clock.advance(0 if at_once else 1)
+        second.create()
+        return (yield from of_user(self, *arguments))
+
+    monkeypatch.setattr(store, "of_user", list_after_another)
+    first.create()
+    (left,) = sessions_of(ann)
+    assert left.key in {first.key_hash, second.key_hash}
+    assert at_once or left.key == second.key_hash
+
+
+def test_who_signs_in_in_an_old_session_is_the_newest(engine, ann, anns, law, clock):
+    law(LIMIT=1)
+    visitor = engine()
+    visitor["basket"] = 1
+    visitor.save()
+    clock.advance(10)
+    before = anns()
+    clock.advance(10)
+    visitor.cycle_key()
+    visitor["_auth_user_id"] = str(ann.pk)
+    visitor.save()
+    assert [each.key for each in sessions_of(ann)] == [visitor.key_hash]
+    assert engine(visitor.session_key)["basket"] == 1
+    assert engine(before.session_key).load() == {}
+
+
 def test_what_has_expired_is_not_told_as_revoked(ann, anns, clock, events):
     anns()
     clock.advance(15 * 86_400)

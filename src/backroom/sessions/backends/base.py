@@ -326,7 +326,11 @@ class BackroomSession(SessionBase):
         assert header is not None  # noqa: S101 - its callers have seen to it
         changes = changes_of(data, self._codec(law), max_bytes=law.options.MAX_BYTES)
         columns = self._seen(now, law) if self._is_due(header, now, law) else {}
-        end = self._end(data, header.created_at, now, law)
+        began = header.created_at
+        if changes.names(USER_ID) and (user_id := _user_id(data)) is not None and user_id != header.user_id:
+            # A user's session begins when the user signs in, whatever the visitor's had been before.
+            began = columns["created_at"] = now
+        end = self._end(data, began, now, law)
         # The end is in an index, which is not worth writing for a few seconds.
         if changes.names(EXPIRY) or abs(end - header.ends_at) >= min(
             max(law.touch, 1) * SECOND, (end - now) // TOUCHES_PER_LIFE
@@ -459,9 +463,9 @@ class BackroomSession(SessionBase):
         if limit is None or header.user_id is None:
             return
         theirs = yield from self.get_store().of_user(header.user_id, self.now())
-        others = [each.key for each in theirs if each.key != header.key]
-        if len(others) >= limit:
-            yield from self.ending(others[limit - 1 :], reason="limit")
+        # This one too, if others came after it meanwhile: of two that ended each other none would be left.
+        if too_many := [each.key for each in theirs[limit:]]:
+            yield from self.ending(too_many, reason="limit")
 
     def _noted(self, header: Header) -> Steps[None]:
         """Remember what was written, and tell what it means."""

@@ -62,7 +62,7 @@ DELETE_EXPIRED: Final = (
     "DELETE FROM {table} WHERE session_key IN (SELECT session_key FROM due) AND expire_date <= %s RETURNING {header}"
 )
 OF_USER: Final = (
-    "SELECT {header} FROM {table} WHERE user_id = %s AND expire_date > %s ORDER BY created_at DESC, session_key"
+    "SELECT {header} FROM {table} WHERE user_id = %s AND expire_date > %s ORDER BY created_at DESC, session_key DESC"
 )
 USER_IDS: Final = "SELECT DISTINCT user_id FROM {table} WHERE user_id > %s ORDER BY user_id LIMIT %s"
 RENEW_AT_ONCE: Final = "UPDATE {table} SET renewed_at = 0 WHERE user_id = %s"

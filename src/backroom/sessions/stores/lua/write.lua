@@ -18,7 +18,7 @@ local gone = tonumber(ARGV[4 + many])
 in_slices('HDEL', name, ARGV, 5 + many, 4 + many + gone)
 
 local renamed, leads = ARGV[5 + many + gone], ARGV[6 + many + gone]
-local is = call('HMGET', name, 'u', 'x')
+local is = call('HMGET', name, 'u', 'x', 'c')
 if renamed ~= '' then
   leave(was[1], hash)
   call('ZREM', ENDS, hash)
@@ -27,12 +27,12 @@ if renamed ~= '' then
     call('SET', base .. ':was:' .. hash, renamed .. ' ' .. leads, 'PXAT', string.format('%.0f', math.floor(leads / 1000)))
   end
   keep_until(renamed, is[2])
-  join(is[1], renamed, was[2])
+  join(is[1], renamed, is[3])
   return 1
 end
 if is[1] ~= was[1] then
   leave(was[1], hash)
-  join(is[1], hash, was[2])
+  join(is[1], hash, is[3])
 end
 if is[2] ~= was[3] then keep_until(hash, is[2]) end
 return 1
