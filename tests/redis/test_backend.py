@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.core import checks
 from django.core.management import CommandError, call_command
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.tasks import task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 
@@ -22,7 +22,7 @@ from backroom.tasks.backends import redischecks
 from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.models import OutboxRecord
 from backroom.tasks.queries import backend_of
-from backroom.tasks.records import Query
+from backroom.tasks.records import Query, Worker
 from backroom.tasks.stores.committed import RELAYED
 from backroom.testing import run_tasks
 from tests.redis.servers import TcpRedis
@@ -175,6 +175,18 @@ class TestOutbox:
         assert OutboxRecord.objects.count() == 0
         assert stored(backend) == [outside.id, inside.id]
 
+    def test_a_row_that_cannot_be_struck_off_is_none_of_the_callers_affair(
+        self, use: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        backend = use(outbox=True)
+
+        def move(_records: Any) -> None:
+            raise OperationalError
+
+        monkeypatch.setattr(backend.store, "_move", move)
+        work.note.enqueue(1)
+        assert OutboxRecord.objects.count() == 1
+
     def test_who_dies_between_sending_and_striking_off_sends_again_in_vain(self, use: Callable[..., Any]) -> None:
         backend = use(outbox=True)
         result = work.note.enqueue(1)
@@ -246,6 +258,16 @@ class TestAway:
         assert control.prune() == 50
         own.ask("CONFIG", "SET", "maxmemory", "0")
         assert work.note.enqueue("room again").id
+
+    def test_a_worker_is_known_although_the_server_is_full(
+        self, use: Callable[..., Any], own_server: Callable[..., TcpRedis]
+    ) -> None:
+        own = own_server()
+        store = use(url=own.url).store
+        own.ask("CONFIG", "SET", "maxmemory", "1")
+        worker = Worker(id="w", host="h", pid=1, queues=(), threads=1, started_at=1, seen_at=1)
+        store.beat([worker])
+        assert store.workers() == [worker]
 
     def test_a_replica_says_that_it_is_one(
         self, use: Callable[..., Any], own_server: Callable[..., TcpRedis], either: TcpRedis

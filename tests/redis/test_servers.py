@@ -357,3 +357,9 @@ def test_who_may_not_ask_for_settings_is_told_the_rest(own_server: Callable[...,
     own.ask("ACL", "SETUSER", "clerk", "on", ">s3cret", "~*", "+@all", "-config")
     facts = facts_of(server_of(Address(url=own.tcp_url.replace("//", "//clerk:s3cret@"))))
     assert facts.role == "master"
+
+
+def test_options_show_no_password() -> None:
+    shown = repr(RedisOptions(url="redis://u:s3cret@h/0", sentinel_password="s3cret"))
+    assert "prefix" in shown
+    assert "s3cret" not in shown

@@ -1,6 +1,6 @@
 """The settings that every part on Redis has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from backroom.options import REDIS_URL, Above, AtLeast
@@ -12,11 +12,11 @@ from backroom.redis.addresses import Address, problem_of
 class RedisOptions:
     """How to reach the server. Times are in seconds."""
 
-    url: str = ""
+    url: str = field(default="", repr=False)
     """redis://, rediss:// or unix://; with `sentinels` its host is the name of the service they watch."""
     sentinels: list[str] | tuple[str, ...] = ()
     """`host:port` of each Sentinel."""
-    sentinel_password: str = ""
+    sentinel_password: str = field(default="", repr=False)
     cluster: bool = False
     """Whether the URL names a node of a Redis Cluster."""
     prefix: str = "backroom"

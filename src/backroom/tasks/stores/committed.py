@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from django.apps import apps
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 
 from backroom.redis import Server
 from backroom.tasks.exceptions import StoreUnavailable
@@ -78,7 +78,8 @@ class CommittedStore(RedisStore):
     def _move_or_leave(self, records: Sequence[Record]) -> None:
         try:
             self._move(records)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, DatabaseError) as error:
+            # The caller's transaction is committed: that a row could not be struck off is none of its affair.
             logger.warning("action=outbox_kept tasks=%d reason=%r: a worker sends them later", len(records), str(error))
 
     def _move(self, records: Sequence[Record]) -> None:

@@ -202,7 +202,7 @@ class RedisStore:
         """See Store.beat()."""
         if workers:
             pairs = [part for worker in workers for part in (worker.id, _noted(worker))]
-            self._call("HSET", f"{self.shards[0]}:workers", *pairs)
+            self._run("beat", self.shards[0], pairs)
 
     def workers(self) -> list[Worker]:
         """See Store.workers()."""
