@@ -25,6 +25,7 @@ from backroom.tasks.queries import backend_of
 from backroom.tasks.records import Query, Worker
 from backroom.tasks.stores.committed import RELAYED
 from backroom.testing import run_tasks
+from backroom.testing.stores.case import new_record
 from tests.redis.servers import TcpRedis
 from tests.services.project import wait_until
 from tests.tasks import work
@@ -186,6 +187,15 @@ class TestOutbox:
         monkeypatch.setattr(backend.store, "_move", move)
         work.note.enqueue(1)
         assert OutboxRecord.objects.count() == 1
+
+    def test_a_row_that_cannot_be_read_stops_nobody(self, use: Callable[..., Any]) -> None:
+        backend = use(outbox=True)
+        record = new_record()
+        OutboxRecord.objects.create(id="0" * 32, backend_name="default", record="{not json")
+        OutboxRecord.objects.create(id=record.id, backend_name="default", record=json.dumps(record))
+        backend.store.relay()
+        assert stored(backend) == [record.id]
+        assert [row.id for row in OutboxRecord.objects.all()] == ["0" * 32]
 
     def test_who_dies_between_sending_and_striking_off_sends_again_in_vain(self, use: Callable[..., Any]) -> None:
         backend = use(outbox=True)

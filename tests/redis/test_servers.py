@@ -25,7 +25,7 @@ from backroom.redis import (
     server_of,
     slot_of,
 )
-from backroom.redis.addresses import maker_of
+from backroom.redis.addresses import maker_of, problem_of
 from backroom.redis.facts import facts_of
 from backroom.redis.links import Pool
 from backroom.redis.loops import ClusterInLoop
@@ -363,3 +363,10 @@ def test_options_show_no_password() -> None:
     shown = repr(RedisOptions(url="redis://u:s3cret@h/0", sentinel_password="s3cret"))
     assert "prefix" in shown
     assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("password", ["s3c/ret", "s3c#ret", "s3c?ret", "12/34"])
+def test_a_password_that_is_not_quoted_is_not_shown(password: str) -> None:
+    address = Address(url=f"redis://u:{password}@127.0.0.1:1/0")
+    said = f"{address} {problem_of(address)}"
+    assert not [part for part in ("s3c", "12/", "34@") if part in said]

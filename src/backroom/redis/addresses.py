@@ -32,6 +32,13 @@ class Address:
     def __str__(self) -> str:
         """Name it for a person, without a password and without the query that may hold one."""
         parts = urlsplit(self.url)
+        try:
+            is_clear = "@" not in self.url.partition("://")[2].removeprefix(parts.netloc) and parts.port != 0
+        except ValueError:
+            is_clear = False
+        if not is_clear:
+            # A password with a slash in it, say: which part is the host nobody can tell.
+            return f"{parts.scheme}://…"
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         return f"{shown} (by Sentinel)" if self.sentinels else shown
 
@@ -102,7 +109,12 @@ def problem_of(address: Address) -> str | None:
         return f"Sentinel {wrong[0]!r} is no address. Write 'host:port', with port 26379 as a rule."
     try:
         maker_of(address)()
-    except (ValueError, TypeError) as error:
+    except ValueError:
+        return (
+            "The URL of the Redis server cannot be read. Write what is special in its password as %2F for /, %23 for # "
+            "and so on, and check the port."
+        )
+    except TypeError as error:
         return f"The URL of the Redis server cannot be read: {error}"
     return None
 

@@ -59,7 +59,13 @@ class CommittedStore(RedisStore):
     def relay(self) -> int:
         """Send what the outbox still holds, at most `RELAYED` records; return how many these were."""
         rows = list(_outbox().using(self.database).filter(backend_name=self.backend_name).order_by("id")[:RELAYED])
-        self._move([Record(*json.loads(row.record)) for row in rows])
+        records = []
+        for row in rows:
+            try:
+                records.append(Record(*json.loads(row.record)))
+            except (ValueError, TypeError):
+                logger.error("action=outbox_unreadable task_id=%s: its row is left where it is", row.id)  # noqa: TRY400
+        self._move(records)
         return len(rows)
 
     def _send(self, records: Sequence[Record]) -> None:
