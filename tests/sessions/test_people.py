@@ -151,6 +151,12 @@ def test_who_signs_in_in_an_old_session_is_the_newest(engine, ann, anns, law, cl
     assert engine(before.session_key).load() == {}
 
 
+def test_a_nul_in_the_name_of_a_browser_is_no_error(ann):
+    client = signed_in(user_agent="odd\0 browser")
+    assert name_of(client) == "for ann"
+    assert sessions_of(ann)[0].user_agent == "odd browser"
+
+
 def test_what_has_expired_is_not_told_as_revoked(ann, anns, clock, events):
     anns()
     clock.advance(15 * 86_400)

@@ -65,7 +65,9 @@ class SessionMiddleware(DjangosMiddleware):
 def visitor_of(request: HttpRequest) -> Visitor:
     """Return who asks. A middleware for trusted proxies says so in `request.client_ip`."""
     address = getattr(request, "client_ip", None) or request.META.get("REMOTE_ADDR", "")
-    return Visitor(str(address)[:ADDRESS_LENGTH], request.headers.get("User-Agent", "")[:AGENT_LENGTH])
+    # PostgreSQL holds no NUL in a text.
+    user_agent = request.headers.get("User-Agent", "").replace("\0", "")
+    return Visitor(str(address)[:ADDRESS_LENGTH], user_agent[:AGENT_LENGTH])
 
 
 def _keep_out_of_caches(request: HttpRequest) -> None:
