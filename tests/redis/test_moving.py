@@ -92,4 +92,6 @@ def test_no_session_is_taken_for_gone(nodes: list[TcpRedis]) -> None:
         assert run(store.exists(hash_))
     move.end()
     assert run(store.write(hash_, Changes(stored={"a": "2"}), {}))
-    assert run(store.load(hash_, NOW)).contents == {"a": "2"}
+    loaded = run(store.load(hash_, NOW))
+    assert loaded is not None
+    assert loaded.contents == {"a": "2"}
