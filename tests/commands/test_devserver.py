@@ -172,7 +172,7 @@ def test_a_fresh_project_may_migrate_after_runserver_was_started(make_project):
     project.write("shop/__init__.py", "")
     project.write("shop/tasks.py", TASKS)
     server = project.manage("runserver", f"127.0.0.1:{free_port()}")
-    server.wait_for_output("The worker waits. Database 'default' lacks 1 migration")
+    server.wait_for_output("The worker waits. Database 'default' lacks 2 migrations")
     project.run("migrate", "--verbosity=0")
     enqueue(project)
     wait_until(lambda: results(project) == ["42"], what=server.output)
