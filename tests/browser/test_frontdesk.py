@@ -56,7 +56,7 @@ def test_a_visitor_orders_watches_and_sees_the_report(site: Frontdesk, browser: 
     browser.goto(browser.url)
     assert browser.find("h1").text == "airports.csv"
     browser.goto(site.address)
-    assert "ready" in browser.find(".mine").text
+    assert "done" in browser.find(".mine").text
 
 
 def test_a_visitor_without_scripts_sees_the_same(site: Frontdesk, open_browser: Callable[..., Browser]):

@@ -172,7 +172,7 @@ def test_a_network_that_swallows_everything_is_outlived(
     make_redis_site: MakeSite, only: TcpRedis, seconds: float
 ) -> None:
     proxy = Proxy(only.port)
-    site = make_redis_site(proxy.url, direct_url=only.url, timeout=0.5, connect_timeout=0.5, lease=5.0)
+    site = make_redis_site(proxy.url, direct_url=only.url, timeout=0.5, connect_timeout=0.5, lease=5.0, patience=10.0)
     count = 600
     worker = site.worker("--threads", "2")
     ids = site.enqueue("effect", str(site.effects), many=count)
@@ -223,7 +223,11 @@ def test_a_failover_is_followed(make_redis_site: MakeSite, own_folder: Path) -> 
         wait_until(lambda: "master_link_status:up" in replica.info("replication"), what="the replica to follow")
         wait_until(lambda: "slaves=1" in watcher.info("sentinel"), what="the Sentinel to know the replica")
         site = make_redis_site(
-            "redis://tasks/0", direct_url=replica.tcp_url, sentinels=[f"127.0.0.1:{watcher.port}"], timeout=1.0
+            "redis://tasks/0",
+            direct_url=replica.tcp_url,
+            sentinels=[f"127.0.0.1:{watcher.port}"],
+            timeout=1.0,
+            patience=10.0,
         )
         worker = site.worker("--threads", "2")
         ids = site.enqueue("effect", str(site.effects), many=400)

@@ -294,8 +294,11 @@ def is_heard(listener: Listener, *, within: float) -> bool:
         left = deadline - time.monotonic()
         if left <= 0:
             return False
-        descriptor = listener.fileno()
-        select.select([descriptor] if descriptor is not None else [], [], [], min(left, HEARTBEAT))
+        # poll() knows descriptors above 1,023, which select() refuses.
+        poll = select.poll()
+        if (descriptor := listener.fileno()) is not None:
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(int(min(left, HEARTBEAT) * 1000) + 1)
     return True
 
 
