@@ -157,6 +157,9 @@ def commands_of(server: Any, action: Any) -> Iterator[str]:
         for told in monitor.listen():
             if "the end" in told["command"]:
                 break
-            if told["client_type"] != "lua" and not told["command"].startswith(("CLIENT", "HELLO")):
+            # A cache that an earlier test put memory before may still listen on this server, and ask whether it is there.
+            if told["client_type"] != "lua" and not told["command"].startswith(
+                ("CLIENT", "HELLO", "PING", "SUBSCRIBE")
+            ):
                 yield told["command"]
     client.close()
