@@ -136,15 +136,16 @@ class NewsOnRedis(NoNews):
     def _hear(self, link: Any) -> None:
         """Take in messages until the server is silent although it was asked something."""
         is_asked = True
+        # poll() knows descriptors above 1,023, which select() refuses.
+        poll = select.poll()
+        poll.register(link.fileno(), select.POLLIN)
         while True:
-            if not link.has_reply():
-                ready, _, _ = select.select([link.fileno()], [], [], self._patience / 4)
-                if not ready:
-                    if is_asked:
-                        return
-                    is_asked = True
-                    link.send([("PING",)])
-                    continue
+            if not link.has_reply() and not poll.poll(int(self._patience / 4 * 1000) + 1):
+                if is_asked:
+                    return
+                is_asked = True
+                link.send([("PING",)])
+                continue
             reply = link.reply()
             is_asked = False
             if isinstance(reply, Exception):

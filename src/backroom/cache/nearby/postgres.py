@@ -78,12 +78,15 @@ class NewsOnPostgres(NoNews):
         heard: list[str] = []
         # What arrives with the reply to a statement, the driver hands out itself.
         wrapper.connection.add_notify_handler(lambda notification: heard.append(notification.payload))
+        # poll() knows descriptors above 1,023, which select() refuses.
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLIN)
         while True:
             with wrapper.cursor() as cursor:
                 cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, own])
             is_heard = bool(heard)
             self._take_in(heard, own)
-            while select.select([connection.socket], [], [], min(self._patience / 4, LONGEST))[0]:
+            while poll.poll(int(min(self._patience / 4, LONGEST) * 1000) + 1):
                 connection.consume_input()
                 while notification := connection.notifies():
                     heard.append(notification.extra.decode())
