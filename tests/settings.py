@@ -53,6 +53,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "tests.conformance.accounts",
+    "tests.ledger",
     *(
         app
         for app in ["backroom.tasks", "backroom.offload", "backroom.sessions"]

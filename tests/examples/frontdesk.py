@@ -50,7 +50,9 @@ class Frontdesk:
         )
 
     def start(self) -> Process:
-        """Start everything and wait until the address is told."""
+        """Start everything, again where a process of before was killed, and wait until the address is told."""
+        if self.process is not None:
+            self.process.end()
         self.process = self.manage("demo", log=self.log)
         self.process.wait_for_output("Ctrl-C closes it", seconds=60)
         return self.process

@@ -42,7 +42,11 @@ def store(server: Server) -> RedisStore:
 
 def is_ringing(listener: BellListener, seconds: float = 5.0) -> bool:
     descriptor = listener.fileno()
-    return bool(descriptor is not None and select.select([descriptor], [], [], seconds)[0]) and listener.hear()
+    if descriptor is None:
+        return False
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000)) and listener.hear()
 
 
 def waits(either: TcpRedis, count: int) -> None:

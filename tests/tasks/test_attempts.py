@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.tasks import TaskResultStatus
 from django.tasks.signals import task_enqueued, task_finished, task_started
 
@@ -20,13 +19,12 @@ from backroom.tasks.records import Crashed
 from backroom.tasks.signals import task_retried
 from backroom.testing import run_tasks
 from backroom.testing.stores.case import RULES, request
+from tests.ledger.models import Book
 from tests.tasks import work
 from tests.tasks.test_backends import on, rename
 
 # With tables that a task can write to.
-real_commits = pytest.mark.django_db(
-    transaction=True, available_apps=["backroom.tasks", "django.contrib.auth", "django.contrib.contenttypes"]
-)
+real_commits = pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks", "tests.ledger"])
 
 
 @pytest.fixture
@@ -232,7 +230,7 @@ class TestContext:
 @real_commits
 class TestAtomic:
     def written(self, backend):
-        return Group.objects.using(backend.alias).count()
+        return Book.objects.using(backend.alias).count()
 
     @pytest.mark.parametrize("then", ["return"])
     def test_the_tasks_writes_and_its_success_are_one(self, run, backend, then):

@@ -5,12 +5,12 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from django.contrib.auth.models import Group, User
 from django.db import DatabaseError, transaction
 from django.tasks import task as declare
 
 from backroom.tasks import Exponential, Snooze, TaskCancelled, Unique
 from backroom.tasks.execution import Execution, current
+from tests.ledger.models import Book, Line
 
 task: Any = declare
 """Django's decorator, whose stubs know none of our options."""
@@ -178,7 +178,7 @@ def once_with_odd_key(order):
 @task(atomic=True)
 def write_and(then, using):
     """Write a row in the store's database, then do as told."""
-    Group.objects.using(using).create(name="written by a task")
+    Book.objects.using(using).create(name="written by a task")
     match then:
         case "raise":
             raise Refused("no")
@@ -186,22 +186,22 @@ def write_and(then, using):
             raise Snooze(5)
         case "leave a constraint broken":
             # The foreign keys are looked at when the transaction commits.
-            User.groups.through.objects.using(using).create(user_id=4711, group_id=4711)
+            Line.objects.using(using).create(book_id=4711)
         case "break the transaction":
             with suppress(DatabaseError):
-                Group.objects.using(using).create(name="written by a task")
+                Book.objects.using(using).create(name="written by a task")
     return then
 
 
 @task(atomic=True)
 async def write_async(using):
-    await Group.objects.using(using).acreate(name="written by a task")
+    await Book.objects.using(using).acreate(name="written by a task")
 
 
 @task(atomic=True)
 def lose_the_claim(using):
     """Write a row, and let another worker take the task over meanwhile."""
-    Group.objects.using(using).create(name="written by a task")
+    Book.objects.using(using).create(name="written by a task")
     seen[0]()
 
 
