@@ -22,6 +22,7 @@ from django.apps import apps
 from django.db import connections
 
 from backroom.tasks.board import Board, Memory, shared_memory
+from backroom.tasks.clerk import PATIENCE
 from backroom.tasks.process import DONE, RECYCLE, ProcessSettings, WorkerProcess, new_worker_id
 from backroom.tasks.settling import AWAY, SETTLED, Death, run_settling
 
@@ -35,7 +36,8 @@ QUICK: Final = 2.0
 """A child that dies within so many seconds of its start is replaced more slowly each time."""
 SLOWEST: Final = 10.0
 SETTLE: Final = 30.0
-"""Seconds after which a process that settles a death is killed: a receiver keeps it, for the store was told first."""
+"""Seconds after which a process that settles a death is killed: a receiver keeps it, for the store was told first.
+A worker that was told to stop gives it no longer than it gives its own receivers."""
 SETTLE_AGAIN: Final = 1.0
 """Seconds until the next try when the store was away."""
 AT_ONCE: Final = signal.SIGUSR1
@@ -80,7 +82,7 @@ class Settlement:
         self._death = death
         self._process: Any = None
         self._next_at = 0.0
-        self._kill_at = 0.0
+        self._begun_at = 0.0
 
     def is_over(self, *, is_stopping: bool) -> bool:
         """Go on with it; tell whether there is nothing more to do."""
@@ -89,7 +91,7 @@ class Settlement:
                 self._begin()
             return False
         if self._process.is_alive():
-            if time.monotonic() > self._kill_at:
+            if time.monotonic() - self._begun_at > (PATIENCE if is_stopping else SETTLE):
                 self._process.kill()
             return False
         self._process.join()
@@ -107,7 +109,7 @@ class Settlement:
         arguments = (self._backend, self._death)
         self._process = _context.Process(target=run_settling, args=arguments, name="backroom-settling")
         self._process.start()
-        self._kill_at = time.monotonic() + SETTLE
+        self._begun_at = time.monotonic()
 
 
 class Supervisor:
