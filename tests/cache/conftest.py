@@ -13,6 +13,7 @@ from django.core.cache import caches
 from django.core.management import call_command
 from django.test import override_settings
 
+from tests.cache.files import forget_files
 from tests.services.memcached import MemcachedServer
 from tests.services.servers import MissingService
 
@@ -48,6 +49,7 @@ def empty_caches() -> Iterator[None]:
         yield
         for alias in both:
             caches[alias].clear()
+    forget_files()
 
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {

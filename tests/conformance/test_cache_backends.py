@@ -20,6 +20,7 @@ from django.test import SimpleTestCase, TestCase, override_settings
 from django.test.signals import setting_changed
 
 from backroom.cache.backends.sqlite import SQLiteCache
+from tests.cache.files import forget_files
 from tests.conformance import polls, source
 
 A_LITTLE: Final = "asks that a full cache forgets everything at once, and ours forgets a little at a time"
@@ -91,6 +92,7 @@ class InAFile(SimpleTestCase):
     def setUp(self) -> None:
         folder = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, folder)
+        self.addCleanup(forget_files)
         for params in settings.CACHES.values():
             name = Path(params.get("LOCATION", "cache")).stem
             params["LOCATION"] = str(Path(folder) / f"{name}.sqlite3")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import shutil
 import socket
 import subprocess
@@ -164,6 +163,9 @@ class Proxy:
     def close(self) -> None:
         self._is_closed = True
         for each in (self._listener, *self._links):
+            # Closing alone wakes nobody who waits for it.
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
             each.close()
 
     def _accept(self) -> None:
@@ -174,20 +176,19 @@ class Proxy:
             except OSError:
                 return
             self._links += [client, server]
-            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+            is_lost = threading.Event()
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._pass, args=(source, target, is_lost), daemon=True).start()
 
-    def _pass(self, client: socket.socket, server: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            is_lost = False
-            while not self._is_closed:
-                for source in select.select([client, server], [], [], 0.5)[0]:
-                    data = source.recv(65536)
-                    # A stream with a gap in it would be nonsense: once it has lost something it passes nothing more.
-                    is_lost = is_lost or self._is_swallowing.is_set()
-                    if not data:
-                        return
-                    if not is_lost:
-                        (server if source is client else client).sendall(data)
+    def _pass(self, source: socket.socket, target: socket.socket, is_lost: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                # A stream with a gap in it would be nonsense: once it has lost something it passes nothing more.
+                if self._is_swallowing.is_set():
+                    is_lost.set()
+                if not is_lost.is_set():
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
 
 
 def run_cli(*command: str) -> str:
