@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from backroom.redis import Address, Server, server_of
+from backroom.tasks.stores import redis
 from backroom.tasks.stores.redis import RedisStore
 from backroom.testing.stores import StoreContract
 from backroom.testing.stores.changing import Changing
@@ -41,6 +42,20 @@ class TestShards(Inserting, Changing, Leasing, Uniqueness, Reading, Sharing, Rac
 
     def make_store(self, backend_name: str) -> Any:
         return RedisStore(self.server, backend_name, shards=3)
+
+
+class TestLongOnes(StoreContract):
+    """Payloads and results that are kept apart because they are long are no different from others."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, only: TcpRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server = server_of(Address(url=only.url))
+        # All of them are, but not so short that the reason would be out of sight.
+        monkeypatch.setattr(redis, "LONG", len('["cancelled",'))
+        monkeypatch.setattr(redis, "ROW_BYTES", 200)
+
+    def make_store(self, backend_name: str) -> Any:
+        return RedisStore(self.server, backend_name)
 
 
 @pytest.mark.timeout(400)  # A history that breaks a promise is made as short as it goes, which may take minutes.

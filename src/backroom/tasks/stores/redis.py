@@ -45,6 +45,10 @@ LOOKED_AT: Final = 1_000
 """Ids that one script of `find` looks at."""
 SCANNED: Final = 20_000
 """Ids that one `find` looks at before it returns a page that is not full."""
+LONG: Final = 2_000
+"""Characters of a payload, and of a JSON with result and errors, beyond which the rest is kept where no search reads it."""
+ROW_BYTES: Final = 1_000_000
+"""After so much one script of `get` leaves the rest to the next."""
 POINTER_SECONDS: Final = 86_400
 """For how long the id of a task that was kept out leads to the one that was in its way."""
 
@@ -128,19 +132,21 @@ class RedisStore:
 
     def overdue(self, limit: int, now: Moment) -> list[Claim]:
         """See Store.overdue()."""
-        found = self._due("leases", limit, now)
+        # What has changed since it was looked for is left out: a lease may have been renewed.
+        found = [each for each in self._due("leases", limit, now) if (each.lease_until or LAST) <= now]
         return sorted(found, key=lambda record: (record.lease_until or 0, record.id))[:limit]
 
     def unstarted(self, limit: int, now: Moment) -> list[Record]:
         """See Store.unstarted()."""
-        found = self._due("expires", limit, now)
+        found = [each for each in self._due("expires", limit, now) if each.state in WAITING]
         return sorted(found, key=lambda record: (record.expires_at or 0, record.id))[:limit]
 
     def upcoming(self, limit: int, until: Moment, after: Mark | None = None) -> list[Record]:
         """See Store.upcoming()."""
         due_at, id_ = after or Mark()
-        rows = [row for shard in self.shards for row in self._run("upcoming", shard, [until, limit, due_at, id_])]
-        return sorted(map(self._record, rows), key=lambda record: (record.due_at or 0, record.id))[:limit]
+        ids = [found for shard in self.shards for found in self._run("upcoming", shard, [until, limit, due_at, id_])]
+        found = [each for each in self._read(map(_text, ids)) if each.state == DEFERRED]
+        return sorted(found, key=lambda record: (record.due_at or 0, record.id))[:limit]
 
     def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
         """See Store.apply()."""
@@ -158,19 +164,18 @@ class RedisStore:
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """See Store.get()."""
-        rows = [row for shard, some in self._places(_known(ids)) for row in self._run("get", shard, some)]
-        return sorted(map(self._record, rows))
+        return sorted(self._read(_known(ids)))
 
     def find(self, query: Query, *, after: str | None = None, limit: int = 100) -> Page:
         """See Store.find(). A page that is not full and has a `next_after` means that many records did not match."""
-        if len(self.shards) == 1:
-            records, last = self._find(self.shards[0], query, after or "", limit)
-            return Page(records[:limit], records[limit - 1].id if len(records) > limit else last or None)
-        pages = [self._find(shard, query, after or "", limit) for shard in self.shards]
-        # Below the highest `last` there may be records that one of the shards has not looked at yet.
-        horizon = max((last for _, last in pages if last), default="")
-        records = sorted((record for found, _ in pages for record in found if record.id >= horizon), reverse=True)
-        return Page(records[:limit], records[limit - 1].id if len(records) > limit else horizon or None)
+        parts = [self._find(shard, query, after or "", limit) for shard in self.shards]
+        # Below the highest `last` there may be ids that one of the shards has not looked at yet.
+        horizon = max((last for _, last in parts if last), default="")
+        ids = sorted((id_ for found, _ in parts for id_ in found if id_ >= horizon), reverse=True)
+        page = ids[:limit]
+        # What has changed since is left out, as if it had been found later.
+        records = [record for record in self._read(page) if _fits(record, query)]
+        return Page(sorted(records, reverse=True), page[-1] if len(ids) > limit else horizon or None)
 
     def counts(self) -> dict[tuple[str, State], int]:
         """See Store.counts()."""
@@ -185,9 +190,9 @@ class RedisStore:
 
     def oldest_ready(self) -> list[Record]:
         """See Store.oldest_ready()."""
-        rows = [row for shard in self.shards for row in self._run("oldest_ready", shard, [])]
-        newest_first = sorted(map(self._record, rows), reverse=True)
-        oldest = {record.queue_name: record for record in newest_first}
+        ids = [found for shard in self.shards for found in self._run("oldest_ready", shard, [])]
+        newest_first = sorted(self._read(map(_text, ids)), reverse=True)
+        oldest = {record.queue_name: record for record in newest_first if record.state == READY}
         return [oldest[queue] for queue in sorted(oldest)]
 
     def prune(self, before: Moment, limit: int) -> int:
@@ -386,25 +391,36 @@ class RedisStore:
         )
         return _as_it_is(record, live, progress, lease_until) if live else record
 
-    def _due(self, name: str, limit: int, now: Moment) -> list[Record]:
-        rows = [row for shard in self.shards for row in self._run("due", shard, [name, now, limit])]
-        return list(map(self._record, rows))
+    def _read(self, ids: Iterable[str]) -> Iterator[Record]:
+        """Yield the records that exist, as many in one script as are not too long."""
+        for shard, some in self._places(ids):
+            first = 0
+            while first < len(some):
+                rows, looked_at = self._run("get", shard, [ROW_BYTES, *some[first:]])
+                yield from map(self._record, rows)
+                first += looked_at
 
-    def _find(self, shard: str, query: Query, after: str, limit: int) -> tuple[list[Record], str]:
-        """Return one record more than asked for, if there are so many, and from where to go on looking."""
+    def _due(self, name: str, limit: int, now: Moment) -> Iterator[Record]:
+        ids = [found for shard in self.shards for found in self._run("due", shard, [name, now, limit])]
+        return self._read(map(_text, ids))
+
+    def _find(self, shard: str, query: Query, after: str, limit: int) -> tuple[list[str], str]:
+        """Return one id more than asked for, if there are so many, and from where to go on looking."""
         states = _states_of(query)
         if states is None:
             return [], ""
-        letters = "".join(LETTERS[state] for state in states)
-        queue = "" if query.queue_name is None else f"={_queue_out(query.queue_name)}"
-        worker = f"={query.worker_id}" if query.worker_id else ""
-        # The script knows neither path nor reason: what it finds is looked through here, and it had better be much.
-        is_looked_through = query.task_path is not None or query.reason is not None
-        found: list[Record] = []
+        asked = [
+            "".join(LETTERS[state] for state in states),
+            "" if query.queue_name is None else f"={_queue_out(query.queue_name)}",
+            f"={query.worker_id}" if query.worker_id else "",
+            _beginning(query.task_path),
+            _beginning(query.reason),
+            LOOKED_AT,
+        ]
+        found: list[str] = []
         for _ in range(SCANNED // LOOKED_AT):
-            wanted = LOOKED_AT if is_looked_through else limit + 1 - len(found)
-            rows, last = self._run("find", shard, [after, wanted, letters, queue, worker, LOOKED_AT])
-            found += [record for record in map(self._record, rows) if _fits(record, query)]
+            ids, last = self._run("find", shard, [after, limit + 1 - len(found), *asked])
+            found += map(_text, ids)
             after = _text(last)
             if not after or len(found) > limit:
                 break
@@ -478,8 +494,11 @@ def _drafted(record: Record) -> list[Any]:
             record.metadata,
         )
     )
+    if len(record.payload) > LONG:
+        flags += "l"
+        more.append(record.payload[LONG:])
     queue = _queue_out(record.queue_name)
-    return [record.id, f"{flags or NOTHING} {record.priority} {queue}\n{body}\n{record.payload}", *more]
+    return [record.id, f"{flags or NOTHING} {record.priority} {queue}\n{body}\n{record.payload[:LONG]}", *more]
 
 
 def _parsed(task: bytes) -> tuple[str, int, list[Any], str]:
@@ -496,6 +515,19 @@ def _changed(transition: Transition) -> list[Any]:
         options += "c" if transition.cancel_requested else "n"
     is_waiting = transition.state in WAITING
     score = transition.due_at if is_waiting else transition.prune_at
+    body = dumps(
+        (
+            transition.reason,
+            transition.due_at,
+            transition.expires_at,
+            transition.finished_at,
+            transition.prune_at,
+            transition.failures,
+            transition.crashes,
+            transition.result,
+            transition.errors,
+        )
+    )
     told: list[Any] = [
         transition.id,
         transition.fence,
@@ -507,23 +539,14 @@ def _changed(transition: Transition) -> list[Any]:
         # What is not to be pruned stands behind everything that is.
         "+inf" if score is None else score,
         transition.worker_ids,
-        dumps(
-            (
-                transition.reason,
-                transition.due_at,
-                transition.expires_at,
-                transition.finished_at,
-                transition.prune_at,
-                transition.failures,
-                transition.crashes,
-                transition.result,
-                transition.errors,
-            )
-        ),
+        body[:LONG],
     ]
     if transition.progress is not None:
         told[3] += "p"
         told.append(transition.progress)
+    if len(body) > LONG:
+        told[3] += "m"
+        told.append(body[LONG:])
     return told
 
 
@@ -577,8 +600,18 @@ def _states_of(query: Query) -> tuple[State, ...] | None:
 
 
 def _fits(record: Record, query: Query) -> bool:
-    asked = ((query.task_path, record.task_path), (query.reason, record.reason), (query.worker_id, record.worker_id))
-    return all(wanted in {None, found} for wanted, found in asked)
+    asked = (
+        (query.queue_name, record.queue_name),
+        (query.task_path, record.task_path),
+        (query.reason, record.reason),
+        (query.worker_id, record.worker_id),
+    )
+    return record.state in (query.states or (record.state,)) and all(wanted in {None, found} for wanted, found in asked)
+
+
+def _beginning(name: str | None) -> str:
+    """Return how a JSON begins whose first value is this one, as the script of `find` is told it."""
+    return "" if name is None else f"={dumps((name,))[:-1]},"
 
 
 def _noted(worker: Worker) -> str:

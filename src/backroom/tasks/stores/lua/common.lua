@@ -6,6 +6,8 @@
 --   :live         hash  id → what does: "fence state attempts started last worker flags priority queue \n workers \n
 --                 JSON"; a task that nobody has touched yet has none and is as it was inserted. "-" stands for nothing,
 --                 an empty JSON for the values that were inserted.
+--   :payloads     hash  id → the rest of a payload that is long, :results hash  id → the rest of a long JSON of :live:
+--                 who looks for something does not read through them
 --   :all          zset  every id, with the score 0: newest first in reverse
 --   :ready:QUEUE  zset  id, by the negative priority: ids sort by time within one
 --   :queues       set   queues that have something ready
@@ -21,7 +23,8 @@
 --   :instead:ID   string  the task that stood in the way of one that was to be unique; lives for a day
 --
 -- States: d deferred, r ready, x running, s successful, f failed.
--- Flags: d inserted as deferred, e in :expires, u unique, p unique while pending, c somebody wants it cancelled; - none.
+-- Flags: d inserted as deferred, e in :expires, u unique, p unique while pending, c somebody wants it cancelled, l the
+-- rest is in :payloads, m there is more in :results; - none.
 
 local call, match, find, gsub, concat = redis.call, string.match, string.find, string.gsub, table.concat
 local base = KEYS[1]
@@ -29,6 +32,7 @@ local TASKS, LIVE, ALL = base .. ':tasks', base .. ':live', base .. ':all'
 local READY, QUEUES, DEFERRED = base .. ':ready:', base .. ':queues', base .. ':deferred'
 local LEASES, EXPIRES = base .. ':leases', base .. ':expires'
 local FINISHED = { s = base .. ':successful', f = base .. ':failed' }
+local PAYLOADS, RESULTS = base .. ':payloads', base .. ':results'
 local UNIQUE, HOLDS = base .. ':unique', base .. ':holds'
 local PROGRESS, CANCELLING, COUNTS = base .. ':progress', base .. ':cancelling', base .. ':counts'
 
@@ -132,22 +136,7 @@ local function ring(queue, most)
   end
 end
 
--- Each row: id, task, live, unique key, progress, end of the lease.
-local function rows_of(ids)
-  local tasks, lives = values_of(TASKS, ids), values_of(LIVE, ids)
-  local rows = {}
-  for index, id in ipairs(ids) do
-    local task, live = tasks[index], lives[index]
-    if task then
-      local row = { id, task, live or '', call('HGET', HOLDS, id) or '', '', '' }
-      if live then
-        row[5] = call('HGET', PROGRESS, id) or ''
-        if match(live, '^%d+ (%a)') == 'x' then
-          row[6] = call('ZSCORE', LEASES, id) or ''
-        end
-      end
-      rows[#rows + 1] = row
-    end
-  end
-  return rows
+-- A text and the rest of it, where a flag says that there is one.
+local function whole(text, flags, letter, rests, id)
+  return find(flags, letter, 1, true) and text .. (call('HGET', rests, id) or '') or text
 end

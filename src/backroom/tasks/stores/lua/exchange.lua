@@ -2,8 +2,8 @@
 -- Apply changes, then claim. It goes on when the server is out of memory: only what is done makes room again.
 --
 -- ARGV: most tokens for each bell; number of changes; for each id, fence, new state, options, attempts, started_at, expires_at ("" for none),
--- score (due_at or prune_at), worker ids, JSON, and the progress when the options have p. Options: u gives the unique
--- key up, c and n set and clear the request to cancel. Then: limit (0: claim nothing), present moment, end of the
+-- score (due_at or prune_at), worker ids, JSON, the progress when the options have p, and the rest of the JSON when they
+-- have m. Options: u gives the unique key up, c and n set and clear the request to cancel. Then: limit (0: claim nothing), present moment, end of the
 -- lease, worker, number of queues (0: all), the queues, number of ids (-1: any), the ids.
 -- Returns: ids that did not apply, those of them that are not here at all, and for each claim id, task, live ("" for
 -- one that nobody had touched before) and, where the flags say u or the live one is there, unique key and progress.
@@ -56,6 +56,13 @@ local function flags_after(id, flags, options, is_waiting, expires)
   elseif find(options, 'n', 1, true) then
     flags = without(flags, 'c')
   end
+  if find(flags, 'm', 1, true) then
+    call('HDEL', RESULTS, id)
+    flags = without(flags, 'm')
+  end
+  if find(options, 'm', 1, true) then
+    flags = flags .. 'm'
+  end
   if find(flags, 'e', 1, true) then
     call('ZREM', EXPIRES, id)
     flags = without(flags, 'e')
@@ -74,7 +81,7 @@ local function apply(number)
     local options = ARGV[at + 3]
     changes[index] = at
     ids[index] = ARGV[at]
-    at = at + (find(options, 'p', 1, true) and 11 or 10)
+    at = at + 10 + (find(options, 'p', 1, true) and 1 or 0) + (find(options, 'm', 1, true) and 1 or 0)
   end
   local found, done = values_of(LIVE, ids), {}
   for index = 1, number do
@@ -107,6 +114,9 @@ local function apply(number)
         reports[#reports + 1] = id
         reports[#reports + 1] = ARGV[first + 10]
       end
+      if find(options, 'm', 1, true) then
+        call('HSET', RESULTS, id, ARGV[first + (find(options, 'p', 1, true) and 11 or 10)])
+      end
       enter_state(id, new, priority, queue, ARGV[first + 7])
       lives[#lives + 1] = id
       lives[#lives + 1] = concat({
@@ -128,7 +138,7 @@ end
 -- An id without a task: somebody has deleted a part of it by hand. It must not be in the way of the others.
 local function forget(id)
   release_key(id)
-  for _, key in ipairs({ LIVE, PROGRESS }) do
+  for _, key in ipairs({ LIVE, PROGRESS, PAYLOADS, RESULTS }) do
     call('HDEL', key, id)
   end
   for _, key in ipairs({ ALL, EXPIRES }) do
@@ -350,9 +360,9 @@ local function claim(limit)
       count('r', queue, -1)
       count('x', queue, 1)
       claims[#claims + 1] = id
-      claims[#claims + 1] = task
+      claims[#claims + 1] = whole(task, flags, 'l', PAYLOADS, id)
       if old or flags ~= '-' then
-        claims[#claims + 1] = new
+        claims[#claims + 1] = whole(new, flags, 'm', RESULTS, id)
         claims[#claims + 1] = call('HGET', HOLDS, id) or ''
         claims[#claims + 1] = call('HGET', PROGRESS, id) or ''
       else

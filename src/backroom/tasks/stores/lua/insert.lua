@@ -2,7 +2,8 @@
 -- Add tasks. Refused as a whole when the server is out of memory.
 --
 -- ARGV: most tokens for each bell, seconds that a pointer lives (0: none), then for each task: id, task, and as its
--- flags say d: due_at, e: expires_at, u or p: unique key, end of its window ("-": none), the present moment.
+-- flags say d: due_at, e: expires_at, u or p: unique key, end of its window ("-": none), the present moment, l: the rest
+-- of the payload.
 -- Returns id, holder, … of those whose unique key another one holds. What is there already is left as it is, so that
 -- whoever had no answer may ask again.
 
@@ -27,6 +28,10 @@ while at <= #ARGV do
     if find(flags, '[up]') then
       draft.key, draft.until_, draft.now = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
       at = at + 3
+    end
+    if find(flags, 'l', 1, true) then
+      draft.rest = ARGV[at]
+      at = at + 1
     end
   end
   ids[#ids + 1] = draft[1]
@@ -76,6 +81,9 @@ for index, draft in ipairs(drafts) do
       if draft.key then
         call('HSET', UNIQUE, draft.key, draft.until_ .. ' ' .. id)
         call('HSET', HOLDS, id, draft.key)
+      end
+      if draft.rest then
+        call('HSET', PAYLOADS, id, draft.rest)
       end
       if draft.expires then
         call('ZADD', EXPIRES, draft.expires, id)

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Returns the row of the lowest ready id of each queue: the first of each priority in use is looked at.
+-- Returns the lowest ready id of each queue: the first of each priority in use is looked at.
 
 local ids = {}
 for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
@@ -13,4 +13,4 @@ for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
   end
   ids[#ids + 1] = lowest
 end
-return rows_of(ids)
+return ids

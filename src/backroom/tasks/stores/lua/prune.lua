@@ -23,5 +23,7 @@ with_all('ZREM', ALL, ids)
 with_all('HDEL', TASKS, ids)
 with_all('HDEL', LIVE, ids)
 with_all('HDEL', PROGRESS, ids)
+with_all('HDEL', PAYLOADS, ids)
+with_all('HDEL', RESULTS, ids)
 write_counts()
 return #ids

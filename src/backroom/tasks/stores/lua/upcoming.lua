@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- ARGV: until when, limit, due_at and id of the mark after which they come. Returns the rows of what is deferred, the
+-- ARGV: until when, limit, due_at and id of the mark after which they come. Returns the ids of what is deferred, the
 -- first due first.
 
 local limit, due_at, id = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -24,4 +24,4 @@ while #ids < limit and at <= last do
   end
   at = at + STEP
 end
-return rows_of(ids)
+return ids

@@ -1,0 +1,91 @@
+"""Long payloads and results: who looks for something else does not read them, and nobody reads too many at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backroom.clock import after
+from backroom.redis import Address, server_of
+from backroom.tasks.records import Query, Record
+from backroom.tasks.stores.redis import LONG, ROW_BYTES, RedisStore
+from backroom.testing.stores.case import NOW, failed, new_record, raised, released, request, succeeded
+from tests.redis.servers import TcpRedis
+
+BIG = 100_000
+TEXT = "\u00e4 text " * (BIG // 7)
+RESULT = f'"{"r" * BIG}"'
+
+
+@pytest.fixture
+def store(only: TcpRedis) -> RedisStore:
+    return RedisStore(server_of(Address(url=only.url)), "default")
+
+
+def finished(store: RedisStore, count: int) -> list[Record]:
+    """Have so many tasks with a long payload and a long result."""
+    store.insert([new_record(payload=f'{{"args":["{TEXT}"],"kwargs":{{}}}}') for _ in range(count)])
+    claims = store.claim(request(count))
+    store.apply([succeeded(claim, RESULT)._replace(prune_at=NOW) for claim in claims])
+    return claims
+
+
+def sent(server: TcpRedis, work: Any) -> int:
+    """Return how many bytes some work makes the server send."""
+
+    def so_far() -> int:
+        return int(server.info("stats").partition("total_net_output_bytes:")[2].split()[0])
+
+    before = so_far()
+    work()
+    return so_far() - before
+
+
+def lengths(store: RedisStore, server: TcpRedis, record: Record) -> dict[str, int]:
+    return {
+        name: server.ask("HSTRLEN", f"{store.shards[0]}:{name}", record.id)
+        for name in ("tasks", "live", "payloads", "results")
+    }
+
+
+def test_a_search_reads_and_sends_nothing_that_is_long(store: RedisStore, only: TcpRedis) -> None:
+    claims = finished(store, 60)
+    kept = lengths(store, only, claims[0])
+    assert max(kept["tasks"], kept["live"]) < 2 * LONG
+    assert min(kept["payloads"], kept["results"]) > BIG - 2 * LONG
+    queries = (Query(task_path="no.such.task"), Query(states=("successful",), queue_name="mail"), Query(reason="lost"))
+    for query in queries:
+        assert sent(only, lambda query=query: store.find(query)) < BIG, query
+    assert sent(only, lambda: store.find(Query(task_path=claims[0].task_path), limit=1)) < 4 * BIG
+
+
+def test_no_script_sends_more_than_one_row_beyond_its_measure(store: RedisStore, only: TcpRedis) -> None:
+    claims = finished(store, 30)
+    only.ask("CONFIG", "RESETSTAT")
+    records = store.find(Query(states=("successful",)), limit=50).records
+    assert [record.id for record in records] == [claim.id for claim in reversed(claims)]
+    assert {record.result for record in records} == {RESULT}
+    assert only.calls()["evalsha"] >= 1 + 30 * 2 * BIG // (ROW_BYTES + 3 * BIG)
+
+
+def test_they_come_back_as_they_went_whatever_becomes_of_the_task(store: RedisStore, only: TcpRedis) -> None:
+    record = new_record(payload=f'{{"args":["{TEXT}"],"kwargs":{{}}}}')
+    store.insert([record])
+    [claim] = store.claim(request())
+    assert claim.payload == record.payload
+    long = raised(claim)._replace(errors=RESULT, due_at=NOW)
+    store.apply([long])
+    [claim] = store.claim(request(now=after(NOW, 1)))
+    assert (claim.payload, claim.errors, claim.attempts) == (record.payload, RESULT, 2)
+    store.apply([released(claim)])
+    [claim] = store.claim(request(now=after(NOW, 2), ids=[claim.id]))
+    assert (claim.payload, claim.errors) == (record.payload, RESULT)
+    # What has become short leaves nothing behind.
+    store.apply([failed(claim)._replace(errors="[]", prune_at=NOW)])
+    assert lengths(store, only, claim)["results"] == 0
+    [read] = store.get([claim.id])
+    assert (read.payload, read.errors, read.reason) == (record.payload, "[]", "error")
+    assert store.find(Query(reason="error")).records == [read]
+    assert store.prune(NOW, 10) == 1
+    assert [name for name in only.ask("KEYS", "*") if ":bell:" not in name and not name.endswith(":queues")] == []
