@@ -15,7 +15,7 @@ compile() {
 }
 
 compile --group dev --all-extras -o requirements/dev.txt "$@"
-compile --group demo --extra api --extra redis --extra celery -c requirements/dev.txt -o requirements/demo.txt
+compile --group demo --extra api --extra redis --extra celery --extra sessions -c requirements/dev.txt -o requirements/demo.txt
 
 if grep -nE '://|index-url|find-links' requirements/*.txt; then
     echo "A lock file names a host; it must carry names, versions and hashes only." >&2

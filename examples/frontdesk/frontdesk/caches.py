@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -89,9 +90,9 @@ def server_for(kind: str, state: Path) -> Iterator[Child | None]:
 
 def _require(kind: str) -> None:
     for module, name, cure in (
-        ("pymemcache", "pymemcache", "pip install pymemcache"),
-        ("pylibmc", "pylibmc", "pip install pylibmc"),
-        ("redis", "redis", "pip install redis"),
+        ("pymemcache", "pymemcache", f"{sys.executable} -m pip install pymemcache"),
+        ("pylibmc", "pylibmc", f"{sys.executable} -m pip install pylibmc"),
+        ("redis", "redis", f"{sys.executable} -m pip install redis"),
         (f"{OURS}.tiered", "tiered", "this version of Backroom has no such cache"),
     ):
         if kind == name and not _has(module):
