@@ -119,6 +119,16 @@ def test_claims_whose_confirmation_was_lost_are_given_back_before_anything_is_cl
     assert {record.attempts for record in backend.store.find(Query()).records} == {1}
 
 
+def test_all_claims_that_a_worker_never_heard_of_are_given_back_however_many(backend):
+    enqueue_many(on(backend, work.note), [((number,), {}) for number in range(1_200)])
+    now = backend.clock.now()
+    claims = backend.store.claim(Request((), 1_200, "the worker", now, after(now, 30)))
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    worker._holdings.take(claims[:2])
+    worker._recover()
+    assert backend.store.counts() == {("default", "ready"): 1_198, ("default", "running"): 2}
+
+
 def test_an_end_whose_confirmation_was_lost_is_announced_all_the_same(backend, answers, monkeypatch, caplog):
     monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
     enqueue_many(on(backend, work.note), [((number,), {}) for number in range(3)])

@@ -29,7 +29,7 @@ from backroom.tasks.records import RUNNING, Claim, Query, Record, Transition, Wo
 from backroom.tasks.resolve import resolve
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
-from backroom.tasks.stores.base import Request
+from backroom.tasks.stores.base import Request, pages_of
 
 logger = logging.getLogger("backroom.worker")
 
@@ -363,9 +363,9 @@ class WorkerProcess:
     def _recover(self) -> None:
         """Give back claims whose commit succeeded although its confirmation never arrived."""
         query = Query(states=(RUNNING,), worker_id=self.worker_id)
-        found = self.backend.store.find(query, limit=2 * MAX_AHEAD).records
-        orphans = [record for record in found if record.id not in self._holdings]
-        self.backend.store.apply([self.backend.attempts.released(orphan) for orphan in orphans])
+        for records in pages_of(self.backend.store, query):
+            orphans = [record for record in records if record.id not in self._holdings]
+            self.backend.store.apply([self.backend.attempts.released(orphan) for orphan in orphans])
         self._away_for = 0.0
         logger.warning("action=store_back")
 

@@ -21,10 +21,10 @@ from backroom.tasks.policy import begun, decide
 from backroom.tasks.queries import backend_of
 from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
 from backroom.tasks.resolve import rules_of
+from backroom.tasks.stores.base import pages_of
 
 logger = logging.getLogger("backroom.worker")
 
-PAGE: Final = 500
 SETTLED: Final = 0
 AWAY: Final = 75
 """Exit status when the store cannot be reached: try again later (EX_TEMPFAIL of sysexits.h)."""
@@ -85,11 +85,6 @@ def settle(backend_name: str, death: Death) -> None:
         claim = begun(claim) if claim.id in death.running else claim
         return decide(claim, outcome, rules=rules, now=backend.clock.now(), draw=random.random())  # noqa: S311 - jitter
 
-    after = None
-    while True:
-        page = backend.store.find(query, after=after, limit=PAGE)
-        move(backend, page.records, fate)
-        after = page.next_after
-        if after is None:
-            break
+    for records in pages_of(backend.store, query):
+        move(backend, records, fate)
     backend.store.forget([death.worker_id])

@@ -4,7 +4,7 @@ A store knows no policy: what becomes of a task is decided elsewhere and arrives
 lists and the present moment, and none of them reads a clock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -13,6 +13,9 @@ from backroom.tasks.records import Claim, Held, Page, Query, Record, Renewal, St
 
 COUNT_CAP = 10_000
 """`counts` counts no further than this: beyond, a person needs to know "more", and the store need not read it all."""
+
+PAGE = 500
+"""Records in one step of what goes through all that a query finds."""
 
 
 class Request(NamedTuple):
@@ -114,6 +117,16 @@ class Store(Protocol):
 
     def transaction(self) -> AbstractContextManager[None]:
         """Hold what happens inside together: all of it or nothing. Only where `supports_atomic`."""
+
+
+def pages_of(store: Store, query: Query) -> Iterator[list[Record]]:
+    """Yield all that a query finds, newest first, in bounded pages; the records may be changed on the way."""
+    after = None
+    while True:
+        page = store.find(query, after=after, limit=PAGE)
+        yield page.records
+        if (after := page.next_after) is None:
+            return
 
 
 def page_of(found: Sequence[Record], limit: int) -> Page:

@@ -49,6 +49,7 @@ LONG: Final = 2_000
 """Characters of a payload, and of a JSON with result and errors, beyond which the rest is kept where no search reads it."""
 ROW_BYTES: Final = 1_000_000
 """After so much one script of `get` leaves the rest to the next."""
+TRIES: Final = 3
 POINTER_SECONDS: Final = 86_400
 """For how long the id of a task that was kept out leads to the one that was in its way."""
 
@@ -144,8 +145,13 @@ class RedisStore:
     def upcoming(self, limit: int, until: Moment, after: Mark | None = None) -> list[Record]:
         """See Store.upcoming()."""
         due_at, id_ = after or Mark()
-        ids = [found for shard in self.shards for found in self._run("upcoming", shard, [until, limit, due_at, id_])]
-        found = [each for each in self._read(map(_text, ids)) if each.state == DEFERRED]
+        found: list[Record] = []
+        for _ in range(TRIES):
+            ids = [each for shard in self.shards for each in self._run("upcoming", shard, [until, limit, due_at, id_])]
+            found = [each for each in self._read(map(_text, ids)) if each.state == DEFERRED]
+            if len(found) == len(ids):
+                break
+            # Some were made ready meanwhile. A list that is short for want of them would look like the last.
         return sorted(found, key=lambda record: (record.due_at or 0, record.id))[:limit]
 
     def apply(self, transitions: Sequence[Transition]) -> frozenset[str]:
