@@ -120,6 +120,12 @@ class Runner:
                 self._holdings.drop([claim.id])
             self._settle(self.backend.attempts.ended(claim, outcome))
 
+    def held(self) -> frozenset[str]:
+        """Return the ids of the claims in this process's hands, and of those that are on their way to it."""
+        # In this order: what is on its way comes into its hands before it is no longer on its way.
+        on_the_way = frozenset(self._claiming)
+        return on_the_way | frozenset(self._holdings)
+
     @property
     def running(self) -> int:
         """How many attempts are under way."""

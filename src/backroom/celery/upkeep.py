@@ -1,13 +1,15 @@
 """What keeps a backend on Celery in order: maintenance as everywhere, and messages for what has none.
 
-Every process does the maintenance. Messages are sent by one of them, the worker with the lowest id that is alive: two
-that sent the same one would do no harm, but a hundred would. That one may find no way to the broker, so the next ones in
-line step in, one after the other, for what waits too long while the broker's queue is empty.
+The processes of all workers stand in line, by their ids. Each does the maintenance, the more rarely the further back it
+stands, so that a thousand ask the store little more than ten do. Messages are sent by the first: two that sent the same
+one would do no harm, but a hundred would. It may find no way to the broker, so those behind it step in for what waits too
+long while the broker's queue is empty.
 """
 
 import logging
 import random
 import time
+from collections.abc import Callable, Container
 from typing import Final
 
 from backroom.celery.lost import Lost
@@ -29,15 +31,16 @@ logger = logging.getLogger("backroom.celery")
 ROUND: Final = 1.0
 """Seconds between two rounds, give or take a half."""
 TIDY: Final = 5.0
-"""Seconds between two rounds of maintenance, and between two looks at who is alive and what is lost."""
+"""Seconds between two rounds of maintenance, and between two looks at who is alive and what is lost, of the first in
+line; of the second twice as many, and so on."""
 PAGE: Final = 500
 """Deferred tasks that are sent at once."""
 AHEAD: Final = 5.0
 """Seconds before its moment that a deferred task is sent: more than two rounds are apart, and less than `SOON`."""
 NEGLECT: Final = 30.0
-"""Seconds for which each worker in line leaves to those before it what has become due or was lost."""
+"""Seconds for which each process in line leaves to the one before it what has become due or was lost."""
 IN_LINE: Final = 3
-"""Workers that step in for the first one."""
+"""Processes of which each waits for the one before it; the others step in when the last of these does."""
 
 _HARD_LIMIT: Final = "The attempt went on after TaskTimeout, so its process was ended."
 
@@ -45,9 +48,12 @@ _HARD_LIMIT: Final = "The attempt went on after TaskTimeout, so its process was 
 class Upkeep:
     """The rounds of one process for one backend."""
 
-    def __init__(self, backend: CeleryBackend, worker_id: str) -> None:
+    def __init__(
+        self, backend: CeleryBackend, worker_id: str, *, held: Callable[[], Container[str]] = frozenset
+    ) -> None:
         self._backend = backend
         self._worker_id = worker_id
+        self._held = held
         self._mark = Mark()
         self._went: set[str] = set()
         self._lost = Lost(backend)
@@ -75,20 +81,22 @@ class Upkeep:
             self._settle(*self._leftovers[0])
             self._leftovers.pop(0)
         if time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + random.uniform(TIDY / 2, TIDY * 3 / 2)  # noqa: S311 - as above
-            self._is_first = self._looks_first()
-            tidy(self._backend, self._backend.clock.now(), but_not_of=self._worker_id)
+            rank = self._rank()
+            pause = TIDY * (rank + 1)
+            self._tidy_at = time.monotonic() + random.uniform(pause / 2, pause * 3 / 2)  # noqa: S311 - as above
+            self._is_first = rank == 0 or self._is_neglected(min(rank, IN_LINE) * NEGLECT)
+            tidy(self._backend, self._backend.clock.now(), but_not_of=self._worker_id, held=self._held())
             if self._is_first:
                 guarded("send_lost", self._lost.send)
                 guarded("advance", self._advance)
         if self._is_first:
             guarded("send_due", self._send_due)
 
-    def _looks_first(self) -> bool:
+    def _rank(self) -> int:
+        """Return how many stand before this one in line."""
         horizon = after(self._backend.clock.now(), -self._backend.settings.lease)
         alive = [worker.id for worker in self._backend.store.workers() if worker.seen_at >= horizon]
-        rank = sorted({*alive, self._worker_id}).index(self._worker_id)
-        return rank == 0 or (rank <= IN_LINE and self._is_neglected(rank * NEGLECT))
+        return sum(id_ < self._worker_id for id_ in alive)
 
     def _is_neglected(self, seconds: float) -> bool:
         """Tell whether something waits for so long in vain that those before this worker cannot have sent it."""

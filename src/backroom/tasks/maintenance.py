@@ -28,7 +28,7 @@ SILENT_LEASES: Final = 4
 """After so many leases without a word a worker is taken for gone."""
 
 
-def tidy(backend: Backend, now: Moment, *, but_not_of: str = "", held: Container[str] | None = None) -> None:
+def tidy(backend: Backend, now: Moment, *, but_not_of: str = "", held: Container[str] = ()) -> None:
     """Do a bounded amount of everything; what goes wrong with one thing keeps nothing else from being done.
 
     `but_not_of` is the worker that does it: as long as it lives, a lease of its own is late and not lost. Of these it
@@ -36,7 +36,7 @@ def tidy(backend: Backend, now: Moment, *, but_not_of: str = "", held: Container
     """
 
     def is_late_only(claim: Record) -> bool:
-        return claim.worker_id == but_not_of and (held is None or claim.id in held)
+        return claim.worker_id == but_not_of and claim.id in held
 
     guarded("reclaim", lambda: _full_batches(lambda: reclaim(backend, now, but_not=is_late_only)))
     guarded("expire", lambda: _full_batches(lambda: expire(backend, now)))
