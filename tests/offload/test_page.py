@@ -81,6 +81,15 @@ def test_cancelling_by_keyboard_ends_the_work_and_offers_to_start_again(browser,
     browser.wait_for_text("Waiting for its turn")
 
 
+def test_a_developer_who_forgot_the_worker_is_told_until_one_begins(browser, live_server, settings):
+    settings.DEBUG = True
+    browser.goto(f"{live_server.url}/report/2024/")
+    browser.wait_for_text("No worker is running. Start one: manage.py backroom worker")
+    Running()
+    browser.wait_for_text("Working")
+    assert "No worker" not in browser.text
+
+
 def test_work_that_was_asked_to_stop_does_not_go_on_either_way(browser, live_server):
     browser.goto(f"{live_server.url}/report/2024/")
     browser.wait_for_text("The work goes on either way.")

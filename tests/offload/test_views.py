@@ -7,7 +7,7 @@ from django.test import Client
 from backroom.offload import waiting
 from backroom.offload.models import Operation
 from backroom.tasks import control, queries
-from backroom.tasks.records import Query
+from backroom.tasks.records import Query, Worker
 from backroom.testing import run_tasks
 from tests.offload import work
 from tests.offload.conftest import HTML, figures
@@ -202,6 +202,20 @@ def test_a_person_who_gets_is_shown_the_progress_at_the_same_address(client):
     assert b'role="progressbar"' in page.content
     assert b'http-equiv="refresh"' in page.content
     assert b'data-next-url="/report/2024/"' in page.content
+
+
+def test_only_a_developer_is_told_that_no_worker_runs(client, settings, fake_clock):
+    advice = "manage.py backroom worker"
+    assert advice not in client.get("/report/2024/", headers=HTML).text
+    settings.DEBUG = True
+    assert advice in client.get("/report/2024/", headers=HTML).text
+    now = fake_clock.now()
+    worker = Worker(id="w", host="h", pid=1, queues=(), threads=4, started_at=now, seen_at=now)
+    queries.backend_of("default").store.beat([worker])
+    assert advice not in client.get("/report/2024/", headers=HTML).text
+    # It was killed, and has not been heard of since.
+    fake_clock.advance(120)
+    assert advice in client.get("/report/2024/", headers=HTML).text
 
 
 def test_reloading_finds_the_same_operation_and_then_its_result(client):

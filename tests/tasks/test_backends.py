@@ -1,6 +1,7 @@
 """The contract of django.tasks, and what goes beyond it, on each database."""
 
 import asyncio
+import logging
 import pickle
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -430,10 +431,15 @@ class TestOldTasks:
         settings.TASKS = settings.TASKS | {"theirs": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
         assert work.answer.using(backend="theirs").enqueue(3).return_value == 3
 
-    def test_a_record_whose_task_is_gone_is_tried_again_later(self, backend, fake_clock):
+    def test_a_record_whose_task_is_gone_is_tried_again_later_with_a_warning(self, backend, fake_clock, caplog):
         result = on(backend, work.answer).enqueue()
         rename(backend, result, "tests.tasks.work.gone")
-        assert run_tasks(backend.alias) == []
+        with caplog.at_level(logging.WARNING, "backroom.tasks"):
+            assert run_tasks(backend.alias) == []
+        # Nobody waits for it but an operator, who would otherwise look at a worker that says nothing.
+        assert f"action=retrying task_id={result.id}" in caplog.text
+        assert "tests.tasks.work.gone cannot be imported" in caplog.text
+        assert "Deploy the code that defines it" in caplog.text
         (record,) = backend.store.get([result.id])
         assert (record.state, record.failures, record.attempts) == ("deferred", 1, 1)
         assert "UnknownTask" in record.errors

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from django.conf import settings
 from django.forms import BaseForm
 from django.http import HttpResponse
 from django.template.response import TemplateResponse
@@ -18,6 +19,7 @@ from backroom.offload.problems import Problem
 from backroom.offload.representations import status_data, url_of
 from backroom.offload.status import Status
 from backroom.offload.words import heading_of, notes_for, value_text_of, word_for, words_of_page
+from backroom.tasks import queries
 
 
 class Pages(ContextMixin):
@@ -59,6 +61,7 @@ class Pages(ContextMixin):
             state_word=word_for(status),
             value_text=value_text_of(status),
             note=notes.get(status.state, notes[""]),
+            missing_worker=_missing_worker(status),
             words=words_of_page(status),
             now=timezone.now().isoformat(),
             next_url=escape_leading_slashes(self.request.get_full_path()),
@@ -89,3 +92,10 @@ class Pages(ContextMixin):
 
     def _own_page(self, response: HttpResponse) -> HttpResponse:
         return answers.with_strict_csp(response) if self.strict_csp else response
+
+
+def _missing_worker(status: Status) -> str:
+    """Return the command that a developer forgot, where one is looking and nothing can happen without it."""
+    alias = status.operation.backend_name
+    is_waiting = settings.DEBUG and status.state == "ready" and queries.is_unserved(using=alias)
+    return queries.backend_of(alias).served_by if is_waiting else ""

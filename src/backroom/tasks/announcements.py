@@ -87,17 +87,20 @@ ACTIONS: Final = {SUCCESSFUL: "succeeded", FAILED: "failed", READY: "released", 
 
 def _log(move: Move) -> None:
     transition = move.transition
-    is_trouble = transition.reason == LOST or transition.crashes > move.record.crashes
+    is_unknown = isinstance(move.exception, UnknownTask)
+    is_trouble = is_unknown or transition.reason == LOST or transition.crashes > move.record.crashes
     level = logging.WARNING if is_trouble else logging.INFO
     if not logger.isEnabledFor(level):
         return
     action = transition.reason if transition.reason in {CANCELLED, LOST, "expired", "timeout"} else None
     logger.log(
         level,
-        "action=%s task_id=%s path=%s queue=%s attempt=%d",
+        "action=%s task_id=%s path=%s queue=%s attempt=%d%s",
         action or ("retrying" if move.exception and transition.state == DEFERRED else ACTIONS[transition.state]),
         transition.id,
         move.record.task_path,
         move.record.queue_name,
         move.record.attempts,
+        # It quotes no argument: the function was not called.
+        f" reason={str(move.exception)!r}" if is_unknown else "",
     )

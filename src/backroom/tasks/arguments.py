@@ -116,7 +116,7 @@ def _normalized_other(value: Any, name: str) -> Any:
             return [normalized(item, f"{name}[{index}]") for index, item in enumerate(value)]
     msg = (
         f"Unsupported type: {type(value)} as {name}. JSON carries strings, numbers, booleans, None, lists and "
-        "dicts; pass an id or a string and load the rest in the task."
+        "dicts; make a string of it, or give an id under which it can be loaded."
     )
     raise InvalidArguments(msg)
 

@@ -77,3 +77,11 @@ def workers(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> list[Worker]:
 def is_silent(worker: Worker, *, now: Moment, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> bool:
     """Tell whether a worker has not been heard of for a whole lease, so that others may take its tasks."""
     return seconds_between(worker.seen_at, now) > backend_of(using).settings.lease
+
+
+def is_unserved(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> bool:
+    """Tell whether tasks wait here for a worker of another process, and none has been heard of."""
+    if using not in shared_aliases():
+        return False
+    now = backend_of(using).clock.now()
+    return all(is_silent(worker, now=now, using=using) for worker in workers(using=using))
