@@ -13,6 +13,7 @@ import pytest
 from django.core import checks
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connections, transaction
+from django.db.transaction import TransactionManagementError
 from django.tasks import task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 
@@ -117,6 +118,95 @@ def test_nothing_is_sent_after_a_rollback(use: Callable[..., Any], has_outbox: b
     maintenance.tidy(backend, backend.clock.now())
     assert stored(backend) == [kept.id]
     assert OutboxRecord.objects.count() == 0
+
+
+class TestByHand:
+    """`set_autocommit(False)`: nothing tells when such a transaction commits."""
+
+    @pytest.fixture(params=["default", "postgres"])
+    def alias(self, request: pytest.FixtureRequest) -> Any:
+        yield request.param
+        transaction.rollback(using=request.param)
+        transaction.set_autocommit(True, using=request.param)
+
+    def test_an_enqueue_is_refused(self, use: Callable[..., Any], alias: str) -> None:
+        backend = use(database=alias)
+        transaction.set_autocommit(False, using=alias)
+        with pytest.raises(TransactionManagementError, match=r"Use atomic\(\), or set 'outbox' in TASKS\['default'\]"):
+            work.note.enqueue(1)
+        with pytest.raises(TransactionManagementError), transaction.atomic(using=alias):
+            work.note.enqueue(2)
+        transaction.rollback(using=alias)
+        transaction.set_autocommit(True, using=alias)
+        with transaction.atomic(using=alias):
+            kept = work.note.enqueue(3)
+        assert stored(backend) == [kept.id]
+
+    def test_the_outbox_is_part_of_it(self, use: Callable[..., Any], alias: str) -> None:
+        backend = use(database=alias, outbox=True)
+        transaction.set_autocommit(False, using=alias)
+        work.note.enqueue(1)
+        transaction.rollback(using=alias)
+        kept = work.note.enqueue(2)
+        with transaction.atomic(using=alias):
+            other = work.note.enqueue(3)
+        assert stored(backend) == []
+        transaction.commit(using=alias)
+        # A process that never switches it on again would keep them for ever.
+        assert connections[alias].run_on_commit == []
+        transaction.set_autocommit(True, using=alias)
+        maintenance.tidy(backend, backend.clock.now())
+        assert stored(backend) == [other.id, kept.id]
+
+
+class TestOthersOnCommit:
+    """What others have registered with `on_commit`."""
+
+    def test_who_cannot_send_holds_up_nobody(
+        self, use: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        backend, seen = use(), []
+        with transaction.atomic():
+            result = work.note.enqueue(1)
+            transaction.on_commit(lambda: seen.append("another"))
+            monkeypatch.setattr(type(backend.server), "call", refuse)
+        assert seen == ["another"]
+        [line] = [line for line in caplog.messages if "lost_after_commit" in line]
+        assert result.id in line
+
+    def test_one_that_raises_takes_nothing_from_the_outbox(self, use: Callable[..., Any]) -> None:
+        backend = use(outbox=True)
+
+        def fail() -> None:
+            raise TakenBack
+
+        with suppress(TakenBack), transaction.atomic():
+            transaction.on_commit(fail)
+            result = work.note.enqueue(1)
+        assert stored(backend) == []
+        maintenance.tidy(backend, backend.clock.now())
+        assert stored(backend) == [result.id]
+
+
+def test_who_enqueues_in_a_transaction_is_told_of_the_servers_absence_while_it_can_be_taken_back(
+    use: Callable[..., Any], either: TcpRedis
+) -> None:
+    use(url="redis://127.0.0.1:1/0")
+
+    def sign_up() -> None:
+        OutboxRecord.objects.create(id="0" * 32, backend_name="another", record="")
+        work.note.enqueue(1)
+
+    with pytest.raises(StoreUnavailable):
+        transaction.atomic()(sign_up)()
+    assert OutboxRecord.objects.count() == 0
+    use()
+    either.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with transaction.atomic(), pytest.raises(StoreUnavailable, match="is out of memory"):
+            work.note.enqueue(1)
+    finally:
+        either.ask("CONFIG", "SET", "maxmemory", "0")
 
 
 def test_an_enqueue_in_a_coroutine_belongs_to_no_transaction(use: Callable[..., Any]) -> None:
@@ -400,7 +490,7 @@ def test_without_the_library_it_is_told_what_to_install(make_project: Callable[.
 
 def test_the_admin_lists_what_is_in_databases(make_project: Callable[..., Any], only: TcpRedis) -> None:
     url = f"TASKS = {{'default': {{'BACKEND': {PATH!r}, 'OPTIONS': {{'url': {only.url!r}}}}}}}"
-    admin = "INSTALLED_APPS += ['django.contrib.admin']\nROOT_URLCONF = 'mysite.admin'"
+    admin = "ROOT_URLCONF = 'mysite.admin'"
     project = make_project(migrate=False, settings=f"{url}\n{admin}")
     project.write(
         "mysite/admin.py",

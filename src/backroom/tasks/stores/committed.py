@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.db import DatabaseError, connections, transaction
+from django.db.transaction import TransactionManagementError
 
 from backroom.redis import Server
 from backroom.tasks.exceptions import StoreUnavailable
@@ -50,8 +51,16 @@ class CommittedStore(RedisStore):
         """See Store.insert(). Inside a transaction nothing is known of collisions yet: `holder_of` tells later."""
         if self.has_outbox:
             self._write_down(records)
+        elif _is_by_hand(self.database):
+            msg = (
+                f"The transaction on {self.database!r} is managed by hand (autocommit is off), and nothing tells when it "
+                f"commits. Use atomic(), or set 'outbox' in TASKS[{self.backend_name!r}]['OPTIONS']."
+            )
+            raise TransactionManagementError(msg)
         elif connections[self.database].in_atomic_block:
-            transaction.on_commit(lambda: self._send(records), using=self.database)
+            # An insert of nothing: what the server would refuse is told while the caller can still take all of it back.
+            self._patiently(lambda: self._run("insert", self.shards[0], [0, 0]))
+            transaction.on_commit(lambda: self._send(records), using=self.database, robust=True)
         else:
             return self._patiently(lambda: super(CommittedStore, self).insert(records))
         return {}
@@ -69,7 +78,16 @@ class CommittedStore(RedisStore):
         return len(rows)
 
     def _send(self, records: Sequence[Record]) -> None:
-        self._patiently(lambda: self.insert_unasked(records))
+        try:
+            self._patiently(lambda: self.insert_unasked(records))
+        except StoreUnavailable as error:
+            # The caller's transaction is committed, and others wait for their turn after it.
+            logger.error(  # noqa: TRY400 - the reason says it all
+                "action=lost_after_commit tasks=%d task_id=%s reason=%r: an outbox would have kept them",
+                len(records),
+                ",".join(record.id for record in records[:10]),
+                str(error),
+            )
 
     def _write_down(self, records: Sequence[Record]) -> None:
         model = _outbox().model
@@ -77,9 +95,13 @@ class CommittedStore(RedisStore):
             model(id=record.id, backend_name=self.backend_name, record=json.dumps(record, separators=(",", ":")))
             for record in records
         ]
-        with transaction.atomic(using=self.database):
+        is_by_hand = _is_by_hand(self.database)
+        # On SQLite the end of a savepoint would be the end of a transaction that is managed by hand.
+        with transaction.atomic(using=self.database, savepoint=not is_by_hand):
             _outbox().using(self.database).bulk_create(rows, batch_size=RELAYED)
-            transaction.on_commit(lambda: self._move_or_leave(records), using=self.database)
+            # Nobody calls when such a one commits: then a worker sends them.
+            if not is_by_hand:
+                transaction.on_commit(lambda: self._move_or_leave(records), using=self.database, robust=True)
 
     def _move_or_leave(self, records: Sequence[Record]) -> None:
         try:
@@ -109,6 +131,15 @@ class CommittedStore(RedisStore):
                     raise
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _is_by_hand(using: str) -> bool:
+    """Tell whether somebody has switched autocommit off. Opens no connection."""
+    connection = connections[using]
+    if connection.in_atomic_block:
+        # Inside such a transaction atomic() makes savepoints alone.
+        return not connection.commit_on_exit
+    return not (connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit)
 
 
 def _outbox() -> Any:
