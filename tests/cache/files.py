@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import mmap
+
 from backroom.cache.nearby import memory
 from backroom.cache.nearby.news import NewsInFile
 from backroom.cache.onefile import file
 
 
 def forget_files() -> None:
-    """Let go of every cache file; each closes with the last cache that has it."""
+    """Close every cache file, for this thread; whatever cache is left of a test that is over must not be used again."""
+    for each in file._files.values():
+        link, each.links.link = each.links.link, None
+        if link is not None:
+            link.close()
+        if isinstance(each.demand.counts, mmap.mmap):
+            each.demand.counts.close()
     file._files.clear()
-    for place, each in list(memory._memories.items()):
-        if isinstance(each.news, NewsInFile):
+    for place, each_memory in list(memory._memories.items()):
+        news = each_memory.news
+        if isinstance(news, NewsInFile):
+            news.tokens.release()
+            news._map.close()
             del memory._memories[place]

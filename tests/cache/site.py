@@ -7,7 +7,8 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.contrib.auth.models import User
+from django.http import Http404, HttpResponse, HttpResponseNotModified, HttpResponseRedirect, StreamingHttpResponse
 from django.middleware.csrf import get_token
 from django.template import engines
 from django.template.response import TemplateResponse
@@ -37,6 +38,22 @@ def user(request):
 
 async def auser(request):
     return HttpResponse(f"hello {await request.auser()} {count('auser')}")
+
+
+def keyed(request):
+    """Know the visitor by a key in a header, as API frameworks do."""
+    request.user = User(username=request.headers["X-Key"])
+    return HttpResponse(f"hello {request.user} {count('keyed')}")
+
+
+def conditional(request):
+    if request.headers.get("If-None-Match"):
+        return HttpResponseNotModified()
+    return HttpResponse(f"conditional {count('conditional')}", headers={"ETag": '"1"'})
+
+
+def address(request):
+    return HttpResponse(f"for {request.META['REMOTE_ADDR']} {count('address')}")
 
 
 def session(request):
@@ -160,7 +177,7 @@ VIEWS: dict[str, Any] = {
     for view in (
         *(plain, user, auser, session, session_cookie, csrf, nonce, said, theme, declared, whole_cookie, headers),
         *(varying, query, reflecting, campaign, stream, missing, redirecting, failing, template, broken_template),
-        *(embedded, language, asynchronous),
+        *(embedded, language, asynchronous, keyed, conditional),
     )
 }
 
@@ -175,6 +192,7 @@ urlpatterns = [
     path("trusting/", cache_page(300, trust_middleware=True)(plain)),
     path("for-browsers/", cache_page(300, browser=5)(plain)),
     path("stale/", cache_page(300, stale=600, early=0)(plain)),
+    path("stale/address/", cache_page(300, stale=600, early=0)(address)),
     path("public/", cached(cache_control(public=True)(plain))),
     path("tagged/<str:name>/", cache_page(300, tags=lambda _request, name: [f"name:{name}", "all"])(tagged)),
     path("every-parameter/", cache_page(300, ignore_parameters=())(campaign)),

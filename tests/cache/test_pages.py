@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.test import AsyncClient, Client, override_settings
@@ -176,6 +177,12 @@ def test_alices_page_never_reaches_bob(prefix, people, view):
         page = get(f"{prefix}{view}/", visitor)
         assert page.content.decode().endswith(f" {number}")
         assert "private" in page.headers["Cache-Control"]
+
+
+def test_a_page_of_somebody_whom_the_view_knows_by_itself_reaches_nobody_else(prefix):
+    pages = [get(f"{prefix}keyed/", X_Key=name) for name in ("alice", "bob", "alice")]
+    assert [page.content.decode() for page in pages] == ["hello alice 1", "hello bob 2", "hello alice 3"]
+    assert all("private" in page.headers["Cache-Control"] for page in pages)
 
 
 @pytest.mark.parametrize("view", ["csrf", "nonce", "said"])
@@ -596,6 +603,11 @@ def test_a_page_that_turned_private_is_no_longer_waited_for_and_can_turn_back():
     assert text("/cached/headers/") == "headers 4"
 
 
+def test_what_is_answered_to_conditions_does_not_have_the_page_made_twice_at_once():
+    assert get("/cached/conditional/", If_None_Match='"1"').status_code == 304
+    assert get("/cached/conditional/").headers["Cache-Status"].startswith("Backroom; fwd=uri-miss; stored")
+
+
 # ── In an event loop ────────────────────────────────────────────────────────────────────────────
 
 
@@ -610,3 +622,20 @@ def test_an_event_loop_is_served_alike(order):
 
     with override_settings(MIDDLEWARE=ORDERS[order]):
         assert asyncio.run(story()) == [b"async 1"] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("view", ["user", "auser", "session"])
+def test_in_an_event_loop_alices_page_never_reaches_bob_either(prefix, people, view):
+    async def story():
+        found = []
+        for visitor in (*people, *people):
+            client = AsyncClient()
+            client.cookies = visitor.cookies
+            found.append(await client.get(f"{prefix}{view}/"))
+        return found
+
+    pages = async_to_sync(story)()
+    assert [page.content.decode().rpartition(" ")[2] for page in pages] == list("123456")
+    assert all("private" in page.headers["Cache-Control"] for page in pages)
+    assert not [page for page in pages if page.has_header("Age")]

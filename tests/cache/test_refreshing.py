@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.tasks import task_backends
 from django.test import Client, override_settings
 
-from backroom.cache import fetch
+from backroom.cache import fetch, refreshing
 from backroom.cache.refreshing import way
 from backroom.testing import run_tasks
 from tests.cache import site, work
@@ -147,6 +148,33 @@ def test_a_thread_that_fails_says_so_and_the_value_stays(clock, caplog):
         if thread.name == "backroom-cache":
             thread.join(20)
     assert "action=refresh-failed" in caplog.text
+
+
+@pytest.mark.urls("tests.cache.site")
+@override_settings(TASKS=DATABASE)
+def test_a_page_made_anew_is_nobodys_who_sits_at_this_machine(clock):
+    client = Client(REMOTE_ADDR="203.0.113.9")
+    assert client.get("/stale/address/").content == b"for 203.0.113.9 1"
+    clock.go_on(301)
+    client.get("/stale/address/")
+    run_tasks()
+    assert client.get("/stale/address/").content == b"for 192.0.2.1 2"
+
+
+def test_a_child_has_threads_of_its_own_to_refresh_with():
+    taken = [refreshing._free.acquire(blocking=False) for _ in range(refreshing.THREADS)]
+    child = os.fork()
+    if child == 0:
+        done = threading.Event()
+        try:
+            refreshing._in_thread(done.set)
+            os._exit(0 if done.wait(10) else 1)
+        except BaseException:  # noqa: BLE001 - pytest must not go on in here
+            os._exit(2)
+    status = os.waitpid(child, 0)[1]
+    for _ in filter(None, taken):
+        refreshing._free.release()
+    assert status == 0
 
 
 @pytest.mark.urls("tests.cache.site")

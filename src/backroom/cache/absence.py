@@ -1,5 +1,6 @@
 """What is known of a server that is not there: since when not to ask it, how often it failed. One for each of a process."""
 
+import os
 import threading
 import time
 from collections.abc import Hashable
@@ -15,6 +16,10 @@ class Absence:
         self.trouble = Trouble(name)
         self.failures = 0
         """How many calls were a miss because of it."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin without what another process's threads may hold."""
         self._until = 0.0
         self._lock = threading.Lock()
 
@@ -40,4 +45,10 @@ def absence_of(address: Hashable) -> Absence:
     return found if found is not None else _absences.setdefault(address, Absence(str(address)))
 
 
+def _begin_anew_in_a_child() -> None:
+    for absence in _absences.values():
+        absence.begin()
+
+
 _absences: Final[dict[Hashable, Absence]] = {}
+os.register_at_fork(after_in_child=_begin_anew_in_a_child)

@@ -91,10 +91,10 @@ def _renewed(alias: str, keys: list[str]) -> Steps[None]:
     old: dict[str, Any] = {}
     for _ in range(TRIES):
         new = {key: _new() for key in keys}
-        yield from ask(alias, "set_many", new, None)
-        # Django's database cache says nothing of a write that failed.
+        failed = set((yield from ask(alias, "set_many", new, None)) or ())
+        # Django's database cache says nothing of a write that failed; a server that is not there, nothing of what it has.
         found = yield from ask(alias, "get_many", keys)
-        old = {key: found[key] for key in keys if key in found and found[key] != new[key]}
+        old = {key: found.get(key) for key in keys if found.get(key, None if key in failed else new[key]) != new[key]}
         if not old:
             return
         # Another's invalidation came after this one, or ours was not taken: the next round tells them apart.

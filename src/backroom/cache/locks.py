@@ -12,7 +12,6 @@ import secrets
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
@@ -66,7 +65,7 @@ def _claim_key(alias: str, key: str, seconds: float) -> Steps[Held | None]:
     def give_back() -> Steps[None]:
         # After the lease another may hold it.
         if hasattr(caches[alias], "delete_if"):
-            yield Run(lambda: caches[alias].delete_if(key, word))  # type: ignore[attr-defined] # Backroom's caches have it
+            yield from ask(alias, "delete_if", key, word)
         elif (yield from ask(alias, "get", key)) == word:
             yield from ask(alias, "delete", key)
 
@@ -93,8 +92,11 @@ def _lock(path: Path, place: int) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # struct flock: of the open file rather than of the process, so that threads keep one another out too.
     wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
-    with suppress(BlockingIOError, PermissionError):
+    try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
-        return descriptor
-    os.close(descriptor)
-    return None
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError | PermissionError):
+            return None
+        raise
+    return descriptor

@@ -6,6 +6,7 @@ before `enqueue()` returns, or never, a thread does it.
 
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Final, Literal, cast
@@ -27,7 +28,7 @@ IN_PLACE: Final = frozenset({"ImmediateBackend", "DummyBackend"})
 """Task backends that have no worker, Django's and ours alike, by the name of their class or of one it is made from."""
 THREADS: Final = 4
 
-_free: Final = threading.BoundedSemaphore(THREADS)
+_free = threading.BoundedSemaphore(THREADS)
 
 
 def way() -> Way:
@@ -63,6 +64,14 @@ def _in_thread(work: Callable[[], Any]) -> bool:
     context = contextvars.copy_context()
     threading.Thread(target=lambda: context.run(_quietly, work), name="backroom-cache", daemon=True).start()
     return True
+
+
+def _begin_anew_in_a_child() -> None:
+    global _free  # noqa: PLW0603 - the threads that would release it are the parent's
+    _free = threading.BoundedSemaphore(THREADS)
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_a_child)
 
 
 def _quietly(work: Callable[[], Any]) -> None:

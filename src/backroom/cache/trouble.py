@@ -1,7 +1,6 @@
 """Say that a cache is in trouble, once a while. A cache that fails must not fill the log as well."""
 
 import logging
-import threading
 import time
 from typing import Final
 
@@ -17,16 +16,15 @@ class Trouble:
         self.cache = cache
         self._said: dict[str, float] = {}
         self._left_out: dict[str, int] = {}
-        self._lock = threading.Lock()
 
     def warn(self, kind: str, text: str) -> None:
         """Log a warning, unless one of this kind was logged within the last minute."""
-        with self._lock:
-            moment = time.monotonic()
-            if moment - self._said.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
-                self._left_out[kind] = self._left_out.get(kind, 0) + 1
-                return
-            self._said[kind] = moment
-            left_out = self._left_out.pop(kind, 0)
+        # Without a lock, which a child would inherit locked for ever: at worst two threads say the same once.
+        moment = time.monotonic()
+        if moment - self._said.get(kind, -QUIET_SECONDS) < QUIET_SECONDS:
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+            return
+        self._said[kind] = moment
+        left_out = self._left_out.pop(kind, 0)
         since = f" ({left_out} more since the last time)" if left_out else ""
         logger.warning("action=cache_%s cache=%s %s%s", kind, self.cache, text, since)

@@ -65,11 +65,13 @@ class Codec:
             )
         if (kind is int and value in WHOLE) or (kind is float and not isnan(value)):
             return PLAIN, value
-        if _is_plain(value):
-            try:
-                form, payload = self._structure.encode(value)
-            except (ValueError, OverflowError, RecursionError):
-                return self.encode_as_pickle(value, key)
+        try:
+            # Of a list that contains itself neither would come to an end.
+            encoded = self._structure.encode(value) if _is_plain(value) else None
+        except (ValueError, OverflowError, RecursionError):
+            encoded = None
+        if encoded is not None:
+            form, payload = encoded
             if self._limit is not None and len(payload) >= self._limit:
                 return self._packed(form, payload, key)
             return form, payload
@@ -113,7 +115,11 @@ class Codec:
     def loads(self, data: bytes, key: str) -> Any:
         """Return the value of what `dumps()` made, or of an integer that the store has added to."""
         if data[:1] in _DIGITS:
-            return int(data)
+            try:
+                return int(data)
+            except ValueError:
+                msg = f"The value under {key!r} begins like a number and is none."
+                raise Unreadable(msg) from None
         if not data:
             msg = f"The value under {key!r} is empty."
             raise Unreadable(msg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +16,10 @@ from typing import Any
 import pytest
 from django.core.cache.backends.redis import RedisCache as DjangosCache
 
+from backroom.cache import invalidate
+from backroom.cache.absence import absence_of
 from backroom.cache.backends.redis import ROOT, RedisCache
+from backroom.cache.generations import InvalidationFailed
 from backroom.redis import RedisUnavailable, loops
 from tests.redis.servers import Proxy, Sentinel, TcpRedis, running
 
@@ -91,6 +95,38 @@ def test_what_another_wrote_there_is_a_miss_and_no_code(cache, empty, caplog):
     assert cache.get("key", "missing") == "missing"
     assert cache.get_many(["key"]) == {}
     assert "cache_unreadable" in caplog.text
+
+
+@pytest.mark.parametrize("raw", ["12abc", "1 2", "-", "9" * 5_000])
+def test_what_begins_like_a_number_and_is_none_is_a_miss(cache, empty, raw):
+    empty.ask("SET", f"{ROOT}:1:key", raw)
+    assert cache.get("key", "missing") == "missing"
+    assert cache.get_many(["key"]) == {}
+    with pytest.raises(ValueError, match="not found"):
+        cache.incr("key")
+
+
+def test_an_invalidation_that_the_server_did_not_hear_of_is_not_taken_for_done(settings):
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "backroom.cache.backends.redis.RedisCache",
+            "LOCATION": NOWHERE,
+            "OPTIONS": {"IGNORE_EXCEPTIONS": True},
+        }
+    }
+    with pytest.raises(InvalidationFailed):
+        invalidate("prices")
+
+
+def test_an_absence_ends_with_the_process_that_found_it():
+    absence = absence_of("a server that is not there")
+    absence.begins("get", OSError(), lasting=3600)
+    with absence._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if not absence.lasts() and absence._lock.acquire(timeout=1) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert absence.lasts()
 
 
 def test_an_absent_server_raises_and_names_itself_without_the_password():

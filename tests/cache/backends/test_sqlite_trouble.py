@@ -9,6 +9,8 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -263,6 +265,28 @@ def test_a_pickle_that_was_changed_is_a_miss_and_is_not_unpickled(path, caplog):
     assert "not signed" in caplog.text
 
 
+def test_what_cannot_be_read_cannot_be_added_to(path):
+    cache = make(path)
+    cache.set("key", {1, 2})
+    cache._file.link().ask("UPDATE entries SET value = x'00'")
+    with pytest.raises(ValueError, match="not found"):
+        cache.incr("key")
+
+
+def test_a_value_that_nothing_else_has_room_beside_is_not_stored(path, caplog):
+    cache = make(path, MAX_BYTES=1024**2, COMPRESS_FROM=None)
+    cache.set_many({"other": 1, "key": "old", "text": "old", "first": "old"})
+    for key, value in (("key", b"x" * (1024**2 + 1)), ("text", "ä" * 600_000)):
+        cache.set(key, value)
+        assert cache.get(key) is None
+        assert cache.add(key, value) is False
+    assert cache.set_many({"first": b"x" * 1024**2 * 2, "second": 2}) == ["first"]
+    assert cache.get_many(["first", "second", "other"]) == {"second": 2, "other": 1}
+    cache.set("text", "x" * 600_000)
+    assert cache.get("text") == "x" * 600_000
+    assert caplog.text.count("action=cache_too_large") == 1
+
+
 def test_a_pickle_is_of_its_key_and_of_no_other(path):
     cache = make(path)
     cache.set("mine", {"mine"})
@@ -352,8 +376,80 @@ def test_a_child_uses_no_connection_of_its_parents(path):
         except BaseException:  # noqa: BLE001 - pytest must not go on in here
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
-    assert cache._file.link().connection is parents
     assert cache.get("child") == 1
+
+
+ORPHAN = """
+import os, sys
+from django.conf import settings
+settings.configure(SECRET_KEY="x")
+from backroom.cache.backends.sqlite import SQLiteCache
+cache = SQLiteCache(sys.argv[1], {})
+cache.set("key", "parent's")
+if os.fork():
+    os._exit(0)
+cache.set("key", "child's")
+print("ready", flush=True)
+sys.stdin.readline()
+cache.set("key", "late")
+print("done", flush=True)
+"""
+
+
+def test_a_child_that_outlives_its_parent_has_locks_of_its_own(path):
+    """Without them whoever opens and closes the file next takes the log away under it, and what it stores is lost."""
+    arguments: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", ORPHAN, str(path)], **arguments) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.wait(30)
+        with closing(sqlite3.connect(path)) as passer_by:
+            assert passer_by.execute("SELECT count(*) FROM entries").fetchone() == (1,)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n"
+        # A connection that was open before would still see the log that was taken away.
+        assert make(path).get("key") == "late"
+
+
+def test_nobody_here_opens_a_file_that_another_thread_is_creating(path, monkeypatch):
+    """To close any descriptor of a file drops this process's locks on it, those of SQLite among them."""
+    order: list[str] = []
+    is_closing, may_close = threading.Event(), threading.Event()
+    close, connect = os.close, sqlite3.connect
+
+    def close_late(descriptor: int) -> None:
+        is_closing.set()
+        may_close.wait(0.2)
+        close(descriptor)
+        order.append("closed")
+
+    def connect_and_say(*args: Any, **kwargs: Any) -> Any:
+        order.append("opened")
+        may_close.set()
+        return connect(*args, **kwargs)
+
+    cache = make(path)
+    monkeypatch.setattr("backroom.cache.onefile.links.os.close", close_late)
+    monkeypatch.setattr("backroom.cache.onefile.links.sqlite3.connect", connect_and_say)
+    first = threading.Thread(target=cache.set, args=("key", 1))
+    first.start()
+    assert is_closing.wait(30)
+    second = threading.Thread(target=cache.set, args=("key", 2))
+    second.start()
+    for thread in (first, second):
+        thread.join(30)
+    assert order[0] == "closed"
+
+
+def test_threads_that_open_a_new_file_at_once_lose_nothing(path, together, caplog):
+    cache = make(path)
+    together(12, lambda number: cache.set(f"key-{number}", number))
+    assert cache.get_many([f"key-{number}" for number in range(12)]) == {
+        f"key-{number}": number for number in range(12)
+    }
+    assert not caplog.records
 
 
 def write_for_ever(path: Path) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
+from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from django.core.cache import caches
 
+from backroom.cache import fetch, forget
 from backroom.cache.backends.tiered import TieredCache
 from backroom.cache.nearby.memory import Memory
-from backroom.cache.nearby.news import NoNews
+from backroom.cache.nearby.news import STRIPES, NoNews
+from backroom.redis import server_of
 from backroom.testing.cache import CacheContract, LockContract
 from backroom.testing.cache.case import wait_until
 from tests.redis.servers import run_cli
@@ -147,14 +154,15 @@ def test_a_write_between_a_look_behind_and_the_keeping_is_not_lost(place, monkey
     cache.set("warm", 1)
     wait_until(lambda: kept(cache, "warm"))
     cache.set("key", "old")
-    get = cache.behind.get
+    behind: Any = cache.behind
+    get = behind.get_with_ttl
 
     def get_and_be_overtaken(*args: Any, **kwargs: Any) -> Any:
         found = get(*args, **kwargs)
         TieredCache("behind", PATIENT).set("key", "new")
         return found
 
-    monkeypatch.setattr(cache.behind, "get", get_and_be_overtaken)
+    monkeypatch.setattr(behind, "get_with_ttl", get_and_be_overtaken)
     assert cache.get("key") == "old"
     monkeypatch.undo()
     assert cache.get("key") == "new"
@@ -170,6 +178,90 @@ def test_a_process_that_cannot_hear_does_not_read_its_memory(own_redis_server, s
     assert cache._near(cache.make_and_validate_key("key")) is None
     own_redis_server.start()
     wait_until(lambda: cache._news.hears)
+
+
+def test_what_took_long_to_arrive_is_kept_the_shorter(place, monkeypatch):
+    """Another may have replaced it from the moment on in which it was asked for."""
+    cache = TieredCache("behind", PATIENT)
+    cache.set("warm", 1)
+    wait_until(lambda: kept(cache, "warm"))
+    behind: Any = cache.behind
+    get, clock = behind.get_with_ttl, time.monotonic
+    cache.set("key", 1, None)
+    late = 0.0
+    monkeypatch.setattr("backroom.cache.backends.tiered.time.monotonic", lambda: clock() + late)
+
+    def get_slowly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal late
+        late = 3000.0
+        return get(*args, **kwargs)
+
+    monkeypatch.setattr(behind, "get_with_ttl", get_slowly)
+    assert cache.get("key") == 1
+    assert kept(cache, "key")
+    late = 3700.0
+    assert cache._near(cache.make_and_validate_key("key")) is None
+
+
+def test_who_adds_what_was_forgotten_behind_reads_what_was_added(place):
+    cache = TieredCache("behind", PATIENT)
+    cache.set("key", "old")
+    wait_until(lambda: kept(cache, "key"))
+    cache.behind.delete("key")
+    assert cache.add("key", "new") is True
+    assert cache.get("key") == "new"
+
+
+def test_a_miss_in_memory_is_one_round_trip(own_redis_server, settings):
+    settings.CACHES = {"behind": {"BACKEND": REDIS, "LOCATION": own_redis_server.url}}
+    cache = TieredCache("behind", PATIENT)
+    cache.set("key", 1, 60)
+    server = server_of(cache.behind._address)  # type: ignore[attr-defined]
+    with (
+        mock.patch.object(server, "call_each", return_value=[b"1", 60_000]) as asked,
+        mock.patch.object(server, "call", side_effect=AssertionError("a second round trip")),
+    ):
+        assert cache.get("key") == 1
+    assert asked.call_count == 1
+
+
+def test_without_a_place_for_its_news_nothing_is_read_from_memory(tmp_path, settings, caplog):
+    (tmp_path / "cache.sqlite3-tiers").mkdir()
+    settings.CACHES = {"behind": {"BACKEND": SQLITE, "LOCATION": str(tmp_path / "cache.sqlite3")}}
+    cache = TieredCache("behind", PATIENT)
+    cache.set("key", 1)
+    assert cache.get("key") == 1
+    assert not kept(cache, "key")
+    assert "action=cache_deaf" in caplog.text
+
+
+def test_the_file_of_the_news_has_no_holes(tmp_path, settings):
+    """To write into one when the disk is full ends the process."""
+    settings.CACHES = {"behind": {"BACKEND": SQLITE, "LOCATION": str(tmp_path / "cache.sqlite3")}}
+    TieredCache("behind", PATIENT).set("key", 1)
+    found = (tmp_path / "cache.sqlite3-tiers").stat()
+    assert found.st_blocks * 512 >= found.st_size == STRIPES * 8
+
+
+@pytest.mark.parametrize("behind", ["locmem.LocMemCache", "filebased.FileBasedCache"])
+def test_before_one_of_djangos_own_functions_are_cached_and_values_move(behind, tmp_path, settings):
+    settings.CACHES = {
+        "behind": {"BACKEND": f"django.core.cache.backends.{behind}", "LOCATION": str(tmp_path / "files")},
+        "default": {"BACKEND": f"{TieredCache.__module__}.TieredCache", "LOCATION": "behind", **PATIENT},
+    }
+    numbers = count(7)
+    assert [fetch("key", lambda: next(numbers)) for _ in range(3)] == [7, 7, 7]
+    # The lock was given back: nobody waits for the next.
+    forget("key")
+    assert fetch("key", lambda: 8, patience=0) == 8
+    cache: Any = caches["default"]
+    cache.set("moving", 1)
+    assert (cache.get("moving"), cache.incr_version("moving"), cache.get("moving")) == (1, 2, None)
+    assert cache.get("moving", version=2) == 1
+    assert asyncio.run(cache.aincr_version("moving", version=2)) == 3
+    with cache.lock("lock", timeout=5) as lock:
+        assert lock.extend(60) is True
+    assert cache.get("lock") is None
 
 
 def test_a_child_of_a_fork_has_a_memory_of_its_own(place):

@@ -95,8 +95,16 @@ class BackroomCache(BaseCache):
         """Delete a key if this text is its value, in one step; tell whether it was."""
         raise NotImplementedError
 
+    async def adelete_if(self, key: Any, value: str, version: int | None = None) -> bool:
+        """As `delete_if`."""
+        raise NotImplementedError
+
     def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
         """Let a key expire later if this text is its value, in one step; tell whether it was."""
+        raise NotImplementedError
+
+    async def atouch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
+        """As `touch_if`."""
         raise NotImplementedError
 
     def ttl(self, key: Any, version: int | None = None) -> float | None:
@@ -107,6 +115,20 @@ class BackroomCache(BaseCache):
         if moment is None:
             return 0
         return None if moment >= FOREVER else max(moment - now(), 0) / 1000
+
+    async def attl(self, key: Any, version: int | None = None) -> float | None:
+        """As `ttl`."""
+        return self.ttl(key, version)
+
+    def get_with_ttl(self, key: Any, default: Any = None, version: int | None = None) -> tuple[Any, float | None]:
+        """Return the value of a key, and what `ttl()` says of it."""
+        return self.get(key, default, version), self.ttl(key, version)
+
+    async def aget_with_ttl(
+        self, key: Any, default: Any = None, version: int | None = None
+    ) -> tuple[Any, float | None]:
+        """As `get_with_ttl`."""
+        return await self.aget(key, default, version), await self.attl(key, version)
 
     def lock(
         self, key: Any, *, timeout: float = 60, blocking_timeout: float | None = None, version: int | None = None
@@ -124,6 +146,18 @@ class BackroomCache(BaseCache):
             raise ValueError(msg)
         self.set(key, value, timeout=left, version=version + delta)
         self.delete(key, version=version)
+        return version + delta
+
+    async def aincr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As `incr_version`."""
+        version = self.version if version is None else version
+        left = await self.attl(key, version)
+        value = await self.aget(key, self._missing_key, version=version)
+        if value is self._missing_key or left == 0:
+            msg = f"Key {key!r} not found"
+            raise ValueError(msg)
+        await self.aset(key, value, timeout=left, version=version + delta)
+        await self.adelete(key, version=version)
         return version + delta
 
     async def aget_or_set(

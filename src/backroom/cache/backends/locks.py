@@ -22,7 +22,15 @@ class Lockable(Protocol):
     def add(self, key: Any, value: Any, timeout: Any = ..., version: int | None = ...) -> bool: ...  # noqa: D102
     async def aadd(self, key: Any, value: Any, timeout: Any = ..., version: int | None = ...) -> bool: ...  # noqa: D102
     def delete_if(self, key: Any, value: str, version: int | None = ...) -> bool: ...  # noqa: D102
+    async def adelete_if(self, key: Any, value: str, version: int | None = ...) -> bool: ...  # noqa: D102
     def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = ...) -> bool: ...  # noqa: D102
+    async def atouch_if(  # noqa: D102
+        self,
+        key: Any,
+        value: str,
+        timeout: float | None,
+        version: int | None = ...,
+    ) -> bool: ...
 
 
 class CacheLock:
@@ -74,10 +82,20 @@ class CacheLock:
         word, self._word = self._word, ""
         return bool(word) and self._cache.delete_if(self._key, word, version=self._version)
 
+    async def arelease(self) -> bool:
+        """As `release`."""
+        word, self._word = self._word, ""
+        return bool(word) and await self._cache.adelete_if(self._key, word, version=self._version)
+
     def extend(self, seconds: float | None = None) -> bool:
         """Hold the lock for so many seconds from now, as long as at first when None; tell whether it is still ours."""
         seconds = self._timeout if seconds is None else seconds
         return bool(self._word) and self._cache.touch_if(self._key, self._word, seconds, version=self._version)
+
+    async def aextend(self, seconds: float | None = None) -> bool:
+        """As `extend`."""
+        seconds = self._timeout if seconds is None else seconds
+        return bool(self._word) and await self._cache.atouch_if(self._key, self._word, seconds, version=self._version)
 
     def __enter__(self) -> Self:
         if not self.acquire():
@@ -93,7 +111,7 @@ class CacheLock:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        self.release()
+        await self.arelease()
 
     def _not_acquired(self) -> NotAcquired:
         return NotAcquired(f"The lock {self._key!r} was not to be had within {self._blocking_timeout} s.")

@@ -140,6 +140,16 @@ class RedisCache(BackroomCache):
         """As `ttl`."""
         return await self._arun("ttl", self._ttl(key, version), 0)
 
+    def get_with_ttl(self, key: Any, default: Any = None, version: int | None = None) -> tuple[Any, float | None]:
+        """Return the value of a key and the seconds until it expires, in one round trip."""
+        return self._run("get", self._get_with_ttl(key, default, version), (default, 0), self._reader)
+
+    async def aget_with_ttl(
+        self, key: Any, default: Any = None, version: int | None = None
+    ) -> tuple[Any, float | None]:
+        """As `get_with_ttl`."""
+        return await self._arun("get", self._get_with_ttl(key, default, version), (default, 0), self._reader)
+
     def expires_at(self, key: Any, version: int | None = None) -> int | None:
         """Return the moment at which an entry expires, `FOREVER` or None when there is no such entry."""
         return self._run("ttl", self._expires_at(key, version), None)
@@ -253,6 +263,14 @@ class RedisCache(BackroomCache):
         """Let a key expire later if this text is its value, in one step; tell whether it was."""
         return self._run("touch_if", self._touch_if(key, value, timeout, version), otherwise=False)
 
+    async def adelete_if(self, key: Any, value: str, version: int | None = None) -> bool:
+        """As `delete_if`."""
+        return await self._arun("delete_if", self._delete_if(key, value, version), otherwise=False)
+
+    async def atouch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
+        """As `touch_if`."""
+        return await self._arun("touch_if", self._touch_if(key, value, timeout, version), otherwise=False)
+
     def news(self, *, patience: float) -> NewsOnRedis:
         """Return how processes that keep a memory of this cache tell each other of its changes."""
         return NewsOnRedis(server_of, self._address, f"{ROOT}news", patience=patience)
@@ -267,6 +285,12 @@ class RedisCache(BackroomCache):
         made = self.make_and_validate_key(key, version)
         data = yield "GET", self._start + made
         return default if data is None else self._loaded(data, made, default)
+
+    def _get_with_ttl(self, key: Any, default: Any, version: int | None) -> Plan[tuple[Any, float | None]]:
+        made = self.make_and_validate_key(key, version)
+        name = self._start + made
+        data, left = _whole((yield [("GET", name), ("PTTL", name)]))
+        return default if data is None else self._loaded(data, made, default), _seconds(left)
 
     def _get_many(self, keys: Iterable[Any], version: int | None) -> Plan[dict[Any, Any]]:
         asked = {self.make_and_validate_key(key, version): key for key in keys}
@@ -303,7 +327,7 @@ class RedisCache(BackroomCache):
 
     def _ttl(self, key: Any, version: int | None) -> Plan[float | None]:
         left: int = yield "PTTL", self._name(key, version)
-        return {-2: 0, -1: None}.get(left, left / 1000)
+        return _seconds(left)
 
     def _expires_at(self, key: Any, version: int | None) -> Plan[int | None]:
         moment: int = yield "PEXPIRETIME", self._name(key, version)
@@ -519,6 +543,11 @@ def _asked(server: Server, request: Any) -> Any:
     if type(request) is list:
         return server.call_each(request)
     return server.call_at(request.node, *request.command) if type(request) is At else server.nodes()
+
+
+def _seconds(left: int) -> float | None:
+    """Return what PTTL says in seconds: 0 without an entry, None for ever."""
+    return {-2: 0, -1: None}.get(left, left / 1000)
 
 
 def _whole(replies: list[Any]) -> list[Any]:

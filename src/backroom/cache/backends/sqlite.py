@@ -39,6 +39,8 @@ from backroom.options import Above, AtLeast
 type Row = tuple[int, str, int, int, Any]
 
 MEBIBYTE: Final = 1024**2
+LARGEST: Final = 10**9 - 100_000
+"""Bytes of a value: SQLite's rows have a thousand million at most, key and all."""
 
 _by_id: Final = itemgetter(0)
 
@@ -68,6 +70,7 @@ class SQLiteCache(BackroomCache):
         self._budget = Budget(self.options.MAX_BYTES, self.options.MAX_ENTRIES)
         self._file: CacheFile = cache_file(path, self._budget)
         self._demand = self._file.demand.counts
+        self._largest = min(self.options.MAX_BYTES or LARGEST, LARGEST)
 
     def salt(self, name: str) -> str:
         """Return the file's name: the same in containers that see its folder at different places."""
@@ -191,23 +194,21 @@ class SQLiteCache(BackroomCache):
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """Store several values at once, all or none of them; return the keys that were not stored."""
-        rows = self._rows_to_store(data, timeout, version)
+        rows, refused = self._rows_to_store(data, timeout, version)
         stored = self._write(
-            "set_many", lambda link: self._store_many(link, rows), lambda: self._forget([row[1] for row in rows])
+            "set_many", lambda link: self._store_many(link, rows, refused), lambda: self._forget_rows(rows, refused)
         )
-        return [] if stored else list(data)
+        return list(refused) if stored else list(data)
 
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """As `set_many`."""
-        rows = await _encoded(self._rows_to_store, data, timeout, version)
-        attempt: Callable[[Link], bool] = lambda link: self._store_many(link, rows)  # noqa: E731
-        return (
-            []
-            if await self._awrite("set_many", attempt, lambda: self._forget([row[1] for row in rows]))
-            else list(data)
+        rows, refused = await _encoded(self._rows_to_store, data, timeout, version)
+        stored = await self._awrite(
+            "set_many", lambda link: self._store_many(link, rows, refused), lambda: self._forget_rows(rows, refused)
         )
+        return list(refused) if stored else list(data)
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Delete several keys at once."""
@@ -230,19 +231,27 @@ class SQLiteCache(BackroomCache):
     def delete_if(self, key: Any, value: str, version: int | None = None) -> bool:
         """Delete a key if this text is its value, in one step; tell whether it was."""
         made = self.make_and_validate_key(key, version)
-        values = (id_of(made), made, now(), value)
-        return self._write("delete_if", lambda link: link.ask(statements.DELETE_IF, values).rowcount > 0, _no)
+        return self._write("delete_if", lambda link: _delete_if(link, made, value), _no)
+
+    async def adelete_if(self, key: Any, value: str, version: int | None = None) -> bool:
+        """As `delete_if`."""
+        made = self.make_and_validate_key(key, version)
+        return await self._awrite("delete_if", lambda link: _delete_if(link, made, value), _no)
 
     def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
         """Let a key expire later if this text is its value, in one step; tell whether it was."""
-        made, moment = self.make_and_validate_key(key, version), now()
-        values = (self.expiry(timeout, moment, exact=True), id_of(made), made, moment, value)
-        return self._write("touch_if", lambda link: link.ask(statements.TOUCH_IF, values).rowcount > 0, _no)
+        made = self.make_and_validate_key(key, version)
+        return self._write("touch_if", lambda link: self._touch_if(link, made, value, timeout), _no)
+
+    async def atouch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
+        """As `touch_if`."""
+        made = self.make_and_validate_key(key, version)
+        return await self._awrite("touch_if", lambda link: self._touch_if(link, made, value, timeout), _no)
 
     # ── What is done with a link. Each may be begun again when another process holds the lock ───────────────────────
 
     def _store(self, link: Link, row: Row) -> bool:
-        if row[2] == GONE:
+        if row[2] == GONE or self._is_too_large(row):
             return _delete(link, row[1])
         try:
             link.ask(statements.SET, row)
@@ -251,7 +260,9 @@ class SQLiteCache(BackroomCache):
         self._file.upkeep.wrote(link, 1, _size(row))
         return True
 
-    def _store_many(self, link: Link, rows: list[Row]) -> bool:
+    def _store_many(self, link: Link, rows: list[Row], refused: Mapping[Any, str]) -> bool:
+        if refused:
+            _delete_many(link, list(refused.values()))
         if rows and rows[0][2] == GONE:
             _delete_many(link, [row[1] for row in rows])
             return True
@@ -265,6 +276,8 @@ class SQLiteCache(BackroomCache):
     def _add(self, link: Link, row: Row) -> bool:
         if row[2] == GONE:
             return link.ask(statements.HAS, (row[0], row[1], now())).fetchone() is None
+        if self._is_too_large(row):
+            return False
         try:
             added = link.ask(statements.ADD, (*row, now())).rowcount > 0
         except UnicodeEncodeError:
@@ -284,7 +297,9 @@ class SQLiteCache(BackroomCache):
         link.ask("BEGIN IMMEDIATE")
         try:
             row = link.ask(statements.ROW, (id_, made, now())).fetchone()
-            total = None if row is None else self.codec.decode(row[0], row[1], made) + delta
+            missing = self._missing_key
+            value = missing if row is None else self._decoded(row[0], row[1], made, missing)
+            total = None if value is missing else value + delta
             if total is not None:
                 link.ask(statements.REPLACE, (*self.codec.encode(total, made), id_))
             link.ask("COMMIT")
@@ -299,6 +314,11 @@ class SQLiteCache(BackroomCache):
         if expires_at == GONE:
             return _delete(link, made)
         return link.ask(statements.TOUCH, (expires_at, id_of(made), made, moment)).rowcount > 0
+
+    def _touch_if(self, link: Link, made: str, value: str, timeout: float | None) -> bool:
+        moment = now()
+        values = (self.expiry(timeout, moment, exact=True), id_of(made), made, moment, value)
+        return link.ask(statements.TOUCH_IF, values).rowcount > 0
 
     def _clear(self, link: Link) -> None:
         link.ask("BEGIN IMMEDIATE")
@@ -328,20 +348,39 @@ class SQLiteCache(BackroomCache):
         made = self.make_and_validate_key(key, version)
         return made, (id_of(made), made, self.expiry(timeout, now(), exact=exact), *self.codec.encode(value, made))
 
-    def _rows_to_store(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> list[Row]:
+    def _rows_to_store(
+        self, data: Mapping[Any, Any], timeout: Any, version: int | None
+    ) -> tuple[list[Row], dict[Any, str]]:
+        """Return the rows, and those keys, as they were given and as they are stored, whose value is too large."""
         moment = now()
         encode, make = self.codec.encode, self.make_and_validate_key
         expires_at = self.expiry(timeout, moment)
         rows: list[Row] = []
+        refused: dict[Any, str] = {}
         for key, value in data.items():
             made = make(key, version)
             if self.options.JITTER:
                 expires_at = self.expiry(timeout, moment)
             form, payload = encode(value, made)
-            rows.append((id_of(made), made, expires_at, form, payload))
+            row = (id_of(made), made, expires_at, form, payload)
+            if self._is_too_large(row):
+                refused[key] = made
+            else:
+                rows.append(row)
         # In the order of the table, so that entries on the same page are written together.
         rows.sort(key=_by_id)
-        return rows
+        return rows, refused
+
+    def _is_too_large(self, row: Row) -> bool:
+        """Tell, and say, whether a value has no place here at all: it would push out everything else, or not fit."""
+        if (size := _size(row)) * 4 <= self._largest:
+            return False
+        if isinstance(row[4], str):
+            size = len(row[4].encode("utf-8", "surrogatepass"))
+        if size <= self._largest:
+            return False
+        self._file.trouble.warn("too_large", f"A value of {size} bytes is not stored: MAX_BYTES leaves no room for it.")
+        return True
 
     def _writable(self, row: Row) -> Row:
         """Return a row whose text holds halves of surrogate pairs, which is no UTF-8, as one with a pickle."""
@@ -426,6 +465,9 @@ class SQLiteCache(BackroomCache):
         if self._file.is_full:
             self._file.forget_all()
 
+    def _forget_rows(self, rows: Iterable[Row], refused: Mapping[Any, str]) -> bool:
+        return self._forget([*(row[1] for row in rows), *refused.values()])
+
     def _forget(self, made: list[str]) -> bool:
         """See to it that what could not be replaced or deleted is not read any more; it was not stored, so: False."""
         if self._file.is_full:
@@ -449,6 +491,10 @@ async def _encoded[**P, T](encode: Callable[P, T], *args: P.args, **kwargs: P.kw
 def _delete(link: Link, made: str) -> bool:
     row = link.ask(statements.DELETE, (id_of(made), made)).fetchone()
     return row is not None and row[0] > now()
+
+
+def _delete_if(link: Link, made: str, value: str) -> bool:
+    return link.ask(statements.DELETE_IF, (id_of(made), made, now(), value)).rowcount > 0
 
 
 def _delete_many(link: Link, made: list[str]) -> bool:

@@ -28,8 +28,9 @@ from django.utils.module_loading import import_string
 from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.backends.sqlite import SQLiteCache
 from backroom.cache.nearby.memory import Memory, memory_of
-from backroom.cache.nearby.news import MASK, News, NewsInFile, NoNews
+from backroom.cache.nearby.news import MASK, Deaf, News, NewsInFile, NoNews
 from backroom.cache.nearby.postgres import NewsOnPostgres, can_notify
+from backroom.cache.trouble import Trouble
 from backroom.cache.values import PLAIN
 from backroom.options import Above, AtLeast
 
@@ -83,11 +84,11 @@ class TieredCache(BackroomCache):
         made = self.make_and_validate_key(key, version)
         if (entry := self._near(made)) is not None:
             return entry.payload if entry.form == PLAIN else self.codec.decode(entry.form, entry.payload, made)
-        token = self._news.tokens[_stripe(made)]
-        value = self.behind.get(key, self._missing_key, version=version)
+        token, asked_at = self._news.tokens[_stripe(made)], time.monotonic()
+        value, left = self._with_what_is_left(key, version)
         if value is self._missing_key:
             return default
-        self._keep(made, value, token, self._left(key, version))
+        self._keep(made, value, token, asked_at, left)
         return value
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
@@ -95,11 +96,11 @@ class TieredCache(BackroomCache):
         made = self.make_and_validate_key(key, version)
         if (entry := self._near(made)) is not None:
             return self.codec.decode(entry.form, entry.payload, made)
-        token = self._news.tokens[_stripe(made)]
-        value = await self.behind.aget(key, self._missing_key, version=version)
+        token, asked_at = self._news.tokens[_stripe(made)], time.monotonic()
+        value, left = await self._awith_what_is_left(key, version)
         if value is self._missing_key:
             return default
-        self._keep(made, value, token, await self._aleft(key, version))
+        self._keep(made, value, token, asked_at, left)
         return value
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
@@ -126,6 +127,12 @@ class TieredCache(BackroomCache):
         left: float | None = behind.ttl(key, version)
         return left
 
+    async def attl(self, key: Any, version: int | None = None) -> float | None:
+        """As `ttl`."""
+        behind: Any = self.behind
+        left: float | None = await behind.attl(key, version)
+        return left
+
     def expires_at(self, key: Any, version: int | None = None) -> int | None:
         """Return the moment at which an entry expires, `FOREVER` or None when there is no such entry."""
         behind: Any = self.behind
@@ -144,20 +151,37 @@ class TieredCache(BackroomCache):
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store a value unless the key has one; tell whether it was stored."""
-        # Nothing that anybody keeps has changed: what is missing is not kept.
-        return bool(self.behind.add(key, value, timeout=timeout, version=version))
+        return self._added(key, version, self.behind.add(key, value, timeout=timeout, version=version))
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """As `add`."""
-        return bool(await self.behind.aadd(key, value, timeout=timeout, version=version))
+        return self._added(key, version, await self.behind.aadd(key, value, timeout=timeout, version=version))
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to a number and return the sum; raise `ValueError` when there is no such key."""
-        return int(self._changing([key], version, partial(self.behind.incr, key, delta, version=version)))
+        total: int = self._changing([key], version, partial(self.behind.incr, key, delta, version=version))
+        return total
 
     async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """As `incr`."""
-        return int(await self._achanging([key], version, self.behind.aincr(key, delta, version=version)))
+        total: int = await self._achanging([key], version, self.behind.aincr(key, delta, version=version))
+        return total
+
+    def incr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Move a value to a later version of its key; return that version."""
+        version = self.version if version is None else version
+        try:
+            return self.behind.incr_version(key, delta, version=version)
+        finally:
+            self._moved(key, version, version + delta)
+
+    async def aincr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """As `incr_version`."""
+        version = self.version if version is None else version
+        try:
+            return await self.behind.aincr_version(key, delta, version=version)
+        finally:
+            self._moved(key, version, version + delta)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give an entry another lifetime from now on; tell whether there was one."""
@@ -215,14 +239,32 @@ class TieredCache(BackroomCache):
             self._memory.changed(None)
 
     def delete_if(self, key: Any, value: str, version: int | None = None) -> bool:
-        """Delete a key if this text is its value, in one step; tell whether it was."""
+        """Delete a key if this text is its value, in one step where the cache behind can; tell whether it was."""
         behind: Any = self.behind
+        if not hasattr(behind, "delete_if"):
+            return behind.get(key, version=version) == value and self.delete(key, version)
         return bool(self._changing([key], version, partial(behind.delete_if, key, value, version=version)))
 
     def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
-        """Let a key expire later if this text is its value, in one step; tell whether it was."""
+        """Let a key expire later if this text is its value, in one step where the cache behind can; tell whether it was."""
         behind: Any = self.behind
+        if not hasattr(behind, "touch_if"):
+            return behind.get(key, version=version) == value and self.touch(key, timeout, version)
         return bool(self._changing([key], version, partial(behind.touch_if, key, value, timeout, version=version)))
+
+    async def adelete_if(self, key: Any, value: str, version: int | None = None) -> bool:
+        """As `delete_if`."""
+        behind: Any = self.behind
+        if not hasattr(behind, "adelete_if"):
+            return await behind.aget(key, version=version) == value and await self.adelete(key, version)
+        return bool(await self._achanging([key], version, behind.adelete_if(key, value, version=version)))
+
+    async def atouch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
+        """As `touch_if`."""
+        behind: Any = self.behind
+        if not hasattr(behind, "atouch_if"):
+            return await behind.aget(key, version=version) == value and await self.atouch(key, timeout, version)
+        return bool(await self._achanging([key], version, behind.atouch_if(key, value, timeout, version=version)))
 
     def close(self, **kwargs: Any) -> None:
         """Close the cache behind."""
@@ -242,11 +284,9 @@ class TieredCache(BackroomCache):
             news: News = make(patience=self.options.MAX_STALENESS)
             return news
         if isinstance(self.behind, SQLiteCache):
-            return NewsInFile(Path(f"{os.path.abspath(self._place[2])}-tiers"))  # noqa: PTH100 - as SQLiteCache does
+            return _news_in(Path(f"{os.path.abspath(self._place[2])}-tiers"))  # noqa: PTH100 - as SQLiteCache does
         if isinstance(self.behind, FileBasedCache):
-            folder = Path(self._place[2])
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return NewsInFile(folder / "tiers")
+            return _news_in(Path(self._place[2]) / "tiers")
         if isinstance(self.behind, DatabaseCache):
             alias = router.db_for_write(self.behind.cache_model_class)
             if can_notify(alias):
@@ -282,23 +322,27 @@ class TieredCache(BackroomCache):
                 found[key] = self.codec.decode(entry.form, entry.payload, made)
         return found, others
 
-    def _keep(self, made: str, value: Any, token: int, left: float | None) -> None:
+    def _keep(self, made: str, value: Any, token: int, asked_at: float, left: float | None) -> None:
+        """Keep what was asked for at a moment, from when on it may have been replaced."""
         lasting = self.options.MAX_STALENESS if left is None else min(left, self.options.MAX_STALENESS)
         if lasting > 0 and self._news.hears and self._news.is_settled():
             form, payload = self.codec.encode(value, made)
-            self._memory.keep(made, form, payload, token=token, until=time.monotonic() + lasting)
+            self._memory.keep(made, form, payload, token=token, until=asked_at + lasting)
 
-    def _left(self, key: Any, version: int | None) -> float | None:
-        """Return how long what was just read is good; None where that is long, or the cache behind cannot tell."""
-        ttl: Callable[..., float | None] | None = getattr(self.behind, "ttl", None)
-        return None if ttl is None else ttl(key, version)
+    def _with_what_is_left(self, key: Any, version: int | None) -> tuple[Any, float | None]:
+        """Return what the cache behind has, and how long it is good; None where that is long, or it cannot tell."""
+        behind: Any = self.behind
+        if not hasattr(behind, "get_with_ttl"):
+            return behind.get(key, self._missing_key, version=version), None
+        found: tuple[Any, float | None] = behind.get_with_ttl(key, self._missing_key, version)
+        return found
 
-    async def _aleft(self, key: Any, version: int | None) -> float | None:
-        attl = getattr(self.behind, "attl", None)
-        if attl is None:
-            return self._left(key, version)
-        left: float | None = await attl(key, version)
-        return left
+    async def _awith_what_is_left(self, key: Any, version: int | None) -> tuple[Any, float | None]:
+        behind: Any = self.behind
+        if not hasattr(behind, "aget_with_ttl"):
+            return await behind.aget(key, self._missing_key, version=version), None
+        found: tuple[Any, float | None] = await behind.aget_with_ttl(key, self._missing_key, version)
+        return found
 
     def _changing(self, keys: Iterable[Any], version: int | None, act: Callable[[], Any]) -> Any:
         try:
@@ -312,11 +356,30 @@ class TieredCache(BackroomCache):
         finally:
             self._changed(keys, version)
 
+    def _added(self, key: Any, version: int | None, added: object) -> bool:
+        # What is missing is kept by nobody, unless it was forgotten behind before it expired.
+        if added and self.make_and_validate_key(key, version) in self._memory.entries:
+            self._changed([key], version)
+        return bool(added)
+
+    def _moved(self, key: Any, *versions: int) -> None:
+        for version in versions:
+            self._changed([key], version)
+
     def _changed(self, keys: Iterable[Any], version: int | None) -> None:
         if self._pid != os.getpid():
             self._take_memory()
         if stripes := {_stripe(self.make_and_validate_key(key, version)) for key in keys}:
             self._memory.changed(stripes)
+
+
+def _news_in(path: Path) -> News:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return NewsInFile(path)
+    except OSError as error:
+        Trouble(str(path)).warn("deaf", f"{error} The cache behind is asked each time.")
+        return Deaf()
 
 
 def _stripe(made: str) -> int:

@@ -63,13 +63,24 @@ class NoNews:
             self.tokens[stripe] = next(self._next)
 
 
+class Deaf(NoNews):
+    """There is no way to hear of others' changes, so nothing is read from memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hears = False
+
+
 class NewsInFile:
     """The tokens are a file that all processes of the machine have mapped: a change is seen in the same moment."""
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_size < STRIPES * 8:
+            # A page of a hole in a file ends the process that touches it when the disk is full, so there must be none.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, STRIPES * 8)
+            elif os.fstat(descriptor).st_size < STRIPES * 8:
                 os.ftruncate(descriptor, STRIPES * 8)
             self._map = mmap.mmap(descriptor, STRIPES * 8)
         finally:

@@ -207,4 +207,16 @@ def _begin_anew_in_a_child() -> None:
         file.begin()
 
 
-os.register_at_fork(after_in_child=_begin_anew_in_a_child)
+def _close_before_a_fork() -> None:
+    """Close what the thread that forks has open, and opens again when it is asked.
+
+    A child that inherits a connection takes its parent's locks for its own, so it would take none for those it makes.
+    """
+    for file in list(_files.values()):
+        link, file.links.link = file.links.link, None
+        if link is not None:
+            with suppress(sqlite3.Error):
+                link.close()
+
+
+os.register_at_fork(before=_close_before_a_fork, after_in_child=_begin_anew_in_a_child)

@@ -5,6 +5,7 @@ They are the cache's own: no transaction of the site's reaches them, and they ro
 
 import os
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ PAGES_IN_MEMORY_KIB: Final = 8 * 1024
 AUTOCHECKPOINT_PAGES: Final = 16 * 1024
 """32 MiB: where a writer checkpoints itself, should no thread have done it before."""
 
+_creating = threading.Lock()
 _left_by_a_fork: list[sqlite3.Connection] = []
 
 
@@ -92,9 +94,9 @@ def place_of(path: Path) -> tuple[int, int]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Whoever could write here could not run code, for pickles are signed, but could read and forge entries. An existing
-    # file must not be opened and closed behind SQLite's back: that would drop the locks of this process.
-    with suppress(FileExistsError):
+    # Whoever could write here could not run code, for pickles are signed, but could read and forge entries. To close a file
+    # behind SQLite's back drops the locks of this process, so nobody here may have it open before this is done with it.
+    with _creating, suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     return sqlite3.connect(
         path,
@@ -143,3 +145,11 @@ def _lay_out(connection: sqlite3.Connection) -> None:
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     return not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]
+
+
+def _begin_anew_in_a_child() -> None:
+    global _creating  # noqa: PLW0603 - another thread of the parent may have held it
+    _creating = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_a_child)

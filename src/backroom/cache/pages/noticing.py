@@ -27,6 +27,7 @@ class Reads:
         self._reasons: dict[str, None] = {}
         self._session_before = False
         self._csrf_before = False
+        self._user: Any = None
 
     def begin(self, request: HttpRequest, *, trusts_middleware: bool) -> None:
         """Watch the request from here on. What was read of the session before counts, unless it is said not to."""
@@ -44,6 +45,7 @@ class Reads:
     def enter_view(self, request: HttpRequest, *, per_user: bool = False) -> None:
         """Watch whom the view takes its visitor for. Comes after every middleware has had the request."""
         self.is_in_view = True
+        self._user = request.__dict__.get("user")
         if per_user:
             return
         if "user" in request.__dict__:
@@ -72,6 +74,7 @@ class Reads:
             self.private("csrf-token")
         elif self._csrf_before:
             request.META[CSRF_USED] = True
+        self._look_for_another_user(request)
         # A nonce that exists may be in the page; Django's is true once it does, that of django-csp is a text.
         if getattr(request, "_csp_nonce", None):
             self.private("csp-nonce")
@@ -95,6 +98,16 @@ class Reads:
                 self.private("session-cookie")
             return
         self.cookies.add(name)
+
+    def _look_for_another_user(self, request: HttpRequest) -> None:
+        """Notice that the view has found out by itself who it is: by a key in a header, say, as API frameworks do."""
+        user = request.__dict__.get("user")
+        if (
+            user is not self._user
+            and not isinstance(user, SimpleLazyObject)
+            and getattr(user, "is_authenticated", False)
+        ):
+            self.private("user")
 
     def _user_read(self, user: Any) -> Any:
         self.private("user")

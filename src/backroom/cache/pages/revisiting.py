@@ -13,6 +13,8 @@ from django.utils.translation import get_language
 
 from backroom.cache.pages.visits import REVISIT
 
+NOBODY: Final = "192.0.2.1"
+"""An address that no visitor has (RFC 5737). This machine's own may be shown what others may not."""
 NEVER_SENT: Final = frozenset({"authorization", "cookie"})
 """They are somebody's, and a task keeps its arguments."""
 
@@ -62,7 +64,7 @@ def _environ(address: Mapping[str, Any]) -> dict[str, Any]:
         "SERVER_NAME": host,
         "SERVER_PORT": port or ("443" if address["scheme"] == "https" else "80"),
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_ADDR": NOBODY,
         "HTTP_HOST": address["host"],
         "wsgi.url_scheme": address["scheme"],
         "wsgi.input": BytesIO(),

@@ -37,6 +37,7 @@ PASS_SECONDS: Final = 120
 """For so long nobody waits for another's answer of an address that turned out to be private."""
 DAY: Final = 86_400
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+CONDITIONAL: Final = frozenset({206, 304, 412, 416})
 REVISIT: Final = "_backroom_cache_revisit"
 """On a request that a refresh makes up: it serves nobody, and looks for nothing but a reason not to go on."""
 META: Final = "backroom-page-1"
@@ -282,8 +283,10 @@ class Visit:
             self._patch(response, life)
         variation = self._varied(response)
         if life is None or variation.is_too_wide:
-            is_error = response.status_code >= 500
-            yield from self._mark_pass(AFTER_A_FAILURE if is_error else PASS_SECONDS)
+            # What a view answered to one visitor's conditions says nothing of the page.
+            if response.status_code not in CONDITIONAL:
+                is_error = response.status_code >= 500
+                yield from self._mark_pass(AFTER_A_FAILURE if is_error else PASS_SECONDS)
             tell(response, fwd=self.why, detail=refused or ("vary" if life else "not-storable"))
             return response
         yield from self._store(response, life, variation)

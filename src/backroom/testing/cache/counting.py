@@ -41,6 +41,11 @@ class Counting(CacheCase):
         assert self.cache.decr("key", 2**70) == 2**63
         assert self.cache.get("key") == 2**63
 
+    def test_a_fraction_can_be_added_to(self) -> None:
+        self.cache.set("key", 1.5)
+        assert self.cache.incr("key") == 2.5
+        assert self.cache.get("key") == 2.5
+
     def test_a_number_that_was_added_to_is_an_integer_still(self) -> None:
         self.cache.set("key", 0)
         for _ in range(3):

@@ -2,13 +2,25 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from backroom.cache.backends.locks import NotAcquired
 from backroom.testing.cache.case import CacheCase, wait_until
 from backroom.testing.cache.racing import THREADS, race
+
+
+@contextmanager
+def forbidden_in_a_loop(cache: Any, *names: str) -> Iterator[None]:
+    """Have blocking functions fail, which would hold everybody up in an event loop."""
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(mock.patch.object(cache, name, side_effect=AssertionError(f"{name}() blocks the loop")))
+        yield
 
 
 class Locking(CacheCase):
@@ -28,6 +40,27 @@ class Locking(CacheCase):
         self.cache.incr_version("for-ever")
         assert 59 < self.cache.ttl("minute", version=2) <= 60
         assert self.cache.ttl("for-ever", version=2) is None
+
+    def test_what_moves_in_an_event_loop_keeps_its_lifetime_too(self) -> None:
+        async def move() -> tuple[int, float | None]:
+            await self.cache.aset("key", 1, 60)
+            return await self.cache.aincr_version("key"), await self.cache.attl("key", version=2)
+
+        moved, left = asyncio.run(move())
+        assert moved == 2
+        assert left is not None
+        assert 59 < left <= 60
+        with pytest.raises(ValueError, match="missing"):
+            asyncio.run(self.cache.aincr_version("missing"))
+
+    def test_a_value_comes_with_what_is_left(self) -> None:
+        self.cache.set("minute", [1], 60)
+        self.cache.set("for-ever", 2, None)
+        value, left = self.cache.get_with_ttl("minute")
+        assert value == [1]
+        assert 59 < left <= 60
+        assert asyncio.run(self.cache.aget_with_ttl("for-ever")) == (2, None)
+        assert self.cache.get_with_ttl("missing", "none") == ("none", 0)
 
     def test_a_sum_keeps_its_lifetime(self) -> None:
         self.cache.set("minute", 1, 60)
@@ -109,3 +142,15 @@ class Locking(CacheCase):
 
         asyncio.run(all_of_them())
         assert together == [1] * 10
+
+    def test_an_event_loop_gives_a_lock_back_and_holds_it_longer_itself(self) -> None:
+        async def use() -> list[bool]:
+            lock = self.cache.lock("key", timeout=5)
+            said = [await lock.aextend(), await lock.aacquire(), await lock.aextend(60)]
+            left = await self.cache.attl("key")
+            assert left is not None
+            assert left > 50
+            return [*said, await lock.arelease(), await lock.arelease()]
+
+        with forbidden_in_a_loop(self.cache, "delete_if", "touch_if"):
+            assert asyncio.run(use()) == [False, True, True, True, False]

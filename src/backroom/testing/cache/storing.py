@@ -91,6 +91,14 @@ class Storing(CacheCase):
         self.cache.get("key")["list"].append(3)
         assert self.cache.get("key") == {"list": [1]}
 
+    def test_what_contains_itself_comes_back(self) -> None:
+        ring: list[Any] = [1]
+        ring.append(ring)
+        self.cache.set("key", ring)
+        found = self.cache.get("key")
+        assert found[0] == 1
+        assert found[1] is found
+
     def test_none_is_a_value(self) -> None:
         self.cache.set("key", None)
         assert self.cache.get("key", "default") is None
