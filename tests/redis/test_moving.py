@@ -80,7 +80,7 @@ def test_tasks_wait_until_all_of_them_have_moved(nodes: list[TcpRedis]) -> None:
 
 
 def test_no_session_is_taken_for_gone(nodes: list[TcpRedis]) -> None:
-    store = sessions.RedisStore(server_of(Address(url=nodes[0].tcp_url, cluster=True)), "moving")
+    store = sessions.RedisStore(Address(url=nodes[0].tcp_url, cluster=True), "moving")
     hash_ = KeyHash("a" * 43)
     header = Header(hash_, "7", NOW, NOW, NOW, after(NOW, LEASE), "", "", "")
     assert run(store.insert(header, Changes(stored={"a": "1"}), {}))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth import login
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
@@ -174,6 +176,7 @@ def test_a_session_knows_its_user_and_its_visitor(ann, clock):
     assert (info.ip_address, info.user_agent, str(info.agent)) == ("192.0.2.7", FIREFOX, "Firefox on Android")
     assert (info.last_seen_at - info.created_at).total_seconds() == 120
     assert session.session_key not in repr(info)
+    assert info.key not in repr(info)
 
 
 def test_the_newest_come_first_and_visitors_are_nobodys(ann, clock):
@@ -387,6 +390,19 @@ def test_signing_in_again_rotates_the_id_and_keeps_the_data(ann):
     assert len(sessions_of(ann)) == 1
 
 
+def test_signing_in_again_after_a_renewal_leaves_the_old_id_no_grace(engine, ann, anns, law, rf):
+    law(RENEWAL=3600)
+    session = anns(_auth_user_hash=ann.get_session_auth_hash())
+    request = rf.get("/")
+    request.session = engine(session.session_key)
+    assert request.session.user_id
+    assert request.session.renew()
+    login(request, ann)
+    request.session.save()
+    assert engine(session.session_key).load() == {}
+    assert engine(request.session.session_key).load()
+
+
 def test_signing_in_as_somebody_else_leaves_nothing_of_the_one_before(ann):
     User.objects.create_user("bob", password="secret")
     client = signed_in()
@@ -429,6 +445,53 @@ def test_a_new_role_rotates_the_id_without_grace_and_keeps_the_data(ann, law, ch
     after = client.session.session_key
     name_of(client)
     assert client.session.session_key == after
+
+
+ROLES: dict[str, Any] = {
+    "groups.set": lambda it: it.ann.groups.set([]),
+    "groups.clear": lambda it: it.ann.groups.clear(),
+    "groups.remove": lambda it: it.ann.groups.remove(it.group),
+    "group.user_set.remove": lambda it: it.group.user_set.remove(it.ann),
+    "group.user_set.clear": lambda it: it.group.user_set.clear(),
+    "group.user_set.set": lambda it: it.group.user_set.set([]),
+    "group.user_set.set clear": lambda it: it.group.user_set.set([], clear=True),
+    "group.delete": lambda it: it.group.delete(),
+    "user_permissions.clear": lambda it: it.ann.user_permissions.clear(),
+    "permission.user_set.clear": lambda it: it.permission.user_set.clear(),
+    "permission.user_set.remove": lambda it: it.permission.user_set.remove(it.ann),
+    "group.permissions.add": lambda it: it.group.permissions.add(it.permission),
+    "group.permissions.clear": lambda it: it.group.permissions.clear(),
+    "permission.group_set.add": lambda it: it.permission.group_set.add(it.group),
+    "permission.group_set.clear": lambda it: it.permission.group_set.clear(),
+}
+
+
+@pytest.mark.parametrize("change", ROLES)
+def test_a_role_that_changes_from_whichever_side_rotates_the_ids_of_those_who_have_it(engine, ann, anns, change):
+    group, permission = Group.objects.create(name="editors"), Permission.objects.all()[0]
+    other = Permission.objects.all()[1]
+    ann.groups.add(group)
+    ann.user_permissions.add(permission)
+    group.permissions.add(other if change.endswith("add") else permission)
+    bob = User.objects.create_user("bob")
+    session = anns()
+    bobs = engine()
+    bobs["_auth_user_id"] = str(bob.pk)
+    bobs.save()
+    ROLES[change](SimpleNamespace(ann=ann, group=group, permission=permission))
+    changed, same = engine(session.session_key), engine(bobs.session_key)
+    assert changed.load()
+    assert same.load()
+    assert changed.info.user_id == str(ann.pk)
+    assert same.info.user_id == str(bob.pk)
+    assert (changed.wants_new_id, same.wants_new_id) == (True, False)
+
+
+def test_a_role_of_many_is_told_to_the_store_in_few_words(engine, statements):
+    group = Group.objects.create(name="everybody")
+    group.user_set.set(User.objects.bulk_create([User(username=f"user {number}") for number in range(1_200)]))
+    sent = [each for each in statements(group.user_set.clear) if "renewed_at" in each or "EVALSHA" in each]
+    assert len(sent) == 3
 
 
 def test_saving_a_user_whose_role_is_the_same_rotates_nothing(ann):

@@ -227,6 +227,19 @@ def test_a_new_id_at_sign_in_leaves_the_old_one_no_grace(engine, law):
     assert engine(old).load() == {}
 
 
+def test_a_new_id_for_a_session_that_was_emptied_unread_leaves_nothing_under_the_old_one(engine):
+    first = engine()
+    first["_auth_user_id"] = "7"
+    first.save()
+    session = engine(first.session_key)
+    session.clear()
+    session.cycle_key()
+    session["basket"] = 1
+    session.save()
+    assert engine(first.session_key).load() == {}
+    assert dict(engine(session.session_key).items()) == {"basket": 1}
+
+
 def test_a_session_that_was_ended_is_not_brought_back_by_a_new_id(engine):
     session = made(engine, _auth_user_id="1")
     other = engine(session.session_key)

@@ -342,6 +342,40 @@ def test_redis_is_asked_in_one_command(redis_server, settings):
     ] == ["HGETALL"]
 
 
+@pytest.mark.parametrize("place", ["redis"])
+def test_redis_is_asked_from_an_event_loop_without_a_thread(engine, monkeypatch):
+    from backroom.sessions.stores.redis import store
+
+    def ask(*_command: Any) -> None:
+        pytest.fail("a thread asked")
+
+    async def use() -> tuple[dict[str, Any], int]:
+        session = engine()
+        await session.aset("a", 1)
+        await session.asave()
+        await session.acycle_key()
+        again = engine(session.session_key)
+        await again.aset("b", 2)
+        await again.asave()
+        last = engine(session.session_key)
+        found = dict(await last.aitems())
+        await last.aflush()
+        return found, await last.aexists(session.session_key)
+
+    for name in ("call", "call_each"):
+        monkeypatch.setattr(store().server, name, ask)
+    forget_scripts(store().address.url)
+    assert async_to_sync(use)() == ({"a": 1, "b": 2}, False)
+
+
+def forget_scripts(url: str) -> None:
+    import redis
+
+    client = redis.Redis.from_url(url)
+    client.script_flush()
+    client.close()
+
+
 def test_every_script_forgets_nothing_that_redis_keeps(redis_server, settings):
     """After the last session of a user nothing is left but what ends by itself."""
     import redis

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from backroom.clock import SystemClock
 from backroom.sessions import people
-from backroom.sessions.keys import KeyHash, handle_of
+from backroom.sessions.keys import MARK, KeyHash, handle_of
 from backroom.sessions.models import Session
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ class SessionAdmin(_Base):
     def get_queryset(self, _request: HttpRequest) -> "QuerySet[Session]":
         """Return those that are alive."""
         return (
-            ByHash(Session).filter(expire_date__gt=SystemClock().now()).defer("session_data").order_by(*self.ordering)
+            ByHash(Session)
+            .filter(expire_date__gt=SystemClock().now())
+            .exclude(session_key__startswith=KeyHash(MARK))
+            .defer("session_data")
+            .order_by(*self.ordering)
         )
 
     def has_add_permission(self, _request: HttpRequest) -> bool:

@@ -96,6 +96,13 @@ class Document(dict[str, Any]):
         self.assigned.clear()
         self.is_whole = False
 
+    def unsettle(self, changes: "Changes") -> None:
+        """Take changes for not saved: what they were saved in was rolled back."""
+        self.is_whole = self.is_whole or changes.replaces
+        for name in (*changes.stored, *changes.deleted):
+            self.plains.pop(name, None)
+            self.assigned.add(name_of(name))
+
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         # Copied or pickled it is a dict: what was loaded and assigned concerns this request alone.
         return dict, (dict(self),)
@@ -150,7 +157,8 @@ def changes_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) ->
         size += len(field_name) + len(plain)
         if name in assigned or before != plain:
             plains[field_name] = plain
-    if size > max_bytes:
+    # What was larger before there was a limit may stay so, and shrink.
+    if size > max_bytes and size > sum(len(name) + len(plain) for name, plain in known.items()):
         raise SessionTooLarge(_too_large(data, codec, size=size, max_bytes=max_bytes))
     gone = frozenset({*known, *map(field_of, assigned)} - present)
     stored = {name: codec.stored(name, plain) for name, plain in plains.items()}

@@ -1,6 +1,6 @@
 """What people may know of a session: when, where, with what. Nothing in it opens the session."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
@@ -14,7 +14,7 @@ from backroom.sessions.records import Header
 class SessionInfo:
     """A session of somebody's."""
 
-    key: KeyHash
+    key: KeyHash = field(repr=False)
     """Its hash, by which the store finds it."""
     handle: str
     """Its name in logs and forms."""

@@ -15,6 +15,8 @@ from backroom.sealing import signature
 ID_BYTES: Final = 20
 """160 random bits: 32 characters. ASVS 5.0, 7.2.3 asks for 128."""
 HASH_LENGTH: Final = 43
+MARK: Final = "."
+"""What the key of a mark begins with, and no hash."""
 SHAPE: Final = re.compile(r"[0-9A-Za-z_-]{8,64}")
 """What an id may look like, with some room for those that other engines made."""
 
@@ -39,6 +41,16 @@ def hash_of(session_id: str) -> KeyHash:
     """Return what a store keeps of an id. There is nothing to salt: an id is as random as a salt would be."""
     digest = sha256(session_id.encode("utf-8", "surrogatepass")).digest()
     return KeyHash(urlsafe_b64encode(digest).decode("ascii").rstrip("="))
+
+
+def mark_of(user_id: str) -> KeyHash:
+    """Return the key of the mark that a user's sessions of an earlier engine are ended. It is the hash of no id."""
+    return KeyHash(MARK + hash_of(user_id)[1:])
+
+
+def is_mark(key: KeyHash) -> bool:
+    """Tell whether this is the key of such a mark, and of no session."""
+    return key.startswith(MARK)
 
 
 def handle_of(key: KeyHash) -> str:

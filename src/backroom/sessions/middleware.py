@@ -45,6 +45,7 @@ class SessionMiddleware(DjangosMiddleware):
         session: Any = getattr(request, "session", None)
         current.set(_nobody)
         if isinstance(session, BackroomSession):
+            session.take_back()
             _end_if_the_user_is_gone(request, session)
             if response.status_code < 500 and session.wants_new_id:
                 session.renew()

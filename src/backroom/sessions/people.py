@@ -94,17 +94,17 @@ async def arevoke_all(user: Any, *, reason: str = "revoked") -> int:
 
 def set_label(session: SessionInfo, label: str) -> bool:
     """Give a session a name that its owner knows it by; tell whether it is still there."""
-    return run(engine().get_store().write(session.key, Changes(), {"label": label.strip()[:LABEL_LENGTH]}))
+    return bool(run(engine().get_store().write(session.key, Changes(), {"label": label.strip()[:LABEL_LENGTH]})))
 
 
 async def aset_label(session: SessionInfo, label: str) -> bool:
     """See set_label()."""
-    return await arun(engine().get_store().write(session.key, Changes(), {"label": label.strip()[:LABEL_LENGTH]}))
+    return bool(await arun(engine().get_store().write(session.key, Changes(), {"label": label.strip()[:LABEL_LENGTH]})))
 
 
-def renew_at_once(user: Any) -> None:
-    """Have each session of a user get a new id when it is used next: after a change of what they may do."""
-    run(engine().get_store().renew_at_once(_user_id(user)))
+def renew_at_once(users: Iterable[Any]) -> None:
+    """Have each session of some users get a new id when it is used next: after a change of what they may do."""
+    run(engine().get_store().renew_at_once([_user_id(user) for user in users]))
 
 
 def revoke_all_of(user_ids: Iterable[str], *, reason: str, but: KeyHash | None = None) -> int:

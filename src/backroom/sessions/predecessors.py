@@ -1,4 +1,4 @@
-"""Sessions of the engine that a project had before: they go on to work, and move when they are first written.
+"""Sessions of the engine that a project had before: they go on to work, and move when they are first used.
 
 BACKROOM["SESSIONS"]["READ_THROUGH"] names the engine. A session keeps its id on the way, so nobody is signed out.
 """
@@ -11,11 +11,6 @@ from typing import Any, NamedTuple
 from django.contrib.sessions.backends.base import SessionBase
 
 from backroom.sessions.steps import Steps
-
-
-def predecessor_of(path: str) -> "Predecessor | None":
-    """Return the earlier engine, or None if there is none."""
-    return _predecessor(path) if path else None
 
 
 class Predecessor:
@@ -58,5 +53,6 @@ class _Ask(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def _predecessor(path: str) -> Predecessor:
+def predecessor_of(path: str) -> Predecessor:
+    """Return the earlier engine."""
     return Predecessor(import_module(path).SessionStore)

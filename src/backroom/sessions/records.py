@@ -7,9 +7,13 @@ from backroom.clock import Moment
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.steps import Steps
+from backroom.sessions.transactions import Witness
 
 type Columns = Mapping[str, Any]
 """What a write sets beside the contents, by the names of `Header` (`new_key` and `previous_until` replace the id)."""
+
+type Written = bool | Witness
+"""Whether there was something to write to; a `Witness` where a transaction of the caller's may still take it back."""
 
 ADDRESS_LENGTH: Final = 64
 AGENT_LENGTH: Final = 400
@@ -57,10 +61,10 @@ class Store(Protocol):
     def exists(self, key: KeyHash) -> Steps[bool]:
         """Tell whether there is a session, expired or not."""
 
-    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[bool]:
+    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[Written]:
         """Add a session; tell whether there was none with this key."""
 
-    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[bool]:
+    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[Written]:
         """Merge changes into a session; tell whether it was still there. What `waits` no crash may take back."""
 
     def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
@@ -78,5 +82,8 @@ class Store(Protocol):
     def user_ids(self, after: str, limit: int) -> Steps[list[str]]:
         """Return the ids of users with sessions, in order, from the one after `after`."""
 
-    def renew_at_once(self, user_id: str) -> Steps[None]:
-        """Have each session of a user get a new id when it is used next."""
+    def renew_at_once(self, user_ids: Sequence[str]) -> Steps[None]:
+        """Have each session of some users get a new id when it is used next."""
+
+    def witness(self) -> Steps[Witness | None]:
+        """Return who learns what becomes of the transaction of the caller's that is open now, if there is one."""

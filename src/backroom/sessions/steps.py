@@ -38,21 +38,6 @@ class Call(NamedTuple):
         return await sync_to_async(self.function)(*self.arguments)
 
 
-class FreeCall(NamedTuple):
-    """A function that blocks, and that any thread may call."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...] = ()
-
-    def do(self) -> Any:
-        """See Step."""
-        return self.function(*self.arguments)
-
-    async def ado(self) -> Any:
-        """See Step."""
-        return await sync_to_async(self.function, thread_sensitive=False)(*self.arguments)
-
-
 class Send(NamedTuple):
     """A signal. What a receiver raises is Django's to log, and changes nothing here."""
 

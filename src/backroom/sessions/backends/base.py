@@ -20,15 +20,18 @@ from backroom.sessions.codec import Codec, writable
 from backroom.sessions.documents import Changes, Document, changes_of, contents_of
 from backroom.sessions.guessing import guesses
 from backroom.sessions.info import SessionInfo
-from backroom.sessions.keys import KeyHash, hash_of, is_well_formed, new_id
+from backroom.sessions.keys import KeyHash, hash_of, is_mark, is_well_formed, mark_of, new_id
 from backroom.sessions.predecessors import predecessor_of
-from backroom.sessions.records import Header, Loaded, Store, Visitor
+from backroom.sessions.records import Header, Loaded, Store, Visitor, Written
 from backroom.sessions.rules import TOUCHES_PER_LIFE, Rules, rules
-from backroom.sessions.steps import Send, Steps, arun, run
+from backroom.sessions.steps import Call, Send, Steps, arun, run
+from backroom.sessions.transactions import Deed, Witness
 
 EXPIRY: Final = "_session_expiry"
 """The name under which Django's sessions keep what `set_expiry` was given."""
 BATCH: Final = 500
+OLDEST_COOKIE: Final = 400 * 24 * 3600.0
+"""Seconds. Browsers keep none for longer (RFC 6265bis, 5.5)."""
 INTERRUPTED: Final = "The request's session was ended before the request completed, perhaps by signing out elsewhere."
 
 
@@ -42,7 +45,8 @@ class BackroomSession(SessionBase):
         self._was_accessed = False
         super().__init__(session_key)
         self._header: Header | None = None
-        self._is_adopted = False
+        self._deeds: list[Deed] = []
+        self._has_unwritten_id = False
         self._ended_as = "flushed"
         self.is_fresh = False
         """Whether the id was made in this request."""
@@ -86,7 +90,7 @@ class BackroomSession(SessionBase):
     def info(self) -> SessionInfo | None:
         """What the store knows of this session; None for one that is not stored. Loads it."""
         self._get_session()
-        return SessionInfo.of(self._header) if self._header is not None and not self._is_adopted else None
+        return SessionInfo.of(self._header) if self._header is not None else None
 
     @property
     def key_hash(self) -> KeyHash | None:
@@ -137,6 +141,7 @@ class BackroomSession(SessionBase):
         Raise `UpdateError` if the session was ended meanwhile, `SessionTooLarge` if there is too much in it, and with
         `must_create` `CreateError` if it exists.
         """
+        self.take_back()
         if self.session_key is None:
             self.create()
         else:
@@ -144,6 +149,7 @@ class BackroomSession(SessionBase):
 
     async def asave(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002 - as save()
         """See save()."""
+        await arun(self._taking_back())
         if self.session_key is None:
             await self.acreate()
         else:
@@ -191,6 +197,14 @@ class BackroomSession(SessionBase):
         """See renew()."""
         return await arun(self._renewing(await self._aget_session()))
 
+    def take_back(self) -> None:
+        """Take for not done what a transaction did that was rolled back since, so that the next save does it again.
+
+        A session that such a transaction ended is ended anew, at once. `save()` begins with this.
+        """
+        if self._deeds:
+            run(self._taking_back())
+
     @classmethod
     def clear_expired(cls) -> None:
         """Delete all sessions whose time is over, batch by batch."""
@@ -210,7 +224,8 @@ class BackroomSession(SessionBase):
         """Delete at most `limit` sessions whose time is over; return how many."""
         expired = yield from cls.get_store().delete_expired(cls.now(), limit)
         for header in expired:
-            yield from lifecycle.told(cls, "expired", header)
+            if not is_mark(header.key):
+                yield from lifecycle.told(cls, "expired", header)
         return len(expired)
 
     @classmethod
@@ -224,10 +239,20 @@ class BackroomSession(SessionBase):
     @classmethod
     def ending_of_user(cls, user_id: str, *, reason: str, but: KeyHash | None) -> Steps[list[Header]]:
         """End all sessions of a user but one; return those that were there."""
+        if rules().options.READ_THROUGH:
+            # Nobody knows which sessions of the earlier engine are theirs: none of them opens any more.
+            yield from cls._refusing(user_id)
         ended = yield from cls.get_store().delete_of_user(user_id, cls.now(), but)
         for header in ended:
             yield from lifecycle.told(cls, "revoked", header, reason=reason)
         return ended
+
+    @classmethod
+    def _refusing(cls, user_id: str) -> Steps[None]:
+        now, mark = cls.now(), mark_of(user_id)
+        header = Header(mark, None, now, now, now, after(now, OLDEST_COOKIE), "", "", "")
+        extra = yield from cls(mark).extra_columns({})
+        yield from cls.get_store().insert(header, Changes(), extra)
 
     def _loading(self) -> Steps[Document]:
         found, session_id, now, law = None, self.session_key, self.now(), rules()
@@ -259,16 +284,33 @@ class BackroomSession(SessionBase):
         return found
 
     def _adopting(self, session_id: str, key: KeyHash, now: Moment, law: Rules) -> Steps[Loaded | None]:
-        """Return a session of the engine before this one. It is stored here when it is first written."""
-        before = predecessor_of(law.options.READ_THROUGH)
-        contents = (yield from before.load(session_id)) if before else None
+        """Move a session of the engine before this one here, and return it."""
+        before, store = predecessor_of(law.options.READ_THROUGH), self.get_store()
+        contents = yield from before.load(session_id)
         if contents is None:
-            return None
-        self._is_adopted = True
+            # Another request may have moved it between the two looks.
+            return (yield from store.load(key, now))
         codec = self._codec(law)
         # What was stored before there was a limit is not refused; it is when it grows.
-        stored = contents_of(writable(contents, codec), codec, max_bytes=sys.maxsize).stored
-        return Loaded(self._new_header(key, contents, now, law), stored)
+        changes = contents_of(writable(contents, codec), codec, max_bytes=sys.maxsize)
+        header = self._new_header(key, contents, now, law)
+        extra = yield from self.extra_columns(contents)
+        written = yield from store.insert(header, changes, extra)
+        if not written:
+            return (yield from store.load(key, now))
+        # Somebody may have ended it before it was here to be ended; and those of its user may all have been.
+        is_there = yield from before.exists(session_id)
+        if is_there and isinstance(written, Witness):
+            self._deeds.append(Deed(written, "moved", session_id))
+            written.afterwards(lambda: run(before.delete(session_id)))
+        elif is_there:
+            yield from before.delete(session_id)
+        if not is_there or (header.user_id and (yield from store.exists(mark_of(header.user_id)))):
+            yield from store.delete([key])
+            return None
+        yield from lifecycle.told(type(self), "created", header)
+        yield from self._limiting(header)
+        return Loaded(header, changes.stored)
 
     def _unknown(self, now: Moment, law: Rules) -> Steps[None]:
         address = self.visitor.address
@@ -279,8 +321,7 @@ class BackroomSession(SessionBase):
     def _touching(self, data: Mapping[str, Any], now: Moment, law: Rules) -> Steps[None]:
         """Write down that the session was seen; where use keeps it alive, that moves its end."""
         header = self._header
-        if header is None or self._is_adopted:
-            return
+        assert header is not None  # noqa: S101 - its caller has seen to it
         columns = self._seen(now, law)
         if law.idle is not None or settings.SESSION_SAVE_EVERY_REQUEST:
             columns["ends_at"] = self._end(data, header.created_at, now, law)
@@ -293,6 +334,7 @@ class BackroomSession(SessionBase):
         return (yield from self.get_store().exists(hash_of(session_key)))
 
     def _creating(self, data: Mapping[str, Any]) -> Steps[None]:
+        self._has_unwritten_id = False
         while True:
             self._session_key = new_id()
             if (yield from self._inserting(data)):
@@ -304,16 +346,19 @@ class BackroomSession(SessionBase):
             if not (yield from self._inserting(data)):
                 raise CreateError
             return
-        if self.session_key is not None and self._header is None:
-            # It was filled without being loaded: when it began and when it ends is not known yet.
+        yield from self._recognising()
+        if self._header is None or self.session_key is None:
+            raise UpdateError
+        columns = self._new_id_columns(hash_of(self.session_key)) if self._has_unwritten_id else {}
+        yield from self._updating(data, columns, insists=self._has_unwritten_id)
+        self._has_unwritten_id = False
+
+    def _recognising(self) -> Steps[None]:
+        """Find out when a session began and when it ends that was filled without being loaded."""
+        if self._header is None and is_well_formed(self.session_key):
+            assert self.session_key is not None  # noqa: S101 - is_well_formed() has seen to it
             found = yield from self._find(self.session_key, self.now(), rules())
             self._header = found.header if found else None
-        if self._header is None:
-            raise UpdateError
-        if self._is_adopted:
-            yield from self._moving_in(data)
-        else:
-            yield from self._updating(data, {})
 
     def _updating(
         self, data: Mapping[str, Any], new_id_columns: dict[str, Any], *, insists: bool = False
@@ -349,12 +394,12 @@ class BackroomSession(SessionBase):
 
     def _writing(
         self, changes: Changes, columns: dict[str, Any], extra: Mapping[str, Any], *, insists: bool
-    ) -> Steps[bool]:
+    ) -> Steps[Written]:
         store, header = self.get_store(), self._header
         assert header is not None  # noqa: S101 - its caller has seen to it
         # What took something away is not to come back with a crash of the server.
         waits = bool(changes.deleted or changes.replaces) or columns.get("ends_at", header.ends_at) < header.ends_at
-        while not (yield from store.write(header.key, changes, {**columns, **extra}, waits=waits)):
+        while not (written := (yield from store.write(header.key, changes, {**columns, **extra}, waits=waits))):
             if rules().renewal is None or (found := (yield from store.load_replaced(header.key, self.now()))) is None:
                 return False
             # Another request gave it a new id meanwhile: it is the same session.
@@ -367,80 +412,103 @@ class BackroomSession(SessionBase):
             columns = {name: value for name, value in columns.items() if name not in NEW_ID_COLUMNS}
             if not changes and not columns and not extra:
                 return True
+        if isinstance(written, Witness):
+            what: Any = "saved" if "new_key" not in columns else "cycled" if insists else "renewed"
+            self._deeds.append(Deed(written, what, self.session_key, header, changes))
         if "new_key" in columns:
             self._header = header._replace(key=columns["new_key"], renewed_at=columns["renewed_at"])
         return True
 
-    def _inserting(self, data: Mapping[str, Any], *, max_bytes: int | None = None) -> Steps[bool]:
+    def _inserting(self, data: Mapping[str, Any]) -> Steps[bool]:
         """Store a session that is not there yet; tell whether that was so."""
         assert self.session_key is not None  # noqa: S101 - its callers have seen to it
         now, law = self.now(), rules()
         header = self._new_header(hash_of(self.session_key), data, now, law)
-        changes = contents_of(data, self._codec(law), max_bytes=max_bytes or law.options.MAX_BYTES)
+        changes = contents_of(data, self._codec(law), max_bytes=law.options.MAX_BYTES)
         extra = yield from self.extra_columns(data)
-        if not (yield from self.get_store().insert(header, changes, extra)):
+        written = yield from self.get_store().insert(header, changes, extra)
+        if not written:
             return False
-        self._header, self._is_adopted, self.is_fresh = header, False, True
+        if isinstance(written, Witness):
+            self._deeds.append(Deed(written, "made", self.session_key))
+        self._header, self.is_fresh = header, True
         self._settle(data, changes)
         yield from lifecycle.told(type(self), "created", header)
         yield from self._limiting(header)
         return True
 
-    def _moving_in(self, data: Mapping[str, Any]) -> Steps[None]:
-        """Store a session of the earlier engine here, under the id that it has; then take it from there."""
-        before = predecessor_of(rules().options.READ_THROUGH)
-        session_id = self.session_key
-        # One that was ended meanwhile is neither here nor there.
-        if before is None or session_id is None or not (yield from before.exists(session_id)):
-            self._is_adopted = False
-            yield from self._updating(data, {})
-            return
-        if not (yield from self._inserting(data, max_bytes=sys.maxsize)):
-            # Another request has just moved it, and takes it from there.
-            self._is_adopted = False
-            yield from self._updating(data, {})
-            return
-        self.is_fresh = False
-        if not (yield from before.exists(session_id)):
-            # Somebody ended it before it was here to be ended.
-            yield from self.ending([hash_of(session_id)], reason="flushed")
-            self._header = None
-            raise UpdateError
-        yield from before.delete(session_id)
-
     def _deleting(self, session_key: str | None) -> Steps[None]:
+        yield from self._taking_back()
         if session_key is None:
             session_key = self.session_key
         if session_key is None:
             return
-        keys = {hash_of(session_key)}
-        if session_key == self.session_key and self._header is not None:
-            keys.add(self._header.key)
-            self._header = None
+        if session_key != self.session_key:
+            yield from self._ending_it(session_key, None)
+            return
+        header, self._header = self._header, None
+        yield from self._ending_it(session_key, header)
+        if (witness := (yield from self.get_store().witness())) is not None:
+            self._deeds.append(Deed(witness, "ended", session_key, header))
+
+    def _ending_it(self, session_key: str, header: Header | None) -> Steps[None]:
         # There first: a request that moves it here asks once more whether it is still there.
-        if before := predecessor_of(rules().options.READ_THROUGH):
-            yield from before.delete(session_key)
+        if rules().options.READ_THROUGH:
+            yield from predecessor_of(rules().options.READ_THROUGH).delete(session_key)
+        keys = {hash_of(session_key)} | ({header.key} if header else set())
         yield from self.ending(sorted(keys), reason=self._ended_as)
 
+    def _taking_back(self) -> Steps[None]:
+        """Go back, the last one first, over what was done in transactions that were rolled back since."""
+        deeds, self._deeds = self._deeds, []
+        lost = []
+        for deed in deeds:
+            if (yield Call(deed.witness.saw_rollback)):
+                lost.append(deed)
+            elif not deed.witness.saw_commit:
+                self._deeds.append(deed)
+        for deed in reversed(lost):
+            if deed.what == "ended":
+                yield from self._ending_it(str(deed.session_key), deed.header)
+            elif deed.session_key is not None and self.session_key is not None:
+                self._undo(deed)
+
+    def _undo(self, deed: Deed) -> None:
+        """Know of the session what was known before."""
+        self._header, self.modified = deed.header, True
+        if isinstance(data := self._session_cache, Document):
+            data.unsettle(deed.changes)
+        match deed.what:
+            case "made":
+                self._session_key, self.is_fresh, self._has_unwritten_id = None, False, False
+            case "cycled":
+                # Under the old id somebody else may know it.
+                self._has_unwritten_id = True
+            case "renewed":
+                self._session_key = deed.session_key
+            case _:
+                pass
+
     def _cycling(self, data: Mapping[str, Any]) -> Steps[None]:
+        yield from self._taking_back()
+        yield from self._recognising()
         if self.session_key is None or self._header is None:
             yield from self._creating(data)
             return
         session_id = new_id()
         try:
-            if self._is_adopted:
-                yield from self._moving_in(data)
             yield from self._updating(data, self._new_id_columns(hash_of(session_id)), insists=True)
         except UpdateError:
             # Going on under a new id would bring back what somebody has ended.
             raise SessionInterrupted(INTERRUPTED) from None
         self._session_key, self.is_fresh, self.came_with_replaced_id = session_id, True, False
-        self.modified = True
+        self.modified, self._has_unwritten_id = True, False
         yield from lifecycle.told(type(self), "renewed", self._header, reason="cycled")
 
     def _renewing(self, data: Mapping[str, Any]) -> Steps[bool]:
+        yield from self._taking_back()
         header, law = self._header, rules()
-        if header is None or self._is_adopted or self.came_with_replaced_id:
+        if header is None or self.came_with_replaced_id or self._has_unwritten_id:
             return False
         session_id = new_id()
         columns = self._new_id_columns(hash_of(session_id))
@@ -453,7 +521,7 @@ class BackroomSession(SessionBase):
         except UpdateError:
             # It was ended meanwhile. Whether that matters to this request a save will tell.
             return False
-        self._session_key, self.is_fresh, self.modified = session_id, True, True
+        self._session_key, self.modified = session_id, True
         yield from lifecycle.told(type(self), "renewed", self._header or header, reason="renewed")
         return True
 
@@ -537,7 +605,9 @@ class BackroomSession(SessionBase):
         data.settle(changes)
 
     def _forget(self) -> None:
-        self._header, self._is_adopted, self.is_fresh, self.came_with_replaced_id = None, False, False, False
+        self._header, self.is_fresh, self.came_with_replaced_id, self._has_unwritten_id = None, False, False, False
+        # What else was done to it matters no more.
+        self._deeds = [deed for deed in self._deeds if deed.what == "ended"]
 
 
 NEW_ID_COLUMNS: Final = frozenset({"new_key", "renewed_at", "previous_key", "previous_until"})

@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import batched, chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from backroom.clock import Moment
 from backroom.options import problems_of
-from backroom.redis import REDIS_URL, RedisOptions, Script, Server, key, server_of
+from backroom.redis import REDIS_URL, Address, RedisOptions, Script, key, server_in_loop, server_of
 from backroom.redis.options import problem_of_address
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
-from backroom.sessions.records import Columns, Header, Loaded
+from backroom.sessions.records import Columns, Header, Loaded, Written
 from backroom.sessions.rules import Rules, rules
-from backroom.sessions.steps import FreeCall, Steps
+from backroom.sessions.steps import Steps
+from backroom.sessions.transactions import Witness
 
 LUA: Final = Path(__file__).with_name("lua")
 TAG: Final = "sessions"
+RENEWED_AT_ONCE: Final = 500
 VALUE: Final = "="
 """What the field of a value begins with; that of the header is one letter."""
 LETTERS: Final = {
@@ -35,16 +37,17 @@ LETTERS: Final = {
 class RedisStore:
     """The `Store` on one server. Its scripts share a hash tag: on a cluster all sessions are on one node."""
 
-    def __init__(self, server: Server, prefix: str) -> None:
-        self._server = server
+    def __init__(self, address: Address, prefix: str) -> None:
+        self.address = address
+        self.server = server_of(address)
         self._base = key(prefix, TAG)
         # Of two keys the first is never there: while a cluster moves their slot the node refuses the script, which would
         # take for gone what is at the other node.
-        self._keys = (self._base, f"{self._base}:ends")
+        self.keys = (self._base, f"{self._base}:ends")
 
     def load(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
         """See Store."""
-        fields = yield FreeCall(self._server.call, ("HGETALL", f"{self._base}:s:{key}"))
+        fields = yield _Command(self, ("HGETALL", f"{self._base}:s:{key}"))
         return _loaded(key, fields, now)
 
     def load_replaced(self, key: KeyHash, now: Moment) -> Steps[Loaded | None]:
@@ -54,10 +57,10 @@ class RedisStore:
 
     def exists(self, key: KeyHash) -> Steps[bool]:
         """See Store."""
-        count = yield FreeCall(self._server.call, ("EXISTS", f"{self._base}:s:{key}"))
+        count = yield _Command(self, ("EXISTS", f"{self._base}:s:{key}"))
         return bool(count)
 
-    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[bool]:  # noqa: ARG002 - no columns here
+    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[Written]:  # noqa: ARG002 - no columns here
         """See Store."""
         fields = list(chain(_header_fields(header._asdict()), _value_fields(changes)))
         count = yield self._running(
@@ -65,7 +68,7 @@ class RedisStore:
         )
         return bool(count)
 
-    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[bool]:  # noqa: ARG002 - the server decides
+    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[Written]:  # noqa: ARG002 - the server decides
         """See Store."""
         fields = list(chain(_header_fields(columns), _value_fields(changes)))
         gone = [f"{VALUE}{name}" for name in changes.deleted]
@@ -100,15 +103,59 @@ class RedisStore:
         """See Store."""
         first = f"({after}" if after else "-"
         command = ("ZRANGE", f"{self._base}:users", first, "+", "BYLEX", "LIMIT", 0, limit)
-        found = yield FreeCall(self._server.call, command)
+        found = yield _Command(self, command)
         return [each.decode() for each in found]
 
-    def renew_at_once(self, user_id: str) -> Steps[None]:
+    def renew_at_once(self, user_ids: Sequence[str]) -> Steps[None]:
         """See Store."""
-        yield self._running("renew_at_once", user_id)
+        for some in batched(user_ids, RENEWED_AT_ONCE):
+            yield self._running("renew_at_once", *some)
 
-    def _running(self, name: str, *arguments: Any) -> FreeCall:
-        return FreeCall(_script(name).run, (self._server, self._keys, arguments))
+    def witness(self) -> Steps[Witness | None]:
+        """See Store. The server knows nothing of the database's transactions."""
+        yield from ()
+        return None
+
+    def _running(self, name: str, *arguments: Any) -> "_Run":
+        return _Run(self, _script(name), arguments)
+
+
+class _Command(NamedTuple):
+    """Asks over the pool for threads, or over the one connection of an event loop."""
+
+    store: RedisStore
+    words: tuple[Any, ...]
+
+    def do(self) -> Any:
+        """See Step."""
+        return self.store.server.call(*self.words)
+
+    async def ado(self) -> Any:
+        """See Step."""
+        return await server_in_loop(self.store.address).call(*self.words)
+
+
+class _Run(NamedTuple):
+    """Runs a script, in either way."""
+
+    store: RedisStore
+    script: Script
+    arguments: tuple[Any, ...]
+
+    def do(self) -> Any:
+        """See Step."""
+        return self.script.run(self.store.server, self.store.keys, self.arguments)
+
+    async def ado(self) -> Any:
+        """See Step."""
+        server, plan = server_in_loop(self.store.address), self.script.steps(self.store.keys, self.arguments)
+        commands = next(plan)
+        while True:
+            replies = await server.call_each(commands)
+            try:
+                commands = plan.send(replies)
+            except StopIteration as stop:
+                return stop.value
 
 
 def store() -> RedisStore:
@@ -116,7 +163,7 @@ def store() -> RedisStore:
     said = (rules(), REDIS_URL.value)
     if _made is None or _made[0] != said:
         options = RedisOptions(**rules().options.REDIS)
-        _remember(said, RedisStore(server_of(options.address), options.prefix))
+        _remember(said, RedisStore(options.address, options.prefix))
     assert _made is not None  # noqa: S101 - it was just made
     return _made[1]
 

@@ -13,9 +13,10 @@ from django.db.models import Model
 from backroom.clock import Moment
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
-from backroom.sessions.records import Columns, Header, Loaded
+from backroom.sessions.records import Columns, Header, Loaded, Written
 from backroom.sessions.rules import rules
 from backroom.sessions.steps import Call, Steps
+from backroom.sessions.transactions import Witness, witness_of
 from backroom.sql.dialect import change, dialect_of, patiently, select
 
 COLUMNS: Final = {
@@ -55,6 +56,7 @@ DELETE_OF_USER: Final = (
 NONE: Final = "-"
 """The hash of no id."""
 DELETED_AT_ONCE: Final = 100
+RENEWED_AT_ONCE: Final = 500
 DELETE_EXPIRED: Final = (
     # PostgreSQL may run a subquery twice; MATERIALIZED forbids it. The last line spares what was used meanwhile.
     "WITH due AS MATERIALIZED (SELECT session_key FROM {table} WHERE expire_date <= %s "
@@ -65,7 +67,7 @@ OF_USER: Final = (
     "SELECT {header} FROM {table} WHERE user_id = %s AND expire_date > %s ORDER BY created_at DESC, session_key DESC"
 )
 USER_IDS: Final = "SELECT DISTINCT user_id FROM {table} WHERE user_id > %s ORDER BY user_id LIMIT %s"
-RENEW_AT_ONCE: Final = "UPDATE {table} SET renewed_at = 0 WHERE user_id = %s"
+RENEW_AT_ONCE: Final = "UPDATE {table} SET renewed_at = 0 WHERE user_id IN ({marks})"
 
 
 class SQLStore:
@@ -88,10 +90,11 @@ class SQLStore:
 
     def exists(self, key: KeyHash) -> Steps[bool]:
         """See Store."""
-        rows = yield self._reading(EXISTS, key)
+        # Not from a replica: it may have been ended, or its user's all, just now.
+        rows = yield Call(select, (self.alias_for_writes, self._text(EXISTS), (key,)))
         return bool(rows)
 
-    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[bool]:
+    def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[Written]:
         """See Store."""
         columns = (*(COLUMNS[name] for name in Header._fields), CONTENTS, *extra)
         text = INSERT.format(
@@ -99,10 +102,11 @@ class SQLStore:
             columns=", ".join(f'"{name}"' for name in columns),
             values=", ".join(["%s"] * len(columns)),
         )
-        count = yield self._writing(text, (*header, changes.patch(), *extra.values()))
-        return bool(count)
+        parameters = (*header, changes.patch(), *extra.values())
+        written: Written = yield Call(_written, (self.alias_for_writes, text, parameters))
+        return written
 
-    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[bool]:
+    def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[Written]:
         """See Store."""
         way = ("replaces" if changes.replaces else "merges") if changes else "leaves"
         alias = self.alias_for_writes
@@ -112,8 +116,8 @@ class SQLStore:
         waits = waits or rules().options.DURABLE or not MATTERS.isdisjoint(columns)
         contents = (changes.patch(),) if changes else ()
         parameters = (*contents, *columns.values(), key)
-        count = yield Call(_update, (self._table, alias, way, tuple(columns), waits, parameters))
-        return bool(count)
+        written: Written = yield Call(_update, (self._table, alias, way, tuple(columns), waits, parameters))
+        return written
 
     def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
         """See Store."""
@@ -143,9 +147,16 @@ class SQLStore:
         rows = yield self._reading(USER_IDS, after, limit)
         return [row[0] for row in rows]
 
-    def renew_at_once(self, user_id: str) -> Steps[None]:
+    def renew_at_once(self, user_ids: Sequence[str]) -> Steps[None]:
         """See Store."""
-        yield self._writing(self._text(RENEW_AT_ONCE), (user_id,))
+        for some in batched(user_ids, RENEWED_AT_ONCE):
+            text = self._text(RENEW_AT_ONCE.replace("{marks}", ", ".join(["%s"] * len(some))))
+            yield Call(_patiently_change, (self.alias_for_writes, text, some))
+
+    def witness(self) -> Steps[Witness | None]:
+        """See Store."""
+        witness: Witness | None = yield Call(_witness, (self.alias_for_writes,))
+        return witness
 
     @property
     def alias_for_writes(self) -> str:
@@ -158,9 +169,6 @@ class SQLStore:
     def _reading(self, statement: str, *parameters: Any) -> Call:
         return Call(select, (router.db_for_read(self._model), self._text(statement), parameters))
 
-    def _writing(self, text: str, parameters: Sequence[Any]) -> Call:
-        return Call(_patiently_change, (self.alias_for_writes, text, parameters))
-
     def _returning(self, statement: str, *parameters: Any) -> Steps[list[Header]]:
         rows = yield Call(_patiently_select, (self.alias_for_writes, self._text(statement), parameters))
         return [_header(row) for row in rows]
@@ -168,6 +176,14 @@ class SQLStore:
 
 def _patiently_change(alias: str, text: str, parameters: Sequence[Any]) -> int:
     return patiently(alias, lambda: change(alias, text, parameters))
+
+
+def _witness(alias: str) -> Witness | None:
+    return witness_of(connections[alias])
+
+
+def _written(alias: str, text: str, parameters: Sequence[Any]) -> Written:
+    return bool(_patiently_change(alias, text, parameters)) and (_witness(alias) or True)
 
 
 def _patiently_select(alias: str, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -186,11 +202,15 @@ def _update(
     columns: tuple[str, ...],
     waits: bool,  # noqa: FBT001 - as below
     parameters: Sequence[Any],
-) -> int:
+) -> Written:
     # Asked here, in the thread that has the connection. Not to wait is for a transaction of our own alone.
     connection = connections[alias]
     waits = waits or connection.in_atomic_block or not connection.get_autocommit()
-    return _patiently_change(alias, _update_text(table, alias, way, columns, waits), parameters)
+    text = _update_text(table, alias, way, columns, waits)
+    if way == "leaves" and "new_key" not in columns:
+        # That it was seen need not be written again.
+        return bool(_patiently_change(alias, text, parameters))
+    return _written(alias, text, parameters)
 
 
 @lru_cache(maxsize=256)
