@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from django.db import OperationalError
 from django.tasks import task_backends
 
+from backroom.sql.dialect import TablesMissing
+from backroom.tasks import queries, readiness
 from backroom.tasks.devserver import aliases_to_work_on
+from backroom.tasks.stores.sql import SQLStore
 
 KEPT = "backroom.tasks.backends.database.DatabaseBackend"
 ON_CELERY = "backroom.tasks.backends.celery.CeleryBackend"
@@ -40,6 +44,21 @@ def check(settings, monkeypatch):
         return {message.id: f"{message.msg} {message.hint}" for message in messages.check()}
 
     return found
+
+
+def test_what_is_said_of_tables_names_the_keepers_database(settings, monkeypatch):
+    settings.TASKS = {
+        "records": {"BACKEND": KEPT, "OPTIONS": {"database": "postgres"}},
+        "default": {"BACKEND": ON_CELERY, "OPTIONS": {"app": f"{__name__}.app", "store": "records"}},
+    }
+
+    def lacks_tables(*_asked: Any) -> None:
+        raise OperationalError("no such table: backroom_tasks_taskrecord")
+
+    monkeypatch.setattr(SQLStore, "get", lacks_tables)
+    with pytest.raises(TablesMissing, match=r"Database 'postgres' lacks .* --database=postgres"):
+        task_backends["default"].get_result("an id")
+    assert readiness.cure_of(queries.backend_of("default").database) == "Start it, or correct DATABASES['postgres']."
 
 
 def test_sound_settings_are_silent(check):

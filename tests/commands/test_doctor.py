@@ -8,6 +8,7 @@ from django.db import connections
 from backroom.clock import after
 from backroom.sql.dialect import FileState
 from backroom.tasks import doctor, queries
+from backroom.tasks.doctor import storage, work
 from backroom.tasks.records import Worker
 from backroom.tasks.stores.base import Request
 from backroom.tasks.transports import wakeups
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch):
     """What is announced inside a test's transaction is never heard."""
-    monkeypatch.setattr(doctor, "EAR", 0.05)
+    monkeypatch.setattr(work, "EAR", 0.05)
 
 
 def findings(subject, *, level=None):
@@ -146,7 +147,7 @@ def test_the_product_and_its_version_are_named(backend, monkeypatch):
 def test_a_slow_round_trip_is_told_of(backend, monkeypatch):
     assert finding("round trip").level == "ok"
     assert "(median of 21, " in finding("round trip").text
-    monkeypatch.setattr(doctor, "SLOW", 0)
+    monkeypatch.setattr(storage, "SLOW", 0)
     assert finding("round trip").level == "warn"
 
 
@@ -168,7 +169,7 @@ SOUND = FileState("wal", 2, 20_000, "IMMEDIATE", False)
 )
 def test_how_a_file_is_used_is_told(settings, monkeypatch, state, told):
     settings.TASKS = {"default": {"BACKEND": DATABASE}}
-    monkeypatch.setattr(doctor, "file_state", lambda _alias: state)
+    monkeypatch.setattr(storage, "file_state", lambda _alias: state)
     found = {each.subject: each.level for each in doctor.examine("default")}
     assert {subject: found[subject] for subject in ("file", "locks", "durability") if subject in found} == told
 
@@ -185,7 +186,7 @@ def test_how_a_file_is_used_is_told(settings, monkeypatch, state, told):
 )
 @pytest.mark.parametrize("store_database", ["postgres"], indirect=True)
 def test_a_clock_that_is_off_is_told_of(backend, monkeypatch, ahead, level, words):
-    monkeypatch.setattr(doctor, "server_moment", lambda _alias: after(backend.clock.now(), ahead))
+    monkeypatch.setattr(storage, "server_moment", lambda _alias: after(backend.clock.now(), ahead))
     found = finding("clock")
     assert found.level == level
     assert words in f"{found.text} {found.advice}"
@@ -212,7 +213,7 @@ def test_how_connections_are_kept_is_told(backend, monkeypatch, described, level
     worker = Worker(id="w1", host="h", pid=1, queues=(), threads=16, started_at=0, seen_at=0)
     monkeypatch.setattr(queries, "workers", lambda **_asked: [worker])
     monkeypatch.setattr(connections["postgres"], "settings_dict", connections["postgres"].settings_dict | described)
-    [found] = list(doctor._connections(backend))
+    [found] = list(storage.connections_kept(backend))
     assert found.level == level
     assert words in f"{found.text} {found.advice}"
 
@@ -222,7 +223,7 @@ def test_how_connections_are_kept_is_told(backend, monkeypatch, described, level
 
 @pytest.mark.django_db(transaction=True)
 def test_a_ring_is_heard(backend, monkeypatch):
-    monkeypatch.setattr(doctor, "EAR", 5)
+    monkeypatch.setattr(work, "EAR", 5)
     assert finding("wake-up").level == "ok"
     assert "a ring is heard after" in finding("wake-up").text
 
@@ -278,7 +279,7 @@ def test_a_long_wait_is_told_of(backend, monkeypatch):
     assert finding("backlog").text == "nothing waits"
     succeed.enqueue()
     assert finding("backlog").text.startswith("the longest wait is ")
-    monkeypatch.setattr(doctor, "LONG_WAIT", -1)
+    monkeypatch.setattr(work, "LONG_WAIT", -1)
     assert finding("backlog").text.startswith("a task in default has been waiting for ")
 
 
@@ -299,7 +300,7 @@ def test_nothing_is_changed(backend):
 
 def test_a_question_that_takes_too_long_is_given_up():
     with pytest.raises(TimeoutError, match="said nothing for 0 s"):
-        doctor._within(0.05, lambda: time.sleep(1))
-    assert doctor._within(5, lambda: 3) == 3
+        storage._within(0.05, lambda: time.sleep(1))
+    assert storage._within(5, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        doctor._within(5, lambda: 1 / 0)
+        storage._within(5, lambda: 1 / 0)

@@ -9,9 +9,9 @@ from django.apps import apps
 from django.core.management import load_command_class
 
 from backroom import options
-from backroom.tasks import doctor
 from backroom.tasks.backends.database import DatabaseOptions
 from backroom.tasks.definition import CHANGEABLE, Task
+from backroom.tasks.doctor import findings
 from backroom.tasks.lifecycle import LABELS
 from backroom.tasks.management.subcommands import SUBCOMMANDS
 from backroom.tasks.management.subcommands.selection import REASONS
@@ -62,12 +62,13 @@ def test_the_words_for_states_and_reasons_are_told():
 
 
 def test_each_subject_of_the_doctor_is_told():
-    source = (REPOSITORY / "src/backroom/tasks/doctor.py").read_text()
-    subjects = set(re.findall(r'Finding\(\s*(?:OK|WARN|FAIL|level|[^,"]+), "([a-z -]+)"', source))
+    sources = [file.read_text() for file in (REPOSITORY / "src/backroom/tasks/doctor").glob("*.py")]
+    pattern = r'Finding\(\s*(?:OK|WARN|FAIL|level|[^,"]+), "([a-z -]+)"'
+    subjects = {subject for source in sources for subject in re.findall(pattern, source)}
     assert {"settings", "round trip", "backlog"} <= subjects
     told = {subject for first in rows("commands.md") for subject in first.split(", ")}
     assert subjects - told == set()
-    assert doctor.FAIL in page("commands.md")
+    assert findings.FAIL in page("commands.md")
 
 
 def test_each_option_of_a_backend_is_described_with_its_default():

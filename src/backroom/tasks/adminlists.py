@@ -72,7 +72,7 @@ class BackendFilter(admin.SimpleListFilter):
         aliases = [alias for alias in queries.shared_aliases() if alias == chosen]
         if not aliases:
             return queryset.none()
-        return queryset.using(_database_of(chosen)).filter(backend_name=chosen)
+        return queryset.using(queries.backend_of(chosen).database).filter(backend_name=chosen)
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         """Yield the aliases, without "All"."""
@@ -164,14 +164,10 @@ def moment(name: str, description: str) -> Callable[..., Any]:
     return show
 
 
-def _database_of(alias: str) -> str:
-    database: str = getattr(queries.backend_of(alias).settings, "database", "default")
-    return database
-
-
 def _database_with(rows: QuerySet[Any], key: str | None) -> str | None:
     """Return the database that has the row of this key; without a key, that of the first backend."""
-    databases = list(dict.fromkeys(map(_database_of, queries.shared_aliases())))
+    backends = map(queries.backend_of, queries.shared_aliases())
+    databases = list(dict.fromkeys(name for backend in backends if (name := backend.database) is not None))
     if key is not None and len(databases) > 1:
         databases.sort(key=lambda database: not rows.using(database).filter(pk=key).exists())
     return databases[0] if databases else None

@@ -20,6 +20,7 @@ from backroom.sql.dialect import (
     product,
     vendor_of,
 )
+from backroom.tasks.backends.base import Backend
 from backroom.tasks.backends.database import DatabaseBackend
 
 TAG: Final = "backroom"
@@ -47,7 +48,7 @@ def check_versions(*, databases: Sequence[str] | None = None, **_kwargs: Any) ->
 @checks.register(checks.Tags.database)
 def check_servers(*, databases: Sequence[str] | None = None, **_kwargs: Any) -> Messages:
     """Return what is wrong with the servers, other than databases, that keep tasks. Connects to them."""
-    asked = [backend for backend in _backends() if hasattr(backend, "check_server")] if databases else []
+    asked = [backend for backend in _backends() if isinstance(backend, Backend)] if databases else []
     return [message for backend in asked for message in backend.check_server()]
 
 

@@ -53,6 +53,12 @@ def printable(text: str) -> str:
     )
 
 
+def sentence(error: BaseException) -> str:
+    """Return what an error says, on one line and with its full stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def _line(cells: Sequence[str], widths: Sequence[int], is_right: Sequence[bool]) -> str:
     aligned = (
         cell.rjust(width) if right else cell.ljust(width)

@@ -103,6 +103,11 @@ class Backend(BaseTaskBackend):
         raise NotImplementedError
 
     @property
+    def database(self) -> str | None:
+        """The alias in DATABASES that has tables of ours for this backend; None where it needs none."""
+        return None
+
+    @property
     def served_by(self) -> str:
         """The command that runs its tasks."""
         return "manage.py backroom worker"
@@ -222,9 +227,20 @@ class Backend(BaseTaskBackend):
 
         return check_options(self)
 
+    def check_server(self) -> list[checks.CheckMessage]:
+        """Return what is wrong with a server, other than a database, that keeps the tasks. Connects to it."""
+        return []
+
+    def examine_server(self) -> tuple[str, list[checks.CheckMessage]] | None:
+        """Return what such a server is and what is wrong with it; None where there is none.
+
+        Raise `StoreUnavailable` when it does not answer.
+        """
+        return None
+
     @cached_property
     def _database(self) -> str:
-        return getattr(self.settings, "database", DEFAULT_DB_ALIAS)
+        return self.database or DEFAULT_DB_ALIAS
 
     def _draft(self, task: Any) -> Draft:
         return Draft(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Final, Protocol
 
+from django.core import checks
 from django.tasks import task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 from django.utils.module_loading import import_string
@@ -15,7 +16,14 @@ from backroom.tasks.backends.base import Backend, BackendOptions
 from backroom.tasks.records import READY, Record
 from backroom.tasks.results import TaskResult
 from backroom.tasks.stores.base import Store
-from backroom.tasks.transports.celery import CeleryTransport, Sent, messages_of, transport_of
+from backroom.tasks.transports.celery import (
+    SEND_TIMEOUT,
+    CeleryTransport,
+    Message,
+    Sent,
+    messages_of,
+    transport_of,
+)
 from backroom.tasks.transports.sent import SentStore
 
 SOON: Final = 10.0
@@ -35,10 +43,22 @@ class CeleryOptions(BackendOptions):
     """The Celery queues of ours; a queue that is not named goes to Celery's default queue."""
     resend_after: Annotated[float, Above(0)] = 60.0
     """How long a task may be ready before its message is taken for lost."""
+    send_timeout: Annotated[float, Above(0)] = SEND_TIMEOUT
+    """How long an enqueue waits for a broker that keeps silent."""
 
 
 class Keeper(Protocol):
     """A backend that can keep the records of another one."""
+
+    @property
+    def database(self) -> str | None:
+        """See Backend.database."""
+
+    def prepare(self) -> None:
+        """See Backend.prepare()."""
+
+    def examine_server(self) -> tuple[str, list[checks.CheckMessage]] | None:
+        """See Backend.examine_server()."""
 
     def store_for(self, alias: str) -> Store:
         """Return the store of another backend's records, kept beside this one's."""
@@ -66,9 +86,14 @@ class CeleryBackend(Backend):
         return found  # type: ignore[no-any-return] # whether it can is for the system checks to say
 
     @property
+    def database(self) -> str | None:
+        """The alias in DATABASES where the keeper has its tables."""
+        return self.keeper.database
+
+    @property
     def transport(self) -> CeleryTransport:
         """What sends for this backend, in every thread of this process."""
-        return transport_of(self.app, self.alias, self.settings.queue_map)
+        return transport_of(self.app, self.alias, self.settings.queue_map, self.settings.send_timeout)
 
     @cached_property
     def app(self) -> Any:
@@ -92,8 +117,11 @@ class CeleryBackend(Backend):
 
     def prepare(self) -> None:
         """Do what the keeper needs before a worker starts."""
-        keeper: Any = self.keeper
-        keeper.prepare()
+        self.keeper.prepare()
+
+    def examine_server(self) -> tuple[str, list[checks.CheckMessage]] | None:
+        """Return what the keeper's server is and what is wrong with it."""
+        return self.keeper.examine_server()
 
     def check(self, **kwargs: Any) -> Any:
         """Return what is wrong with this backend's settings, with Celery's and with the keeper."""
@@ -107,8 +135,13 @@ class CeleryBackend(Backend):
             self.keeper.after_commit(lambda: self.send(records))
 
     def send(self, records: Sequence[Record]) -> Sent:
+        """Send records that wait and are due soon, for somebody who will not wait for a silent broker."""
+        return self.transport.send(self._messages(records))
+
+    def deliver(self, records: Sequence[Record]) -> Sent:
         """Send records that wait and are due soon; tell which the broker has taken."""
+        return self.transport.deliver(self._messages(records))
+
+    def _messages(self, records: Sequence[Record]) -> list[Message]:
         soon = after(self.clock.now(), SOON)
-        return self.transport.send(
-            messages_of(each for each in records if each.state == READY or (each.due_at or 0) <= soon)
-        )
+        return messages_of(each for each in records if each.state == READY or (each.due_at or 0) <= soon)

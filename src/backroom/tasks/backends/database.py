@@ -33,6 +33,11 @@ class DatabaseBackend(Backend):
         """The store in the database that OPTIONS name."""
         return SQLStore(self.settings.database, self.alias, channel=self.wakeup.channel)
 
+    @property
+    def database(self) -> str:
+        """The alias in DATABASES that OPTIONS name."""
+        return self.settings.database
+
     def store_for(self, alias: str) -> SQLStore:
         """Return the store of another backend's records, kept in the same database."""
         return SQLStore(self.settings.database, alias)

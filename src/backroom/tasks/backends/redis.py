@@ -61,6 +61,11 @@ class RedisBackend(Backend):
         )
 
     @property
+    def database(self) -> str | None:
+        """The alias in DATABASES that has the outbox, if there is one."""
+        return self.settings.database if self.settings.outbox else None
+
+    @property
     def server(self) -> Server:
         """The server that OPTIONS or BACKROOM["REDIS_URL"] name."""
         return server_of(self.settings.address)

@@ -15,9 +15,9 @@ from django.tasks.exceptions import InvalidTaskBackend
 from django.utils.connection import ConnectionDoesNotExist
 
 from backroom.errors import BackroomError
-from backroom.tasks.doctor import reason_of
 from backroom.tasks.management.subcommands import SUBCOMMANDS
 from backroom.tasks.management.subcommands.base import Subcommand
+from backroom.tasks.readiness import reason_of
 
 INTERRUPTED: Final = 130
 """128 + SIGINT, as a shell counts."""

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from backroom.tasks.doctor import FAIL, OK, WARN, Finding, examine
+from backroom.tasks.doctor import examine
+from backroom.tasks.doctor.findings import FAIL, OK, WARN, Finding
 from backroom.tasks.management.subcommands.base import (
     add_backend,
     add_json,

@@ -19,9 +19,9 @@ from django.utils.module_loading import autodiscover_modules
 
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.checks import TAG
-from backroom.tasks.doctor import advice_to_migrate
 from backroom.tasks.management.subcommands.base import add_backend, backend_named, names, seconds, size, whole
 from backroom.tasks.queries import backend_of
+from backroom.tasks.readiness import advice_to_migrate
 from backroom.tasks.tables import count
 from backroom.tasks.worker import WorkerSettings, run
 
