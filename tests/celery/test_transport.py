@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from backroom.tasks.transports.celery import CeleryTransport, on_scale
 from backroom.testing.clock import FakeClock
 from tests.celery.conftest import url_of
 from tests.processes.jobs import add
+from tests.services.project import wait_until
 
 app = Celery("tests")
 app.conf.broker_url = "memory://"
@@ -358,7 +360,7 @@ class TestDue:
         upkeep = Upkeep(self.backend, "w")
         with monkeypatch.context() as patched:
             patched.setattr(
-                self.backend.transport, "send", lambda _messages: transports.Sent(frozenset(), is_away=True)
+                self.backend.transport, "deliver", lambda _messages: transports.Sent(frozenset(), is_away=True)
             )
             upkeep.round()
         assert depth(self.backend) == 0
@@ -397,6 +399,63 @@ class TestDue:
         self.backend.transport._away_until = 0.0
         upkeep.round()
         assert depth(self.backend) == 3
+
+
+class TestSilence:
+    """A broker that takes connections and says nothing."""
+
+    @pytest.fixture
+    def transport(self, monkeypatch):
+        made = CeleryTransport(make_app("memory://"), "default", {}, send_timeout=0.05)
+        self.speaks = threading.Event()
+        self.tries = 0
+        publish = CeleryTransport._publish
+
+        def wait_and_publish(*arguments):
+            self.tries += 1
+            assert self.speaks.wait(20)
+            publish(*arguments)
+
+        monkeypatch.setattr(CeleryTransport, "_publish", wait_and_publish)
+        yield made
+        self.speaks.set()
+        made._unanswered.join(20)
+
+    def test_who_sends_goes_on_and_nobody_waits_until_it_speaks_again(self, transport, caplog):
+        for number in range(5):
+            assert transport.send([message(str(number), "default")]) == transports.Sent(frozenset(), is_away=True)
+        assert self.tries == 1
+        assert caplog.text.count("action=broker_away backend=default reason=silence") == 1
+        self.speaks.set()
+        transport._unanswered.join(20)
+        assert "action=broker_back" in caplog.text
+        assert transport.send([message("5", "default")]).ids == {"5"}
+        assert transport.depth(transport.app.conf.task_default_queue) == 2
+
+    def test_a_broker_that_was_away_is_tried_again_and_nobody_waits_for_it(self, transport, monkeypatch):
+        transport._note_absence("a test", pause=0)
+        monkeypatch.setattr(transport, "_send_timeout", 3600)
+        assert transport.send([message("1", "default")]).is_away
+        self.speaks.set()
+        wait_until(lambda: not transport._is_away, what="the broker to be known to be back")
+        assert transport.depth(transport.app.conf.task_default_queue) == 1
+
+    def test_a_broker_that_takes_one_message_after_the_other_is_waited_for(self, monkeypatch):
+        transport = CeleryTransport(make_app("memory://"), "default", {}, send_timeout=0.2)
+        publish = CeleryTransport._publish
+        monkeypatch.setattr(CeleryTransport, "_publish", lambda *each: (time.sleep(0.02), publish(*each)))
+        messages = [message(str(number), "default") for number in range(25)]
+        assert len(transport.send(messages).ids) == 25
+
+    def test_it_sends_from_a_process_that_has_no_thread_to_give(self, monkeypatch):
+        transport = CeleryTransport(make_app("memory://"), "default", {})
+
+        def refuse(_self):
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert transport.send([message("1", "default")]) == transports.Sent(frozenset({"1"}))
 
 
 @pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])

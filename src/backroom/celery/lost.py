@@ -54,7 +54,7 @@ class Lost:
         is_empty = transport.depth(transport.queue_of(oldest.queue_name)) == 0
         records = list(self._unheard(oldest.queue_name, now)) if is_empty else [oldest]
         again = [record for record in records if self._may_be_sent(record, now)]
-        ids = self._backend.send(again).ids
+        ids = self._backend.deliver(again).ids
         self.note(record for record in again if record.id in ids)
         return len(ids)
 

@@ -187,7 +187,7 @@ class Runner:
         early = [record for record in found if record.state == DEFERRED]
         if early:
             # The clock that this message followed is ahead of ours, or the task was deferred once more.
-            self.backend.send(early)
+            self.backend.deliver(early)
         logger.debug("action=passed_by task_id=%s state=%s", task_id, found[0].state if found else "gone")
 
     def _is_coroutine(self, holding: Holding) -> bool:

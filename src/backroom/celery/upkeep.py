@@ -116,7 +116,7 @@ class Upkeep:
     def _send_due(self) -> None:
         until = after(self._backend.clock.now(), AHEAD)
         while due := self._backend.store.upcoming(PAGE, until, self._mark):
-            sent = self._backend.send([record for record in due if record.id not in self._went])
+            sent = self._backend.deliver([record for record in due if record.id not in self._went])
             if sent.is_away:
                 # The others are sent when the broker is back, if none of them has been started by then.
                 self._went |= sent.ids

@@ -1,8 +1,9 @@
 """Send the ids of tasks through Celery. Knows queues, priorities and the broker; what a task is, the store alone knows.
 
 A message is a hint as well: who sends one may fail to, and the record is safe. So sending never raises and never takes
-long: while the broker is away, nobody in this process waits for it a second time within `PAUSE`. A queue that the broker
-refuses, because it was declared otherwise or must not be made, is paused alone.
+long: a thread of its own talks to the broker, and after `send_timeout` of silence nobody waits for it any more, nor for
+the broker until it is back. A queue that the broker refuses, because it was declared otherwise or must not be made, is
+paused alone.
 """
 
 import logging
@@ -12,6 +13,7 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -25,8 +27,10 @@ TASK: Final = "backroom.run"
 """The name of the one Celery task that runs them all."""
 LOWEST: Final = -100
 HIGHEST: Final = 100
+SEND_TIMEOUT: Final = 1.0
+"""Seconds of the broker's silence after which whoever sends goes on without it."""
 PATIENCE: Final = 2.0
-"""Seconds for which a connection to the broker is tried, and for which the broker may keep silent."""
+"""Seconds for which a connection to the broker is tried, and after which one that keeps silent is taken for broken."""
 RETRIES: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 """One more try: a connection that lay idle may have been closed by the broker."""
 PAUSE: Final = 10.0
@@ -65,13 +69,17 @@ def message_of(record: Record) -> Message:
 class CeleryTransport:
     """Sends for one backend over one Celery app. Safe to use from several threads, and after a fork."""
 
-    def __init__(self, app: Any, alias: str, queue_map: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: Any, alias: str, queue_map: Mapping[str, str], *, send_timeout: float = SEND_TIMEOUT
+    ) -> None:
         self.app = app
         self._alias = alias
         self._queue_map = queue_map
+        self._send_timeout = send_timeout
         self._lock = threading.Lock()
         self._away_until = 0.0
         self._is_away = False
+        self._unanswered: threading.Thread | None = None
         self._refused_until: dict[str, float] = {}
         self._refused: set[str] = set()
         _alive.add(self)
@@ -82,24 +90,60 @@ class CeleryTransport:
         return self._queue_map.get(queue_name, default)
 
     def send(self, messages: Sequence[Message]) -> Sent:
-        """Send messages over one connection; tell which the broker has taken."""
-        if not messages or time.monotonic() < self._away_until:
+        """Send messages, and wait for a broker that keeps silent no longer than `send_timeout`."""
+        if not messages or self._is_left_alone():
             return Sent(frozenset(), is_away=bool(messages))
+        ids: set[str] = set()
+        thread = threading.Thread(
+            target=copy_context().run, args=(self._deliver, messages, ids), name="backroom-send", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            # Python is about to end, or the system has no thread to give.
+            self._deliver(messages, ids)
+        else:
+            self._wait_for(thread, ids)
+        return Sent(frozenset(ids), is_away=self._is_away)
+
+    def deliver(self, messages: Sequence[Message]) -> Sent:
+        """Send messages in this thread, which has time; tell which the broker has taken."""
+        if not messages or self._is_left_alone():
+            return Sent(frozenset(), is_away=bool(messages))
+        ids: set[str] = set()
+        self._deliver(messages, ids)
+        return Sent(frozenset(ids), is_away=self._is_away)
+
+    def _is_left_alone(self) -> bool:
+        is_asked = self._unanswered is not None and self._unanswered.is_alive()
+        return is_asked or time.monotonic() < self._away_until
+
+    def _wait_for(self, thread: threading.Thread, ids: set[str]) -> None:
+        """Wait until all is sent, as long as the broker takes messages; not at all if it has been away until now."""
+        before = -1
+        while thread.is_alive() and before < len(ids):
+            before = len(ids)
+            thread.join(0 if self._is_away else self._send_timeout)
+        if thread.is_alive():
+            # What it still sends comes late, which does no harm, and tells that the broker is back.
+            self._unanswered = thread
+            self._note_absence("silence", pause=0)
+
+    def _deliver(self, messages: Sequence[Message], ids: set[str]) -> None:
+        """Send messages over one connection, and note in `ids` which the broker has taken."""
         queues: dict[str, list[Message]] = {}
         for message in messages:
             queues.setdefault(self.queue_of(message.queue_name), []).append(message)
-        ids: set[str] = set()
         try:
             with self._producer() as producer:
                 for queue, meant in queues.items():
                     if time.monotonic() >= self._refused_until.get(queue, 0.0):
                         self._send_to(producer, queue, meant, ids)
         except Exception as error:  # noqa: BLE001 - each transport raises what its client library does
-            self._note_absence(error)
-            return Sent(frozenset(ids), is_away=True)
-        if ids:
-            self._note_presence()
-        return Sent(frozenset(ids))
+            self._note_absence(type(error).__name__)
+        else:
+            if ids:
+                self._note_presence()
 
     def _send_to(self, producer: Any, queue: str, messages: Sequence[Message], ids: set[str]) -> None:
         """Send what one queue is to get, and note it in `ids`; raise when there is no broker."""
@@ -123,7 +167,7 @@ class CeleryTransport:
                 asked = producer.connection.ensure(producer, lambda: _depth(producer.connection, queue), **RETRIES)
                 return int(asked())
         except Exception as error:  # noqa: BLE001 - as in send()
-            self._note_absence(error)
+            self._note_absence(type(error).__name__)
             return None
 
     def scale_of(self, queue: str) -> Sequence[int]:
@@ -200,15 +244,15 @@ class CeleryTransport:
                 options |= {"read_timeout": PATIENCE, "write_timeout": PATIENCE}
         return self.app.connection_for_write(connect_timeout=PATIENCE, transport_options=options)
 
-    def _note_absence(self, error: Exception) -> None:
+    def _note_absence(self, reason: str, *, pause: float = PAUSE) -> None:
         with self._lock:
-            self._away_until = time.monotonic() + PAUSE
+            self._away_until = time.monotonic() + pause
             if not self._is_away:
                 self._is_away = True
                 logger.error(
                     "action=broker_away backend=%s reason=%s: tasks are kept, and sent when it is back",
                     self._alias,
-                    type(error).__name__,
+                    reason,
                 )
 
     def _note_refusal(self, queue: str, error: Exception) -> None:
@@ -235,21 +279,22 @@ class CeleryTransport:
         if self._is_away:
             with self._lock:
                 self._is_away = False
+                self._away_until = 0.0
             logger.warning("action=broker_back backend=%s", self._alias)
 
 
-_transports: dict[tuple[int, str, tuple[tuple[str, str], ...]], CeleryTransport] = {}
+_transports: dict[tuple[int, str, float, tuple[tuple[str, str], ...]], CeleryTransport] = {}
 _alive: weakref.WeakSet[CeleryTransport] = weakref.WeakSet()
 _making = threading.Lock()
 
 
-def transport_of(app: Any, alias: str, queue_map: Mapping[str, str]) -> CeleryTransport:
+def transport_of(app: Any, alias: str, queue_map: Mapping[str, str], send_timeout: float) -> CeleryTransport:
     """Return the transport of this process for a backend, of which there is one in each thread and each context."""
     # An app that a transport holds keeps its id.
-    key = (id(app), alias, tuple(sorted(queue_map.items())))
+    key = (id(app), alias, send_timeout, tuple(sorted(queue_map.items())))
     with _making:
         if key not in _transports:
-            _transports[key] = CeleryTransport(app, alias, queue_map)
+            _transports[key] = CeleryTransport(app, alias, queue_map, send_timeout=send_timeout)
         return _transports[key]
 
 
