@@ -60,13 +60,14 @@ class _Dataclass(Protocol):
 def problems_of(cls: type[_Dataclass], options: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each key that `cls` does not know and each value of the wrong type."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    known = {field.name for field in dataclasses.fields(cls) if field.init}
+    known = {field.name: field for field in dataclasses.fields(cls) if field.init}
     problems = []
     for key, value in options.items():
         if key not in known:
             problems.append(f"Unknown option {key!r}. {_suggestion(key, known)}")
         elif not _fits(value, hints[key]):
-            problems.append(f"Option {key!r} is {value!r}. Use a value of type {_words(hints[key])}.")
+            shown = repr(value) if known[key].repr else f"of type {type(value).__name__}"
+            problems.append(f"Option {key!r} is {shown}. Use a value of type {_words(hints[key])}.")
     return problems
 
 
@@ -83,8 +84,9 @@ _declared: dict[str, "Setting[Any]"] = {}
 class Setting[T]:
     """One key of the dict `BACKROOM` in the project's settings. A module constant: making it declares the key."""
 
-    def __init__(self, name: str, hint: Any, *, default: T) -> None:
+    def __init__(self, name: str, hint: Any, *, default: T, is_secret: bool = False) -> None:
         self.name = name
+        self.is_secret = is_secret
         self.hint = hint
         self.default = default
         _declared[name] = self
@@ -96,7 +98,7 @@ class Setting[T]:
         return found
 
 
-REDIS_URL: Final = Setting("REDIS_URL", str, default="")
+REDIS_URL: Final = Setting("REDIS_URL", str, default="", is_secret=True)
 """The server of every part on Redis whose own OPTIONS name none. Declared here, for a project may name it before it
 uses any of them."""
 
@@ -105,13 +107,14 @@ def problems_of_settings() -> list[str]:
     """Return a sentence for each key of `BACKROOM` that nothing declared and each value of the wrong type."""
     found = getattr(settings, "BACKROOM", {})
     if not isinstance(found, Mapping):
-        return [f"BACKROOM is {found!r}. Use a dict."]
+        return [f"BACKROOM is of type {type(found).__name__}. Use a dict."]
     problems = []
     for key, value in found.items():
         if key not in _declared:
             problems.append(f"BACKROOM has an unknown key {key!r}. {_suggestion(key, _declared)}")
         elif not _fits(value, _declared[key].hint):
-            problems.append(f"BACKROOM[{key!r}] is {value!r}. Use a value of type {_words(_declared[key].hint)}.")
+            shown = f"of type {type(value).__name__}" if _declared[key].is_secret else repr(value)
+            problems.append(f"BACKROOM[{key!r}] is {shown}. Use a value of type {_words(_declared[key].hint)}.")
     return problems
 
 

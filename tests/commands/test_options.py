@@ -65,7 +65,7 @@ def test_a_setting_is_what_the_project_says_or_the_default(colour, settings):
         ({"COLOUR": 3}, ["BACKROOM['COLOUR'] is 3. Use a value of type str or NoneType."]),
         ({"COLOR": "red"}, ["BACKROOM has an unknown key 'COLOR'. Did you mean 'COLOUR'?"]),
         ({1: 2}, ["BACKROOM has an unknown key 1. Known: COLOUR."]),
-        ("red", ["BACKROOM is 'red'. Use a dict."]),
+        ("red", ["BACKROOM is of type str. Use a dict."]),
     ],
 )
 def test_the_dict_in_the_settings_is_checked_against_what_was_declared(colour, settings, found, problems):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from backroom.options import OptionsError, parse
+from backroom.options import OptionsError, parse, problems_of, problems_of_settings
 from backroom.redis import (
     Address,
     RedisOptions,
@@ -30,6 +30,7 @@ from backroom.redis.facts import facts_of
 from backroom.redis.links import Pool
 from backroom.redis.loops import ClusterInLoop
 from backroom.redis.servers import Cluster
+from backroom.sessions.rules import SessionOptions
 from tests.redis.servers import Proxy, Sentinel, TcpRedis, Valkey, cluster, running
 from tests.services.project import wait_until
 
@@ -64,24 +65,13 @@ def test_threads_share_as_many_connections_as_work_at_once(own_server: Callable[
     assert 1 <= connections_of(own) <= 3
 
 
-def test_who_finds_no_connection_free_is_told(own_server: Callable[..., TcpRedis]) -> None:
-    own = own_server()
-    server = server_of(Address(url=own.url, max_connections=1, timeout=0.3))
-    line = threading.Barrier(2)
-
-    def ask(number: int) -> str:
-        line.wait(10)
-        try:
-            return str(server.call("BLPOP", "nothing", "0.25"))
-        except RedisUnavailable as error:
-            return str(error)
-
-    own.pause()
-    with ThreadPoolExecutor(2) as pool:
-        said = sorted(pool.map(ask, range(2)))
-    own.resume()
-    assert "All 1 connections to Redis" in said[0]
-    assert "does not answer in time" in said[1]
+def test_who_finds_no_connection_free_is_told(either: TcpRedis) -> None:
+    server: Any = server_of(Address(url=either.url, max_connections=1, timeout=0.3))
+    with server._pool.link() as link:
+        assert link.ask(("PING",)) == b"PONG"
+        with pytest.raises(RedisUnavailable, match="All 1 connections to Redis"):
+            server.call("PING")
+    assert server.call("PING") == b"PONG"
 
 
 def test_who_is_interrupted_takes_no_connection_away(either: TcpRedis) -> None:
@@ -239,7 +229,9 @@ def test_a_server_that_says_nothing_is_given_up_after_the_timeout(tcp_redis: Tcp
         ({"url": "redis://a", "cluster": True, "sentinels": ["b:1"]}, "not both"),
         ({"url": "unix:///a", "cluster": True}, "by host and port"),
         ({"url": "redis://tasks", "sentinels": ["b"]}, "Sentinel 'b' is no address"),
-        ({"url": "redis://a/?no_such_option=1"}, "cannot be read"),
+        ({"url": "redis://a/?no_such_option=1"}, "not known: .*'no_such_option'"),
+        ({"url": "rediss://a/?ssl_ca_certs=/no/such/file"}, "names '/no/such/file', which is not there"),
+        ({"url": "rediss://a/?ssl_cert_reqs=perhaps"}, "cannot be read: .*perhaps"),
     ],
 )
 def test_an_address_that_can_be_none_is_refused_before_anything_is_connected(
@@ -359,13 +351,28 @@ def test_who_may_not_ask_for_settings_is_told_the_rest(own_server: Callable[...,
     assert facts.role == "master"
 
 
+def test_a_setting_of_the_wrong_type_shows_no_password(settings: Any) -> None:
+    url: Any = b"redis://:s3cret@h/0"
+    for work in (
+        lambda: problems_of(RedisOptions, {"url": url, "sentinel_password": url}),
+        lambda: problems_of(SessionOptions, {"REDIS": str(url)}),
+        problems_of_settings,
+    ):
+        settings.BACKROOM = {"REDIS_URL": url}
+        said = work()
+        assert "Use a value of type" in said[0]
+        assert "s3cret" not in str(said)
+    settings.BACKROOM = str(url)
+    assert problems_of_settings() == ["BACKROOM is of type str. Use a dict."]
+
+
 def test_options_show_no_password() -> None:
     shown = repr(RedisOptions(url="redis://u:s3cret@h/0", sentinel_password="s3cret"))
     assert "prefix" in shown
     assert "s3cret" not in shown
 
 
-@pytest.mark.parametrize("password", ["s3c/ret", "s3c#ret", "s3c?ret", "12/34"])
+@pytest.mark.parametrize("password", ["s3c/ret", "s3c#ret", "s3c?ret", "12/34", "a?s3c=ret"])
 def test_a_password_that_is_not_quoted_is_not_shown(password: str) -> None:
     address = Address(url=f"redis://u:{password}@127.0.0.1:1/0")
     said = f"{address} {problem_of(address)}"

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from redis import asyncio as in_loop
 from redis.asyncio.retry import Retry as RetryInLoop
 from redis.asyncio.sentinel import Sentinel as SentinelInLoop
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -107,16 +109,7 @@ def problem_of(address: Address) -> str | None:
         return "Sentinels watch a single server and its replicas. Use 'sentinels' or 'cluster', not both."
     if wrong := [each for each in address.sentinels if not each.rpartition(":")[2].isdigit()]:
         return f"Sentinel {wrong[0]!r} is no address. Write 'host:port', with port 26379 as a rule."
-    try:
-        maker_of(address)()
-    except ValueError:
-        return (
-            "The URL of the Redis server cannot be read. Write what is special in its password as %2F for /, %23 for # "
-            "and so on, and check the port."
-        )
-    except TypeError as error:
-        return f"The URL of the Redis server cannot be read: {error}"
-    return None
+    return _problem_of_making(address)
 
 
 def _watched(address: Address, arguments: dict[str, Any], watchers: Any = Sentinel) -> ConnectionPool:
@@ -131,6 +124,29 @@ def _watched(address: Address, arguments: dict[str, Any], watchers: Any = Sentin
         "password": address.sentinel_password or None,
     }
     is_secret = urlsplit(address.url).scheme == "rediss"
+    if is_secret:
+        # The Sentinels show certificates of the same authority.
+        asking |= {"ssl": True} | {name: value for name, value in arguments.items() if name.startswith("ssl_")}
     primary = watchers(pairs, sentinel_kwargs=asking).master_for(service, ssl=is_secret, **arguments)
     pool: ConnectionPool = primary.connection_pool
     return pool
+
+
+def _problem_of_making(address: Address) -> str | None:
+    try:
+        made = maker_of(address)()
+    except ValueError:
+        return (
+            "The URL of the Redis server cannot be read. Write what is special in its password as %2F for /, %23 for # "
+            "and so on, and check the port."
+        )
+    except TypeError as error:
+        # Of a password that is not quoted a part may be taken for the name of an option.
+        what = "" if "@" in urlsplit(address.url).query else f": {error}"
+        return f"The URL of the Redis server has an option that is not known{what}."
+    except RedisError as error:
+        return f"The URL of the Redis server cannot be read: {error}"
+    files = (getattr(made, name, None) for name in ("ca_certs", "ca_path", "certfile", "keyfile"))
+    if gone := [file for file in files if file and not Path(file).exists()]:
+        return f"The URL of the Redis server names {gone[0]!r}, which is not there."
+    return None

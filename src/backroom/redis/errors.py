@@ -1,5 +1,6 @@
 """What can be wrong with a server, in one class for every part: what happened, at which server, and what to do."""
 
+import re
 from typing import Final
 
 from redis import exceptions
@@ -20,6 +21,7 @@ TROUBLE: Final = (exceptions.RedisError, RedisUnavailable, OSError)
 """Whatever a `Link` may raise."""
 
 CONNECT: Final = "Check that the server runs and that the address is right."
+CERTIFICATE: Final = "Name who signed it in the URL, ?ssl_ca_certs=/path/ca.pem, and the host as the certificate does."
 CREDENTIALS: Final = "Correct the user and the password in its URL, or let the server's ACL permit the command."
 
 # The first whose start fits; the client library leaves the code away for those that it has a class for.
@@ -41,6 +43,9 @@ REFUSAL_CODES: Final = (
 )
 
 
+_REFUSED_CERTIFICATE: Final = re.compile(r"CERTIFICATE_VERIFY_FAILED\] certificate verify failed: (.+?)\.? \(_ssl")
+
+
 def unavailable(error: Exception, name: str) -> RedisUnavailable | None:
     """Return what an error of the client library means for the server `name`, or None: then the caller is at fault."""
     for kind, what, advice in REFUSALS:
@@ -51,6 +56,8 @@ def unavailable(error: Exception, name: str) -> RedisUnavailable | None:
             return RedisUnavailable(f"{name} {what}. {advice}")
     if isinstance(error, exceptions.TimeoutError):
         return RedisUnavailable(f"{name} does not answer in time. {CONNECT}", may_have_happened=True)
+    if (found := _REFUSED_CERTIFICATE.search(str(error))) is not None:
+        return RedisUnavailable(f"{name} shows a certificate that is not trusted here: {found[1]}. {CERTIFICATE}")
     if isinstance(error, exceptions.ConnectionError | OSError):
         return RedisUnavailable(f"{name} cannot be reached: {_sentence(error)} {CONNECT}", may_have_happened=True)
     return None

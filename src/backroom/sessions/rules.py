@@ -51,7 +51,7 @@ class SessionOptions:
     """Whether the session cookie is one for each site that embeds this one (CHIPS)."""
     KEEP_ADDRESSES: bool = True
     """Whether the visitor's IP address is kept with the session."""
-    REDIS: Mapping[str, Any] = field(default_factory=dict)
+    REDIS: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """How the Redis engine reaches its server; without an `url`, the one of BACKROOM["REDIS_URL"]."""
 
 
