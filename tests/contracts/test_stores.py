@@ -6,7 +6,8 @@ import pytest
 
 from backroom.sql.dialect import fetch
 from backroom.tasks.stores.memory import MemoryStore
-from backroom.tasks.stores.sql import TABLE, SQLStore
+from backroom.tasks.stores.sql import SQLStore
+from backroom.tasks.stores.statements import TABLE
 from backroom.testing.stores import StoreContract
 from backroom.testing.stores.changing import Changing
 from backroom.testing.stores.claiming import Claiming

@@ -12,7 +12,7 @@ from django.utils import timezone
 from backroom.clock import from_datetime
 from backroom.tasks.models import TaskRecord, WorkerRecord
 from backroom.tasks.records import Record
-from backroom.tasks.stores import sql
+from backroom.tasks.stores import statements
 from backroom.tasks.stores.sql import SQLStore
 from backroom.testing.stores.case import NOW, new_record, worker
 
@@ -26,12 +26,12 @@ def test_the_migrations_make_what_the_models_say():
 
 def test_a_row_has_the_columns_of_a_record():
     assert [field.name for field in TaskRecord._meta.concrete_fields] == list(Record._fields)
-    assert TaskRecord._meta.db_table == sql.TABLE
-    assert WorkerRecord._meta.db_table == sql.WORKERS
+    assert TaskRecord._meta.db_table == statements.TABLE
+    assert WorkerRecord._meta.db_table == statements.WORKERS
 
 
 def test_every_field_of_a_record_is_inserted_or_has_a_default(store_database):
-    inserted = {name for name, _ in sql.INSERTED}
+    inserted = {name for name, _ in statements.INSERTED}
     for field in TaskRecord._meta.concrete_fields:
         assert field.name in inserted or field.null or field.has_db_default(), field.name
 
@@ -88,5 +88,5 @@ def test_no_two_records_have_one_id(store_database):
     with pytest.raises(IntegrityError), transaction.atomic(using=store_database):
         store.insert([record])
     with connections[store_database].cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {sql.TABLE}")
+        cursor.execute(f"SELECT count(*) FROM {statements.TABLE}")
         assert cursor.fetchone()[0] == 1

@@ -50,13 +50,9 @@ class Unique:
         return self.scope if isinstance(self.scope, str) else "window"
 
 
-class Changes(TypedDict, total=False):
-    """What `using()` takes; `Task` says what each means."""
+class Options(TypedDict, total=False):
+    """What Backroom's `@task(…)` and `using()` take beside Django's own; `Task` says what each means."""
 
-    priority: int | None
-    queue_name: str | None
-    run_after: datetime | timedelta | None
-    backend: str | None
     max_attempts: int
     backoff: Backoff
     retry_on: type[BaseException] | Sequence[type[BaseException]]
@@ -67,6 +63,15 @@ class Changes(TypedDict, total=False):
     atomic: bool
     unique: bool | Unique | Callable[..., str] | None
     metadata: Mapping[str, Any]
+
+
+class Changes(Options, total=False):
+    """What `using()` takes."""
+
+    priority: int | None
+    queue_name: str | None
+    run_after: datetime | timedelta | None
+    backend: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,14 @@
-"""The store in a database: SQLite and PostgreSQL, the same statements for both.
-
-Raw SQL rather than the ORM, because one statement with RETURNING does what would take the ORM several round trips.
-The tables belong to `backroom.tasks.models`.
-"""
+"""The store in a database: SQLite and PostgreSQL. What it says to them is in `statements`."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import cache
 from typing import Any, Final
 
 from django.db import InterfaceError, OperationalError, transaction
 
 from backroom.clock import Moment
 from backroom.sql.dialect import (
-    DIALECTS,
     dialect_of,
     execute_each,
     fetch,
@@ -24,260 +18,29 @@ from backroom.sql.dialect import (
     write_transaction,
 )
 from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
-from backroom.tasks.stores.base import COUNT_CAP, Exchange, Mark, Request, page_of
-
-TABLE: Final = "backroom_tasks_taskrecord"
-WORKERS: Final = "backroom_tasks_workerrecord"
-COLUMNS: Final = ", ".join(Record._fields)
-
-INSERTED: Final = (
-    ("id", "text"),
-    ("backend_name", "text"),
-    ("queue_name", "text"),
-    ("priority", "smallint"),
-    ("task_path", "text"),
-    ("payload", "text"),
-    ("enqueued_at", "bigint"),
-    ("overrides", "text"),
-    ("metadata", "text"),
-    ("state", "text"),
-    ("run_after", "bigint"),
-    ("due_at", "bigint"),
-    ("expires_at", "bigint"),
-    ("unique_key", "text"),
-    ("unique_scope", "text"),
-    ("unique_until", "bigint"),
+from backroom.tasks.stores.base import Exchange, Mark, Request, page_of
+from backroom.tasks.stores.statements import (
+    APPLY_ONE,
+    BEAT,
+    CANCELLING,
+    CLAIM,
+    COUNT,
+    FIND,
+    INSERT,
+    INSERT_RINGING,
+    IS_READY,
+    LOOK,
+    OLDEST_READY,
+    OVERDUE,
+    READY_QUEUES,
+    RING,
+    SELECT_WORKERS,
+    UNLESS_DUE,
+    UNSTARTED,
+    UPCOMING,
+    Texts,
+    texts_of,
 )
-INSERTED_COLUMNS: Final = ", ".join(name for name, _ in INSERTED)
-
-MOVED: Final = (
-    ("moved_id", "text"),
-    ("expected_fence", "bigint"),
-    ("new_state", "text"),
-    ("new_reason", "text"),
-    ("new_due_at", "bigint"),
-    ("new_expires_at", "bigint"),
-    ("new_started_at", "bigint"),
-    ("new_finished_at", "bigint"),
-    ("new_prune_at", "bigint"),
-    ("new_attempts", "integer"),
-    ("new_failures", "integer"),
-    ("new_crashes", "integer"),
-    ("new_worker_ids", "text"),
-    ("new_result", "text"),
-    ("new_errors", "text"),
-    ("new_unique_key", "text"),
-    ("new_cancel_requested", "boolean"),
-    ("new_progress", "text"),
-)
-"""The fields of `Transition`, in its order."""
-
-RENEWED: Final = (("moved_id", "text"), ("expected_fence", "bigint"), ("new_progress", "text"))
-
-INSERT: Final = f"""
-    INSERT INTO {TABLE} ({INSERTED_COLUMNS}) VALUES ({", ".join(["%s"] * len(INSERTED))})
-"""
-
-# The notification is part of the caller's transaction: nobody wakes before the commit, or after a rollback.
-INSERT_RINGING: Final = f"{INSERT} RETURNING pg_notify(%s, '')"
-RING: Final = "SELECT pg_notify(%s, '')"
-
-INSERT_MANY: Final = f"""
-    INSERT INTO {TABLE} ({INSERTED_COLUMNS}) SELECT {INSERTED_COLUMNS} FROM {{rows}} AS new WHERE true
-"""
-
-INSERT_UNIQUE: Final = f"""
-    {INSERT_MANY} ON CONFLICT (backend_name, unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING id
-"""
-
-RELEASE_PAST_WINDOWS: Final = f"""
-    UPDATE {TABLE} SET unique_key = NULL
-    WHERE backend_name = %s AND unique_key IN {{ids}} AND unique_until <= %s
-"""
-
-SELECT_HOLDERS: Final = f"""
-    SELECT unique_key, id FROM {TABLE} WHERE backend_name = %s AND unique_key IN {{ids}}
-"""
-
-# Each asks for the first entry of an index. When PostgreSQL's statistics are of another time it would read the whole
-# table for EXISTS, if most rows were ready then, and the whole index for min(), if few were.
-IS_READY: Final = f"""
-    (SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s
-     ORDER BY queue_name, priority DESC, id LIMIT 1) IS NOT NULL
-"""
-IS_READY_AMONG: Final = f"""
-    EXISTS (SELECT 1 FROM {{names}} AS asked WHERE (
-        SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = asked.name
-        ORDER BY priority DESC, id LIMIT 1
-    ) IS NOT NULL)
-"""
-LOOK: Final = f"""
-    SELECT {{ready}}, (
-        SELECT due_at FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s
-        ORDER BY due_at LIMIT 1
-    ) IS NOT NULL
-"""
-
-PROMOTE: Final = f"""
-    UPDATE {TABLE} SET state = 'ready', due_at = NULL
-    WHERE state = 'deferred' AND id IN (
-        SELECT id FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s
-        ORDER BY due_at LIMIT 1000 {{skip_locked}}
-    )
-"""
-
-# DISTINCT would read every waiting row; this reads one index entry for each queue.
-READY_QUEUES: Final = f"""
-    WITH RECURSIVE queue(name) AS (
-        SELECT (SELECT queue_name FROM {TABLE} WHERE state = 'ready' AND backend_name = %s
-                ORDER BY queue_name LIMIT 1)
-        UNION ALL
-        SELECT (SELECT queue_name FROM {TABLE}
-                WHERE state = 'ready' AND backend_name = %s AND queue_name > queue.name
-                ORDER BY queue_name LIMIT 1)
-        FROM queue WHERE queue.name IS NOT NULL
-    )
-    SELECT name FROM queue WHERE name IS NOT NULL
-"""
-
-PICK: Final = f"""
-    SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = %s
-    ORDER BY priority DESC, id LIMIT %s {{skip_locked}}
-"""
-
-FIRST_OF_QUEUES: Final = f"""
-    SELECT name,
-           (SELECT priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = asked.name
-            ORDER BY priority DESC, id LIMIT 1),
-           (SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = asked.name
-            ORDER BY priority DESC, id LIMIT 1)
-    FROM {{names}} AS asked
-"""
-
-PICK_IDS: Final = f"""
-    SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND id IN {{ids}} {{queues}}
-    ORDER BY id LIMIT %s {{skip_locked}}
-"""
-
-# PostgreSQL may run a plain subquery with a LIMIT twice and then claims too many; MATERIALIZED forbids it.
-CLAIM: Final = f"""
-    WITH picked AS MATERIALIZED ({{pick}})
-    UPDATE {TABLE} SET
-        state = 'running', fence = fence + 1, attempts = attempts + 1,
-        started_at = COALESCE(started_at, %s), last_attempted_at = %s, lease_until = %s,
-        worker_id = %s, worker_ids = worker_ids || %s,
-        unique_key = CASE WHEN unique_scope = 'pending' THEN NULL ELSE unique_key END
-    WHERE id IN (SELECT id FROM picked) {{unless}}
-    RETURNING {COLUMNS}
-"""
-
-# What is due by now may come before what is ready already.
-UNLESS_DUE: Final = f"""
-    AND (SELECT due_at FROM {TABLE} WHERE state = 'deferred' AND backend_name = %s AND due_at <= %s
-         ORDER BY due_at LIMIT 1) IS NULL
-"""
-
-UNLESS_NULL: Final = frozenset({"cancel_requested", "progress"})
-"""Columns that a transition leaves as they are when it has None for them."""
-
-
-def _changes(value_of: Callable[[str], str]) -> str:
-    """Return the SET clause of a transition; `value_of` spells the new value of a column."""
-    return ", ".join(_change(name.removeprefix("new_"), value_of(name)) for name, _ in MOVED[2:])
-
-
-def _change(column: str, value: str) -> str:
-    if column == "unique_key":
-        # Given up or kept, never set: its window may have passed meanwhile, and the key be another task's.
-        return f"{column} = CASE WHEN {value} IS NULL THEN NULL ELSE {column} END"
-    return f"{column} = COALESCE({value}, {column})" if column in UNLESS_NULL else f"{column} = {value}"
-
-
-APPLY: Final = f"""
-    UPDATE {TABLE} SET fence = fence + 1, lease_until = NULL, worker_id = '', {_changes(lambda name: name)}
-    FROM {{rows}} AS moved WHERE id = moved_id AND fence = expected_fence
-    RETURNING id
-"""
-
-APPLY_ONE: Final = f"""
-    UPDATE {TABLE} SET fence = fence + 1, lease_until = NULL, worker_id = '', {_changes(lambda _name: "%s")}
-    WHERE id = %s AND fence = %s
-"""
-
-RENEW: Final = f"""
-    UPDATE {TABLE} SET lease_until = %s, progress = COALESCE(new_progress, progress)
-    FROM {{rows}} AS renewed WHERE id = moved_id AND fence = expected_fence AND state = 'running'
-    RETURNING id, cancel_requested
-"""
-
-OVERDUE: Final = f"""
-    SELECT {COLUMNS} FROM {TABLE} WHERE state = 'running' AND backend_name = %s AND lease_until <= %s
-    ORDER BY lease_until, id LIMIT %s
-"""
-
-UNSTARTED: Final = f"""
-    SELECT {COLUMNS} FROM {TABLE}
-    WHERE state IN ('deferred', 'ready') AND expires_at IS NOT NULL AND backend_name = %s AND expires_at <= %s
-    ORDER BY expires_at, id LIMIT %s
-"""
-
-UPCOMING: Final = f"""
-    SELECT {COLUMNS} FROM {TABLE}
-    WHERE state = 'deferred' AND backend_name = %s AND due_at BETWEEN %s AND %s AND (due_at > %s OR id > %s)
-    ORDER BY due_at, id LIMIT %s
-"""
-
-REQUEST_CANCEL: Final = f"""
-    UPDATE {TABLE} SET cancel_requested = true
-    WHERE state = 'running' AND backend_name = %s AND id IN {{ids}} RETURNING id
-"""
-
-CANCELLING: Final = f"""
-    SELECT id FROM {TABLE} WHERE state = 'running' AND backend_name = %s AND worker_id = %s AND cancel_requested
-"""
-
-GET: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE backend_name = %s AND id IN {{ids}} ORDER BY id"
-
-FIND: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE {{conditions}} ORDER BY id DESC LIMIT %s"
-
-COUNT: Final = f"""
-    SELECT queue_name, state, count(*) FROM (
-        SELECT queue_name, state FROM {TABLE} WHERE backend_name = %s AND {{condition}} LIMIT {COUNT_CAP}
-    ) AS counted GROUP BY queue_name, state
-"""
-
-# The index has the ids of one priority in order, so this reads two of its entries for each priority in use.
-OLDEST_READY: Final = f"""
-    WITH RECURSIVE level(priority) AS (
-        SELECT (SELECT max(priority) FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = %s)
-        UNION ALL
-        SELECT (SELECT max(priority) FROM {TABLE}
-                WHERE state = 'ready' AND backend_name = %s AND queue_name = %s AND priority < level.priority)
-        FROM level WHERE level.priority IS NOT NULL
-    )
-    SELECT min((SELECT min(id) FROM {TABLE}
-                WHERE state = 'ready' AND backend_name = %s AND queue_name = %s AND priority = level.priority))
-    FROM level WHERE level.priority IS NOT NULL
-"""
-
-PRUNE: Final = f"""
-    DELETE FROM {TABLE} WHERE id IN (
-        SELECT id FROM {TABLE} WHERE backend_name = %s AND prune_at <= %s ORDER BY prune_at LIMIT %s {{skip_locked}}
-    ) RETURNING id
-"""
-
-BEAT: Final = f"""
-    INSERT INTO {WORKERS} (id, backend_name, host, pid, queues, threads, started_at, seen_at, running)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, running = excluded.running
-"""
-
-SELECT_WORKERS: Final = f"""
-    SELECT id, host, pid, queues, threads, started_at, seen_at, running FROM {WORKERS}
-    WHERE backend_name = %s ORDER BY id
-"""
-
-FORGET: Final = f"DELETE FROM {WORKERS} WHERE backend_name = %s AND id IN {{ids}}"
 
 CHUNK: Final = 5_000
 """Rows in one statement: enough to make the statement's own cost vanish, few enough to bound its memory."""
@@ -597,40 +360,12 @@ class SQLStore:
         return fetch(self.alias, statement, parameters)
 
     @property
-    def _texts(self) -> "_Texts":
-        return _texts_of(vendor_of(self.alias))
+    def _texts(self) -> Texts:
+        return texts_of(vendor_of(self.alias))
 
 
 class _SomeLost(Exception):
     """Undoes a batch in which not every transition applied."""
-
-
-class _Texts:
-    """The statements that differ between vendors, spelled out in one dialect."""
-
-    def __init__(self, vendor: str) -> None:
-        dialect = DIALECTS[vendor]
-        ids = dialect.ids()
-        locked = {"skip_locked": dialect.skip_locked}
-        self.insert_many = INSERT_MANY.format(rows=dialect.rows(INSERTED))
-        self.insert_unique = INSERT_UNIQUE.format(rows=dialect.rows(INSERTED))
-        self.release_past_windows = RELEASE_PAST_WINDOWS.format(ids=ids)
-        self.select_holders = SELECT_HOLDERS.format(ids=ids)
-        self.promote = PROMOTE.format(**locked)
-        names = dialect.rows([("name", "text")])
-        self.look_among = LOOK.format(ready=IS_READY_AMONG.format(names=names))
-        self.first_of_queues = FIRST_OF_QUEUES.format(names=names)
-        self.pick = PICK.format(**locked)
-        self.pick_ids = PICK_IDS.format(ids=ids, queues="{queues}", **locked)
-        self.apply = APPLY.format(rows=dialect.rows(MOVED))
-        self.renew = RENEW.format(rows=dialect.rows(RENEWED))
-        self.request_cancel = REQUEST_CANCEL.format(ids=ids)
-        self.get = GET.format(ids=ids)
-        self.prune = PRUNE.format(**locked)
-        self.forget = FORGET.format(ids=ids)
-
-
-_texts_of = cache(_Texts)
 
 
 def _among(queues: Sequence[str]) -> str:
