@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,15 @@ def test_anybody_else_is_refused_and_told_why(secret: Secret, how: str, whom: st
     while (error := errors[-1]) is not None:
         assert PASSWORD not in f"{error!r} {vars(error)}"
         errors.append(error.__cause__ or error.__context__)
+
+
+def test_a_loop_that_ends_leaves_no_connection_behind(secret: Secret) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        for _ in range(30):
+            assert ask(secret.url(ssl_ca_certs=secret.ours.file), "loop") == b"PONG"
+        gc.collect()
+    assert [str(each.message) for each in told] == []
 
 
 def test_a_connection_serves_for_long(secret: Secret) -> None:

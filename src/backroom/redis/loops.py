@@ -161,6 +161,9 @@ class Line:
             yield
         finally:
             self._at_end()
+            if (writer := self._connection._writer) is not None:  # noqa: SLF001 - as above
+                # With TLS it would wait for the server to take leave, for which the loop does not.
+                writer.transport.abort()
             await self.close()
             # The transport closes in the next turn.
             await asyncio.sleep(0)
