@@ -230,6 +230,9 @@ def _on_worker_init(sender: Any, **_kwargs: Any) -> None:
     # "auto" is worked out later than this.
     asked = sender.concurrency if isinstance(sender.concurrency, int) else os.cpu_count() or 1
     _worker = _Worker(pool, 1 if pool == "solo" else asked)
+    from backroom.celery.requests import GivingBack
+
+    sender.app.steps["consumer"].add(GivingBack)
 
 
 def _on_process_init(**_kwargs: Any) -> None:

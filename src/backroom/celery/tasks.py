@@ -14,7 +14,7 @@ from backroom.tasks.transports.celery import TASK
     acks_late=False,
     reject_on_worker_lost=False,
     serializer="json",
-    Request="backroom.celery.requests:HandedOver",
+    Request="backroom.celery.requests:Message",
 )
 def run(alias: str, task_id: str) -> None:
     """Run a task of ours, unless somebody else has it."""
