@@ -1,10 +1,12 @@
 """Celery tasks of a project that has them already."""
 
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task, shared_task
-from celery.exceptions import Ignore, MaxRetriesExceededError
+from celery.exceptions import Ignore, MaxRetriesExceededError, SoftTimeLimitExceeded
 
 app = Celery("existing", broker="memory://", set_as_current=False)
 
@@ -42,8 +44,30 @@ def bound(self: Any) -> list[Any]:
         if self.request.retries < 2:
             raise ValueError
     except ValueError as error:
-        raise self.retry(exc=error, countdown=60) from error
+        raise self.retry(exc=error, countdown=0) from error
     return [self.name, self.request.id, self.request.retries]
+
+
+@shared_task(bind=True, max_retries=3)
+def asks(self: Any, _word: str = "", **how: Any) -> Any:
+    """Ask for another attempt in some way."""
+    if "eta" in how:
+        how["eta"] = datetime.now(UTC) + timedelta(seconds=how["eta"])
+    raise self.retry(**how)
+
+
+@shared_task(bind=True, max_retries=3, default_retry_delay=5, autoretry_for=(ValueError,))
+def asks_for_fewer(self: Any) -> None:
+    raise self.retry(exc=ValueError("again"), max_retries=1)
+
+
+@shared_task(soft_time_limit=0.05)
+def knows_celerys_error() -> str:
+    try:
+        while True:
+            time.sleep(0.01)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
 
 
 @shared_task(bind=True, max_retries=3)

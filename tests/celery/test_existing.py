@@ -1,5 +1,6 @@
 """A project's Celery tasks, enqueued through `django.tasks`."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from django.tasks import TaskResultStatus, task_backends
 from django.tasks.exceptions import InvalidTask
 
 from backroom.celery import from_celery
-from backroom.celery.existing import FOR_EVER, options_of
-from backroom.tasks import Exponential
+from backroom.celery.existing import FOR_EVER, options_of, seconds_asked_for
+from backroom.clock import SystemClock, seconds_between
+from backroom.tasks.records import DEFERRED
 from backroom.testing import run_tasks
+from backroom.testing.clock import FakeClock
 from tests.celery import existing
 
 DATABASE = "backroom.tasks.backends.database.DatabaseBackend"
@@ -43,19 +46,95 @@ def test_options_say_what_celery_was_told():
     assert options_of(existing.plain) == {}
     assert options_of(existing.retried) == {
         "max_attempts": 5,
-        "backoff": Exponential(base=3, cap=600),
+        "backoff": seconds_asked_for,
         "retry_on": (ValueError, OSError, Retry),
         "fail_on": (FileNotFoundError,),
     }
-    assert options_of(existing.evenly)["backoff"][:4] == (2, 4, 5, 5)
-    assert (
-        options_of(existing.with_retry_kwargs)["max_attempts"],
-        options_of(existing.with_retry_kwargs)["backoff"],
-    ) == (
-        8,
-        9,
-    )
+    assert options_of(existing.with_retry_kwargs)["max_attempts"] == 8
     assert options_of(existing.limited) == {"timeout": 30, "expires": 60, "keep_result": False}
+
+
+@pytest.fixture
+def waits():
+    """Return a function that runs a Celery task as often as it wants, and returns its waits in seconds."""
+    backend: Any = task_backends["default"]
+    backend.clock = FakeClock()
+
+    def of(celery_task, *args, **kwargs):
+        id_ = from_celery(celery_task).enqueue(*args, **kwargs).id
+        found = []
+        for _ in range(10):
+            run_tasks()
+            [record] = backend.store.get([id_])
+            if record.state != DEFERRED:
+                break
+            found.append(round(seconds_between(backend.clock.now(), record.due_at)))
+            backend.clock.advance(found[-1] + 1)
+        return found
+
+    return of
+
+
+def test_the_waits_of_autoretry_are_celerys(waits):
+    assert waits(existing.evenly) == [2, 4, 5]
+    assert waits(existing.with_retry_kwargs) == [9] * 7
+
+
+@pytest.mark.parametrize("how", [{"countdown": 60}, {"eta": 60}])
+def test_a_retry_comes_when_it_was_asked_for(waits, how):
+    if "eta" in how:
+        # It is a moment of the real clock.
+        backend: Any = task_backends["default"]
+        backend.clock = FakeClock(SystemClock().now())
+    assert waits(existing.asks, **how)[0] == pytest.approx(60, abs=2)
+
+
+def test_a_retry_that_asks_for_no_wait_comes_after_the_tasks_own(waits):
+    assert waits(existing.asks) == [180] * 3
+
+
+def test_a_retry_may_ask_for_fewer_attempts_than_the_task(waits):
+    assert waits(existing.asks, countdown=1, max_retries=1) == [1]
+    assert waits(existing.asks_for_fewer) == [5]
+
+
+@pytest.mark.parametrize(
+    "how", [{"queue": "slow"}, {"expires": 5}, {"args": ["other"]}, {"kwargs": {"other": 1}}, {"priority": 3}]
+)
+def test_a_retry_that_asks_for_what_it_will_not_get_fails_and_says_so(how):
+    result = outcome(existing.asks, "word", **how)
+    assert (result.status, result.attempts) == (TaskResultStatus.FAILED, 1)
+    assert f"retry({next(iter(how))}=…) means nothing here" in result.errors[0].traceback
+
+
+def test_a_retry_beyond_the_last_attempt_says_which_option_ends_it():
+    result = from_celery(existing.asks, max_attempts=2, backoff=0).enqueue(countdown=0, max_retries=9)
+    run_tasks()
+    found = task_backends["default"].get_result(result.id)
+    assert found.attempts == 2
+    assert "max_attempts is 2" in found.errors[-1].traceback
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "options"),
+    [
+        ("rate_limit", "10/m", None),
+        ("priority", 9, {"priority": 50}),
+        ("expires", datetime(2030, 1, 1, tzinfo=UTC), {"expires": 60}),
+        ("routing_key", "mail.slow", {"queue_name": "slow"}),
+    ],
+)
+def test_what_celery_alone_heeds_is_refused_or_said_in_our_words(monkeypatch, name, value, options):
+    monkeypatch.setattr(existing.plain, name, value, raising=False)
+    with pytest.raises(InvalidTask, match=f"existing.plain has .*{name}"):
+        from_celery(existing.plain)
+    if options:
+        from_celery(existing.plain, **options)
+
+
+def test_a_queue_of_the_celery_tasks_own_is_the_tasks(monkeypatch):
+    monkeypatch.setattr(existing.plain, "queue", "mail", raising=False)
+    assert from_celery(existing.plain).queue_name == "mail"
 
 
 def test_celerys_for_ever_is_a_great_number(monkeypatch):

@@ -11,11 +11,13 @@ from celery import Celery
 from django.tasks import task_backends
 
 import backroom.celery.tasks  # noqa: F401 - importing it registers the task
+from backroom.celery import from_celery
 from backroom.celery.runner import Runner
 from backroom.tasks import task
 from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.records import RUNNING
 from backroom.tasks.transports.celery import TASK
+from tests.celery import existing
 
 app = Celery("tests", broker="memory://", set_as_current=False)
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
@@ -120,6 +122,14 @@ def test_an_attempt_that_was_given_up_leaves_the_next_one_alone(runner):
     runner.run(result.id, 0)
     record = record_of(result)
     assert (record.state, record.attempts, record.failures, record.result) == ("successful", 2, 1, "2")
+
+
+def test_a_celery_task_is_told_in_celerys_words_that_its_time_is_over(runner):
+    runner.start()
+    result = from_celery(existing.knows_celerys_error).enqueue()
+    runner.run(result.id, 0)
+    runner.stop()
+    assert (record_of(result).state, record_of(result).result) == ("successful", '"cleaned up"')
 
 
 def test_a_claim_of_this_process_is_not_taken_twice(runner):

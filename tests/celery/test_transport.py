@@ -419,7 +419,11 @@ class TestSilence:
         monkeypatch.setattr(CeleryTransport, "_publish", wait_and_publish)
         yield made
         self.speaks.set()
-        made._unanswered.join(20)
+        self.answered(made)
+
+    def answered(self, transport):
+        assert transport._unanswered
+        transport._unanswered.join(20)
 
     def test_who_sends_goes_on_and_nobody_waits_until_it_speaks_again(self, transport, caplog):
         for number in range(5):
@@ -427,7 +431,7 @@ class TestSilence:
         assert self.tries == 1
         assert caplog.text.count("action=broker_away backend=default reason=silence") == 1
         self.speaks.set()
-        transport._unanswered.join(20)
+        self.answered(transport)
         assert "action=broker_back" in caplog.text
         assert transport.send([message("5", "default")]).ids == {"5"}
         assert transport.depth(transport.app.conf.task_default_queue) == 2
@@ -443,7 +447,12 @@ class TestSilence:
     def test_a_broker_that_takes_one_message_after_the_other_is_waited_for(self, monkeypatch):
         transport = CeleryTransport(make_app("memory://"), "default", {}, send_timeout=0.2)
         publish = CeleryTransport._publish
-        monkeypatch.setattr(CeleryTransport, "_publish", lambda *each: (time.sleep(0.02), publish(*each)))
+
+        def publish_slowly(*arguments):
+            time.sleep(0.02)
+            publish(*arguments)
+
+        monkeypatch.setattr(CeleryTransport, "_publish", publish_slowly)
         messages = [message(str(number), "default") for number in range(25)]
         assert len(transport.send(messages).ids) == 25
 

@@ -1,44 +1,47 @@
 """Celery's tasks as tasks of `django.tasks`: a project enqueues them there before it has moved them over."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery.app.task import Task as CeleryTask
 from celery.app.trace import task_has_custom
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, MaxRetriesExceededError, Retry, SoftTimeLimitExceeded
+from celery.utils.time import maybe_make_aware
 from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from django.tasks.exceptions import InvalidTask
 from django.utils.module_loading import import_string
 
 from backroom.tasks.definition import Task
-from backroom.tasks.execution import current
-from backroom.tasks.policy import Exponential
+from backroom.tasks.exceptions import TaskTimeout
+from backroom.tasks.execution import Execution, current
 from backroom.tasks.resolve import adopters
 
 FOR_EVER: Final = 1_000_000
 """Attempts, where Celery would try again for ever."""
-DOUBLINGS: Final = 20
-"""Waits that are spelled out where Celery draws none of them at random; the last one goes on."""
 HOOKS: Final = ("before_start", "on_success", "on_retry", "on_failure", "after_return")
 """Methods of a task that Celery's workers call."""
+HEEDED: Final = {"countdown", "eta", "retries", "ignore_result"}
+"""What `retry()` may say of the next attempt."""
+
+
+class SoftTimeLimit(TaskTimeout, SoftTimeLimitExceeded):  # type: ignore[misc] # Celery publishes no types
+    """Raised inside a Celery task when its timeout has passed: it may know Celery's error alone."""
 
 
 def from_celery(celery_task: Any, **options: Any) -> Any:
     """Return a Django task that runs the function of a Celery task, with what Celery was told of retries and limits.
 
     `options` are those of `@task`, and win. `bind=True` tasks get themselves as `self`: there `self.request.id` and
-    `self.request.retries` are ours, and `self.retry()` raises `Retry`, which makes our worker try again.
+    `self.request.retries` are ours, and after `self.retry()` our worker tries again when it says.
 
     Raise `InvalidTask` for what cannot be found again by its path, a class, a function within a function, and for what
-    has hooks of its own, such as `on_failure`.
+    nothing but Celery heeds: hooks such as `on_failure`, a rate limit, a priority.
     """
     celery_task = _evaluated(celery_task)
-    if hooks := [name for name in HOOKS if task_has_custom(celery_task, name)]:
-        msg = (
-            f"The Celery task {celery_task.name} has {', '.join(hooks)} of its own, which nothing but Celery calls. "
-            "Let the function do it, or a receiver of Django's signal task_finished."
-        )
+    if unheeded := [*_unheeded(celery_task, options)]:
+        msg = f"The Celery task {celery_task.name} has {'; it has '.join(unheeded)}."
         raise InvalidTask(msg)
     function = _function_of(celery_task)
     backend = options.pop("backend", DEFAULT_TASK_BACKEND_ALIAS)
@@ -55,7 +58,7 @@ def options_of(celery_task: Any) -> dict[str, Any]:
     if retried or _is_bound(celery_task):
         limit = getattr(celery_task, "retry_kwargs", {}).get("max_retries", celery_task.max_retries)
         options["max_attempts"] = FOR_EVER if limit is None else limit + 1
-        options["backoff"] = _backoff(celery_task)
+        options["backoff"] = seconds_asked_for
         # Nothing else is tried again: an error that no retry() was called for fails at once.
         options["retry_on"] = (*retried, Retry)
     if retried:
@@ -64,9 +67,25 @@ def options_of(celery_task: Any) -> dict[str, Any]:
         options["timeout"] = float(limit)
     if isinstance(celery_task.expires, int | float):
         options["expires"] = float(celery_task.expires)
+    if queue := getattr(celery_task, "queue", None):
+        options["queue_name"] = str(queue)
     if celery_task.ignore_result:
         options["keep_result"] = False
     return options
+
+
+def seconds_asked_for(error: BaseException, _task_result: Any) -> float | None:
+    """Return how long Celery wants to wait after an error; None where it would not try again."""
+    retry = error if isinstance(error, Retry) else vars(error).get(_ASKED)
+    if retry is None:
+        return None
+    if isinstance(retry.when, datetime):
+        moment: datetime = maybe_make_aware(retry.when)
+        return (moment - datetime.now(UTC)).total_seconds()
+    return float(retry.when or 0)
+
+
+_ASKED: Final = "_backroom_retry"
 
 
 def adopted(found: Any) -> Any:
@@ -80,6 +99,24 @@ def _adopted(celery_task: Any) -> Any:
 
 
 adopters.append(adopted)
+
+
+def _unheeded(celery_task: Any, options: dict[str, Any]) -> Iterator[str]:
+    """Say what a task has that would mean nothing here, and what to do about it."""
+    if hooks := [name for name in HOOKS if task_has_custom(celery_task, name)]:
+        yield (
+            f"{', '.join(hooks)} of its own, which nothing but Celery calls: let the function do it, "
+            "or a receiver of Django's signal task_finished"
+        )
+    if celery_task.rate_limit:
+        yield "a rate_limit, which nothing but Celery keeps: take it away, or leave the task with Celery"
+    if celery_task.priority not in (None, celery_task.app.conf.task_default_priority) and "priority" not in options:
+        yield "a priority, which says something else on each broker: say from_celery(…, priority=…), from -100 to 100"
+    if isinstance(celery_task.expires, datetime) and "expires" not in options:
+        yield "a moment as its expires: say from_celery(…, expires=…) in seconds after the enqueue"
+    where = [name for name in ("exchange", "routing_key") if getattr(celery_task, name, None)]
+    if where and "queue_name" not in options:
+        yield f"{', '.join(where)} to be sent by: say from_celery(…, queue_name=…)"
 
 
 def _evaluated(celery_task: Any) -> Any:
@@ -121,6 +158,8 @@ def _written(celery_task: Any) -> Any:
 
 def _call(celery_task: Any, args: Any, kwargs: Any) -> Any:
     execution = current.get()
+    if execution:
+        execution.timeout_error = SoftTimeLimit
     claim = execution.claim if execution else None
     # Eager, as Celery says: then its retry() sends nothing, and raises.
     celery_task.push_request(
@@ -139,12 +178,35 @@ def _call(celery_task: Any, args: Any, kwargs: Any) -> Any:
         # It has come to its end, and says so in this way.
         return None
     except Retry as retry:
+        _check_retry(celery_task, retry, execution)
         if _is_retried(celery_task, retry.exc):
             # Our worker knows it, and its record says more.
+            vars(retry.exc)[_ASKED] = retry
             raise retry.exc from retry.exc.__cause__
         raise
     finally:
         celery_task.pop_request()
+
+
+def _check_retry(celery_task: Any, retry: Any, execution: Execution | None) -> None:
+    """Raise an error where `retry()` asks for what it will not get."""
+    request = celery_task.request
+    inherited = request.as_execution_options()
+    unheeded = {name for name, value in retry.sig.options.items() if value != inherited.get(name)} - HEEDED
+    if list(retry.sig.args) != list(request.args or ()):
+        unheeded.add("args")
+    if dict(retry.sig.kwargs) != dict(request.kwargs or {}):
+        unheeded.add("kwargs")
+    if unheeded:
+        msg = (
+            f"retry({', '.join(f'{name}=…' for name in sorted(unheeded))}) means nothing here: the next attempt is like "
+            "this one. Enqueue another task instead."
+        )
+        raise TypeError(msg) from retry
+    limit = execution.resolved.rules.max_attempts if execution else FOR_EVER
+    if request.retries + 1 >= limit:
+        msg = f"retry() asks for attempt {request.retries + 2}, and max_attempts is {limit}. Say from_celery(…, max_attempts=…)."
+        raise MaxRetriesExceededError(msg) from retry
 
 
 def _is_retried(celery_task: Any, error: Any) -> bool:
@@ -154,14 +216,3 @@ def _is_retried(celery_task: Any, error: Any) -> bool:
 
 def _is_bound(celery_task: Any) -> bool:
     return hasattr(getattr(celery_task, "_orig_run", None) or celery_task.run, "__self__")
-
-
-def _backoff(celery_task: Any) -> Any:
-    growing = getattr(celery_task, "retry_backoff", False)
-    if not growing:
-        return float(celery_task.default_retry_delay)
-    base = max(1.0, float(growing))
-    cap = float(getattr(celery_task, "retry_backoff_max", 600))
-    if getattr(celery_task, "retry_jitter", True):
-        return Exponential(base=base, cap=cap)
-    return tuple(min(cap, base * 2.0**power) for power in range(DOUBLINGS))

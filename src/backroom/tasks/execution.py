@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.tasks.base import TaskContext as DjangoTaskContext
 
-from backroom.tasks.exceptions import TaskCancelled
+from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.records import Claim
 from backroom.tasks.resolve import Resolved
 from backroom.tasks.results import TaskResult
@@ -37,12 +37,14 @@ class Execution:
         "claim",
         "resolved",
         "result",
+        "timeout_error",
     )
 
     def __init__(self, claim: Claim, resolved: Resolved, result: TaskResult[..., Any]) -> None:
         self.claim = claim
         self.resolved = resolved
         self.result = result
+        self.timeout_error: type[TaskTimeout] = TaskTimeout
         self._progress: str | None = None
         self._cancel_requested = claim.cancel_requested
         self._is_told = False

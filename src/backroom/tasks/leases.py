@@ -12,7 +12,7 @@ from typing import Final
 from backroom.clock import after
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board
-from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
+from backroom.tasks.exceptions import TaskCancelled
 from backroom.tasks.execution import Execution
 from backroom.tasks.records import Claim, Renewal
 from backroom.tasks.resolve import Resolved
@@ -74,7 +74,7 @@ class Watcher:
         for holding, execution in self._holdings.running():
             is_over = holding.soft_at is not None and now >= holding.soft_at
             # Again in the next round when the function had not begun, because a receiver of task_started takes long.
-            if is_over and execution.interrupt(TaskTimeout):
+            if is_over and execution.interrupt(execution.timeout_error):
                 holding.soft_at = None
             if holding.cancel_seen_at is not None and now >= holding.cancel_seen_at + self._cancel_grace:
                 execution.interrupt(TaskCancelled)

@@ -90,9 +90,10 @@ class CeleryTransport:
         return self._queue_map.get(queue_name, default)
 
     def send(self, messages: Sequence[Message]) -> Sent:
-        """Send messages, and wait for a broker that keeps silent no longer than `send_timeout`."""
+        """Send messages; wait for a broker that keeps silent no longer than `send_timeout`, and for none known to be away."""
         if not messages or self._is_left_alone():
             return Sent(frozenset(), is_away=bool(messages))
+        patience = 0 if self._is_away else self._send_timeout
         ids: set[str] = set()
         thread = threading.Thread(
             target=copy_context().run, args=(self._deliver, messages, ids), name="backroom-send", daemon=True
@@ -103,7 +104,7 @@ class CeleryTransport:
             # Python is about to end, or the system has no thread to give.
             self._deliver(messages, ids)
         else:
-            self._wait_for(thread, ids)
+            self._wait_for(thread, ids, patience)
         return Sent(frozenset(ids), is_away=self._is_away)
 
     def deliver(self, messages: Sequence[Message]) -> Sent:
@@ -118,12 +119,12 @@ class CeleryTransport:
         is_asked = self._unanswered is not None and self._unanswered.is_alive()
         return is_asked or time.monotonic() < self._away_until
 
-    def _wait_for(self, thread: threading.Thread, ids: set[str]) -> None:
-        """Wait until all is sent, as long as the broker takes messages; not at all if it has been away until now."""
+    def _wait_for(self, thread: threading.Thread, ids: set[str], patience: float) -> None:
+        """Wait until all is sent, as long as the broker takes messages."""
         before = -1
         while thread.is_alive() and before < len(ids):
             before = len(ids)
-            thread.join(0 if self._is_away else self._send_timeout)
+            thread.join(patience)
         if thread.is_alive():
             # What it still sends comes late, which does no harm, and tells that the broker is back.
             self._unanswered = thread
@@ -246,7 +247,7 @@ class CeleryTransport:
 
     def _note_absence(self, reason: str, *, pause: float = PAUSE) -> None:
         with self._lock:
-            self._away_until = time.monotonic() + pause
+            self._away_until = max(self._away_until, time.monotonic() + pause)
             if not self._is_away:
                 self._is_away = True
                 logger.error(
