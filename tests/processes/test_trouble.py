@@ -13,6 +13,7 @@ from collections.abc import Callable
 import psutil
 import psycopg
 
+from backroom.clock import after
 from tests.processes.conftest import Site, children, is_running, stop
 from tests.services.project import Project, wait_until
 from tests.services.servers import PostgresServer
@@ -93,6 +94,21 @@ def test_a_worker_that_lost_its_lease_cannot_finish(make_site: Callable[..., Sit
     assert (site.column("result", task_id), site.column("fence", task_id)) == (result, fence)
     assert taker != str(pid)
     assert [stop(paused), stop(other)] == [0, 0]
+
+
+def test_a_worker_that_lives_keeps_its_lease_however_long_the_task_takes(make_site: Callable[..., Site]) -> None:
+    site = make_site(lease=2.0)
+    [task_id] = site.enqueue("gated", str(site.effects), str(site.gate))
+    workers = [site.worker("--threads", "1"), site.worker("--threads", "1")]
+    site.wait_for_line("begin 1")
+    first, holder = site.column("lease_until", task_id), site.column("worker_id", task_id)
+    # Two leases long, and idle workers beside it that look for lost ones.
+    wait_until(lambda: site.column("lease_until", task_id) > after(first, 4), what="the lease to be renewed")
+    assert site.column("worker_id", task_id) == holder
+    site.open_gate()
+    site.wait_for_states(successful=1)
+    assert (site.column("attempts", task_id), site.column("crashes", task_id)) == (1, 0)
+    assert [stop(worker) for worker in workers] == [0, 0]
 
 
 def test_a_task_that_kills_its_workers_fails_when_its_crash_budget_is_spent(site: Site) -> None:
