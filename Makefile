@@ -8,7 +8,7 @@ CACHE ?= sqlite
 PYTEST_ARGS ?=
 BENCH ?= tasks
 # As many test processes as cores, each file in one of them; a server that tests share is started once for each.
-PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile
+PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PY := .venv/bin/python
 ENVIRONMENT := pyproject.toml scripts/venv.sh
 

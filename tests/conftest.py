@@ -35,6 +35,20 @@ if TYPE_CHECKING:
     from tests.services.browser import Browser
 
 SERVER_DATABASES = {"postgres": "postgres_server", "pgbouncer": "pgbouncer_server"}
+LONGEST = (
+    "tests/processes/test_trouble.py",
+    "tests/examples",
+    "tests/test_docs.py",
+    "tests/celery",
+    "tests/redis/test_workers.py",
+    "tests/contracts",
+    "tests/browser",
+    "tests/processes",
+    "tests/sessions/test_processes.py",
+    "tests/commands",
+    "tests/offload",
+)
+"""What takes minutes, begun first: a file runs in one process, and the last one to end has the others wait."""
 
 
 # A slow machine is no counterexample; a real one comes with the line that brings it back.
@@ -52,9 +66,19 @@ def store_database(request: pytest.FixtureRequest) -> str:
     return alias
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a test that runs on `store_database` access to that database."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Give tests on `store_database` access to it, before pytest-django sorts them; begin with what takes longest."""
+    _open_databases(items)
+    yield
+    items.sort(key=lambda item: next((at for at, name in enumerate(LONGEST) if _is_in(name, item)), len(LONGEST)))
+
+
+def _is_in(name: str, item: pytest.Item) -> bool:
+    return item.nodeid.startswith((f"{name}/", f"{name}::"))
+
+
+def _open_databases(items: list[pytest.Item]) -> None:
     for item in items:
         if (alias := _parameters(item).get("store_database")) is None:
             continue
