@@ -50,7 +50,7 @@ class Move:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backroom.redis.servers.PAUSE", 0.001)
+    monkeypatch.setattr("backroom.redis.topology.PAUSE", 0.001)
 
 
 def test_tasks_wait_until_all_of_them_have_moved(nodes: list[TcpRedis]) -> None:

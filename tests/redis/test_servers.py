@@ -28,8 +28,6 @@ from backroom.redis import (
 from backroom.redis.addresses import maker_of, problem_of
 from backroom.redis.facts import facts_of
 from backroom.redis.links import Pool
-from backroom.redis.loops import ClusterInLoop
-from backroom.redis.servers import Cluster
 from backroom.sessions.rules import SessionOptions
 from tests.redis.servers import Proxy, Sentinel, TcpRedis, Valkey, cluster, running
 from tests.services.project import wait_until
@@ -313,35 +311,6 @@ def test_sentinels_lead_to_the_new_primary(own_folder: Path) -> None:
 def test_a_service_that_no_sentinel_knows_is_told(own_folder: Path) -> None:
     with pytest.raises(RedisUnavailable, match=r"redis://tasks/0 \(by Sentinel\) cannot be reached"):
         server_of(Address(url="redis://tasks/0", sentinels=("127.0.0.1:1",))).call("PING")
-
-
-@pytest.mark.parametrize("is_in_loop", [False, True])
-def test_a_node_that_was_taken_out_of_the_cluster_is_passed_over(is_in_loop: bool) -> None:
-    out = [[0, 16_383, [b"127.0.0.1", 7]]]
-    address = Address(url="redis://127.0.0.1:7/0", cluster=True)
-
-    class Known(Pool):
-        def __init__(self, reply: Any) -> None:
-            super().__init__(lambda: None, "a node", limit=1, patience=1.0)
-            self.reply = reply
-
-        def ask(self, _command: Any) -> Any:
-            return self.reply
-
-        def ask_each(self, _commands: Any) -> Any:
-            outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            outcome.set_result([self.reply])
-            return outcome
-
-    async def story() -> Any:
-        cluster: Any = ClusterInLoop(address) if is_in_loop else Cluster(address)
-        if is_in_loop:
-            cluster._lines = {("127.0.0.1", 8): Known([]), ("127.0.0.1", 7): Known(out)}
-            return await cluster.nodes()
-        cluster._pools, cluster._seed = {("127.0.0.1", 8): Known([])}, Known(out)
-        return cluster.nodes()
-
-    assert asyncio.run(story()) == [("127.0.0.1", 7)]
 
 
 def test_who_may_not_ask_for_settings_is_told_the_rest(own_server: Callable[..., TcpRedis]) -> None:

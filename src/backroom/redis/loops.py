@@ -11,22 +11,18 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from redis.asyncio import Connection
 from redis.exceptions import (
-    AskError,
-    ClusterDownError,
     ConnectionError,  # noqa: A004 - the library's own
-    MovedError,
     RedisError,
     ResponseError,
     TimeoutError,  # noqa: A004 - the library's own
-    TryAgainError,
 )
 
 from backroom.options import OptionsError
 from backroom.redis.addresses import Address, Maker, maker_in_loop_of, problem_of
 from backroom.redis.errors import unavailable
-from backroom.redis.keys import slot_of
 from backroom.redis.links import DEMOTED, Command
-from backroom.redis.servers import KEY_THIRD, PAUSE, REDIRECTIONS, WITHOUT_KEY, Node, plain, slots_in
+from backroom.redis.servers import plain
+from backroom.redis.topology import Node, Replies, Steps, Topology
 
 
 class ServerInLoop(Protocol):
@@ -245,7 +241,7 @@ class ClusterInLoop:
         self._lines: dict[Node, Line] = {}
         seed = self._make()
         self._seed: Node = (str(seed.host), int(seed.port))
-        self._slots: list[Node] = []
+        self._topology = Topology(self._seed)
 
     async def call(self, *command: Any) -> Any:
         """See ServerInLoop.call()."""
@@ -256,30 +252,11 @@ class ClusterInLoop:
 
     async def call_each(self, commands: Sequence[Command]) -> list[Any]:
         """See ServerInLoop.call_each()."""
-        try:
-            by_node: dict[Node, list[int]] = {}
-            for index, command in enumerate(commands):
-                by_node.setdefault(await self._node_of(command), []).append(index)
-            replies: list[Any] = [None] * len(commands)
-            asked = [
-                (indexes, self._line(node).ask_each([commands[index] for index in indexes]))
-                for node, indexes in by_node.items()
-            ]
-            for (indexes, _), found in zip(asked, await asyncio.gather(*(each for _, each in asked)), strict=True):
-                for index, reply in zip(indexes, found, strict=True):
-                    replies[index] = await self._redirected(commands[index], reply)
-        except (RedisError, OSError) as error:
-            # The next command asks the others who has taken the slots over.
-            self._slots = []
-            raise unavailable(error, self.name) or error from error
-        return [plain(reply, self.name) if isinstance(reply, Exception) else reply for reply in replies]
+        return [plain(reply, self.name) for reply in await self._go(self._topology.ask_each(commands))]
 
     async def nodes(self) -> list[Node | None]:
         """See ServerInLoop.nodes()."""
-        try:
-            return [*sorted(set(await self._nodes_of_slots()))]
-        except (RedisError, OSError) as error:
-            raise unavailable(error, self.name) or error from error
+        return [*await self._go(self._topology.nodes())]
 
     async def call_at(self, node: Node | None, *command: Any) -> Any:
         """See ServerInLoop.call_at()."""
@@ -291,31 +268,29 @@ class ClusterInLoop:
             raise plain(reply, self.name)
         return reply
 
-    async def _redirected(self, command: Command, reply: Any) -> Any:
-        """Return the reply, or that of the node that has the key by now."""
-        for _ in range(REDIRECTIONS):
-            match reply:
-                case MovedError():
-                    self._slots = []
-                    [reply] = await self._line((reply.host or self._seed[0], int(reply.port))).ask_each([command])
-                case AskError():
-                    line = self._line((reply.host or self._seed[0], int(reply.port)))
-                    _, reply = await line.ask_each([("ASKING",), command])
-                case TryAgainError() | ClusterDownError():
-                    await asyncio.sleep(PAUSE)
-                    self._slots = []
-                    [reply] = await self._line(await self._node_of(command)).ask_each([command])
-                case _:
-                    return reply
-        return reply
+    async def _go[T](self, steps: Steps[T]) -> T:
+        """Ask what is to be asked, of all nodes at once, and return what comes of it."""
+        replies: Any = None
+        try:
+            while True:
+                step = steps.send(replies)
+                if isinstance(step, float):
+                    await asyncio.sleep(step)
+                elif len(step) == 1:
+                    replies = [await self._ask_each(*step[0])]
+                else:
+                    replies = await asyncio.gather(*(self._ask_each(node, commands) for node, commands in step))
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        except (RedisError, OSError) as error:
+            raise unavailable(error, self.name) or error from error
 
-    async def _node_of(self, command: Command) -> Node:
-        name = str(command[0]).upper()
-        slots = await self._nodes_of_slots()
-        if name in WITHOUT_KEY:
-            return slots[0]
-        key: Any = command[3 if name in KEY_THIRD else 1]
-        return slots[slot_of(key)]
+    async def _ask_each(self, node: Node, commands: Sequence[Command]) -> Replies:
+        try:
+            return await self._line(node).ask_each(commands)
+        except (RedisError, OSError) as error:
+            return error
 
     def _line(self, node: Node) -> Line:
         found = self._lines.get(node)
@@ -327,21 +302,3 @@ class ClusterInLoop:
                 at_end=lambda: _servers.pop(self._place, None),
             )
         return found
-
-    async def _nodes_of_slots(self) -> list[Node]:
-        if not self._slots:
-            self._slots = await self._ask_for_slots()
-        return self._slots
-
-    async def _ask_for_slots(self) -> list[Node]:
-        """Ask the first node that answers, of those known and of the one in the settings."""
-        for node in [*(known for known in self._lines if known != self._seed), self._seed]:
-            try:
-                reply = (await self._line(node).ask_each([("CLUSTER", "SLOTS")]))[0]
-                if isinstance(reply, Exception):
-                    raise reply
-                return slots_in(reply, self._seed[0])
-            except (ConnectionError, TimeoutError, OSError, ClusterDownError):
-                if node == self._seed:
-                    raise
-        raise AssertionError  # The loop ends with the seed.
