@@ -1,5 +1,7 @@
 """One process of one system: fills its cache, and does one thing for a while whenever the driver says so."""
 
+import asyncio
+import itertools
 import json
 import os
 import random
@@ -10,29 +12,31 @@ from typing import Any
 
 SIZES = {"100 B": 100, "10 kB": 10_000}
 MANY = 50
+HOT = 100
+COROUTINES = 200
 
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    cache = set_up(order["setting"], order["database"])
+    cache = set_up(order["caches"], order["database"])
     work = Work(cache, order["entries"], order["number"])
     for line in sys.stdin:
         verb, size, seconds = json.loads(line)
         print(json.dumps(work.fill(size) if verb == "fill" else work.rate(verb, size, seconds)), flush=True)
 
 
-def set_up(setting: dict[str, Any], database: str) -> Any:
+def set_up(setting: dict[str, dict[str, Any]], database: str) -> Any:
     import django
     from django.conf import settings
 
     sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": database}
     sqlite["OPTIONS"] = {"init_command": "PRAGMA journal_mode=WAL;", "timeout": 20, "transaction_mode": "IMMEDIATE"}  # type: ignore[assignment]
-    settings.configure(SECRET_KEY="benchmark", CACHES={"default": setting}, DATABASES={"default": sqlite}, USE_TZ=True)
+    settings.configure(SECRET_KEY="benchmark", CACHES=setting, DATABASES={"default": sqlite}, USE_TZ=True)
     django.setup()
     from django.core.cache import caches
     from django.core.management import call_command
 
-    if setting["BACKEND"].endswith("DatabaseCache"):
+    if setting["default"]["BACKEND"].endswith("DatabaseCache"):
         call_command("createcachetable", verbosity=0)
     return caches["default"]
 
@@ -61,11 +65,17 @@ class Work:
 
     def rate(self, verb: str, size: str, seconds: float) -> float:
         """Return how often a second this was done."""
-        step: Callable[[str], Any] = getattr(self, verb)
         # Keys are drawn beforehand, so that drawing them is not measured.
         keys = [f"key-{self.random.randrange(self.entries)}" for _ in range(5_000)]
         self.keys = keys
         self.size = size
+        if verb == "together":
+            return asyncio.run(self.rate_together(seconds))
+        if verb == "again":
+            keys[:] = keys[:HOT] * (len(keys) // HOT)
+            for key in keys[:HOT]:
+                self.cache.get(key)
+        step: Callable[[str], Any] = getattr(self, verb)
         done, begun = 0, time.perf_counter()
         while (taken := time.perf_counter() - begun) < seconds:
             for key in keys[done % 4_900 : done % 4_900 + 5]:
@@ -75,6 +85,24 @@ class Work:
 
     def get(self, key: str) -> None:
         self.cache.get(key)
+
+    def again(self, key: str) -> None:
+        self.cache.get(key)
+
+    async def rate_together(self, seconds: float) -> float:
+        """Return how often a second any of so many coroutines got something, all of them in one event loop."""
+        done, begun = 0, time.perf_counter()
+
+        async def read(keys: list[str]) -> None:
+            nonlocal done
+            for key in itertools.cycle(keys):
+                await self.cache.aget(key)
+                done += 1
+                if time.perf_counter() - begun >= seconds:
+                    return
+
+        await asyncio.gather(*(read(self.keys[place::COROUTINES]) for place in range(COROUTINES)))
+        return done / (time.perf_counter() - begun)
 
     def miss(self, key: str) -> None:
         self.cache.get(f"no-{key}")

@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-VERBS = ("get", "miss", "set", "get_many", "set_many", "incr")
+VERBS = ("get", "again", "miss", "set", "get_many", "set_many", "incr", "together")
+CANNOT = {("dummy", "incr"), ("django-valkey", "together")}
+"""Adding to what is not kept; asynchronous functions."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Cell:
 class Agents:
     """The processes of one system on one store."""
 
-    def __init__(self, setting: dict[str, Any], database: Path, entries: int, processes: int) -> None:
+    def __init__(self, caches: dict[str, dict[str, Any]], database: Path, entries: int, processes: int) -> None:
         self.running = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.cache.agent"],
@@ -37,7 +39,7 @@ class Agents:
             for _ in range(processes)
         ]
         for number, process in enumerate(self.running):
-            order = {"setting": setting, "database": str(database), "entries": entries, "number": number}
+            order = {"caches": caches, "database": str(database), "entries": entries, "number": number}
             self._say(process, order)
 
     def ask(self, verb: str, size: str, seconds: float, *, of: int) -> float:
@@ -67,21 +69,21 @@ class Agents:
 
 
 def measure(
-    agents: dict[str, Agents], *, entries: int, size: str, processes: Sequence[int], rounds: int, seconds: float
+    agents: dict[tuple[str, int], Agents], *, size: str, processes: Sequence[int], rounds: int, seconds: float
 ) -> dict[Cell, list[float]]:
-    """Fill every system and return its rates, one a round."""
+    """Fill every store and return its rates, one a round; of large and small ones in the same rounds."""
     taken: dict[Cell, list[float]] = {}
-    for name, group in agents.items():
+    for (name, entries), group in agents.items():
         # What lives in the process has to be filled in each.
         filling = len(group.running) if name == "locmem" else 1
         print(f"filling {name} with {entries:,} × {size}", file=sys.stderr, flush=True)
         group.ask("fill", size, 0, of=filling)
     for turn in range(rounds):
         order = list(agents.items())
-        for name, group in order[turn % len(order) :] + order[: turn % len(order)]:
+        for (name, entries), group in order[turn % len(order) :] + order[: turn % len(order)]:
             for count in processes:
                 for verb in VERBS:
-                    if not (name == "dummy" and verb == "incr"):
+                    if (name, verb) not in CANNOT:
                         rate = group.ask(verb, size, seconds, of=count)
                         taken.setdefault(Cell(name, entries, size, count, verb), []).append(rate)
         print(f"round {turn + 1} of {rounds} done", file=sys.stderr, flush=True)

@@ -11,23 +11,37 @@ from pathlib import Path
 from typing import Any
 
 DJANGO = "django.core.cache.backends."
+OUR_REDIS = "backroom.cache.backends.redis.RedisCache"
 PLENTY = {"MAX_ENTRIES": 10_000_000}
 NEEDS_A_SERVER = {
     "pymemcache": "memcached",
     "pylibmc": "memcached",
+    "backroom-redis": "redis",
+    "backroom-tiered": "redis",
     "redis": "redis",
     "django-redis": "redis",
     "django-valkey": "redis",
 }
-AT_A_MILLION = ("backroom", "diskcache", "redis", "locmem")
+AT_A_MILLION = (
+    *("backroom-sqlite", "backroom-redis", "backroom-tiered", "diskcache", "redis", "django-redis", "django-valkey"),
+    "locmem",
+)
 """Those that are filled with a million entries; the others would take hours."""
+MILLION_SIZES = ("100 B", "dict")
+"""A million entries of 10 kB would be 10 GB in each."""
 
 
 def caches(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return each system's setting, for a store in this folder."""
+    """Return each system's CACHES, for a store in this folder; "default" is what is measured."""
     memcached, redis = f"unix:{folder}/memcached.sock", f"unix://{folder}/redis.sock"
     plain: dict[str, dict[str, Any]] = {
-        "backroom": {"BACKEND": "backroom.cache.backends.sqlite.SQLiteCache", "LOCATION": str(folder / "ours.sqlite3")},
+        "backroom-sqlite": {
+            "BACKEND": "backroom.cache.backends.sqlite.SQLiteCache",
+            "LOCATION": str(folder / "ours.sqlite3"),
+            "OPTIONS": {"MAX_BYTES": 8 * 2**30},
+        },
+        "backroom-redis": {"BACKEND": OUR_REDIS, "LOCATION": f"{redis}?db=3"},
+        "backroom-tiered": {"BACKEND": "backroom.cache.backends.tiered.TieredCache", "LOCATION": "behind"},
         "dummy": {"BACKEND": f"{DJANGO}dummy.DummyCache"},
         "locmem": {"BACKEND": f"{DJANGO}locmem.LocMemCache", "OPTIONS": PLENTY},
         "file": {"BACKEND": f"{DJANGO}filebased.FileBasedCache", "LOCATION": str(folder / "files"), "OPTIONS": PLENTY},
@@ -43,8 +57,10 @@ def caches(folder: Path) -> dict[str, dict[str, Any]]:
             "OPTIONS": {"size_limit": 8 * 2**30},
         },
     }
-    plain["backroom"]["OPTIONS"] = {"MAX_BYTES": 8 * 2**30}
-    return {name: {**setting, "TIMEOUT": 86_400} for name, setting in plain.items()}
+    behind = {"BACKEND": OUR_REDIS, "LOCATION": f"{redis}?db=4", "TIMEOUT": 86_400}
+    found = {name: {"default": {**setting, "TIMEOUT": 86_400}} for name, setting in plain.items()}
+    found["backroom-tiered"]["behind"] = behind
+    return found
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from backroom.errors import BackroomError
 
 OPENING_SECONDS: Final = 2.0
 CACHED_STATEMENTS: Final = 256
-PAGES_IN_MEMORY_KIB: Final = 8 * 1024
+PAGES_IN_MEMORY_KIB: Final = 32 * 1024
+"""Of each thread, and taken as pages are read: of a million entries, those in use should be found without the system."""
 AUTOCHECKPOINT_PAGES: Final = 16 * 1024
 """32 MiB: where a writer checkpoints itself, should no thread have done it before."""
 
