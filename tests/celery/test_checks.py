@@ -97,6 +97,12 @@ def test_a_path_that_leads_to_no_app(check, path):
         ({"task_soft_time_limit": 300}, ["backroom.W022"]),
         ({"broker": "amqp://nobody"}, ["backroom.I020"]),
         ({"broker": "amqp://nobody", "task_queue_max_priority": 10}, []),
+        ({"broker": "amqp://nobody", "task_default_queue_type": "quorum"}, []),
+        (
+            {"broker": "amqp://nobody", "task_default_queue_type": "quorum", "task_queue_max_priority": 10},
+            ["backroom.E025"],
+        ),
+        ({"broker": "redis://nobody", "task_default_queue_type": "quorum", "task_queue_max_priority": 10}, []),
     ],
 )
 def test_the_apps_configuration(check, conf, ids):

@@ -91,6 +91,14 @@ class TestPriorities:
         transport = CeleryTransport(make_app("amqp://nobody", task_queue_max_priority=9), "default", {})
         assert [on_scale(each, transport.scale_of("celery")) for each in (-100, 0, 100)] == [0, 4, 9]
 
+    @pytest.mark.parametrize("names", [("celery", "default"), ("made by the first message", "create_missing")])
+    def test_in_a_quorum_queue_what_is_above_nought_goes_first(self, names):
+        queue, setting = names
+        app = make_app("amqp://nobody", **{f"task_{setting}_queue_type": "quorum"})
+        app.conf.task_default_queue = "celery"
+        scale = CeleryTransport(app, "default", {}).scale_of(queue)
+        assert [on_scale(each, scale) > 4 for each in (-100, 0, 1, 100)] == [False, False, True, True]
+
     @pytest.mark.parametrize("url", ["amqp://nobody", "memory://", "filesystem://"])
     def test_a_queue_that_knows_none_gets_none(self, url):
         assert not CeleryTransport(make_app(url), "default", {}).scale_of("celery")

@@ -29,6 +29,8 @@ LOWEST: Final = -100
 HIGHEST: Final = 100
 SEND_TIMEOUT: Final = 1.0
 """Seconds of the broker's silence after which whoever sends goes on without it."""
+QUORUM: Final = range(10)
+"""Priorities of RabbitMQ's quorum queues: from RabbitMQ 4 on what is above 4 goes first, and before that nothing does."""
 PATIENCE: Final = 2.0
 """Seconds for which a connection to the broker is tried, and after which one that keeps silent is taken for broken."""
 RETRIES: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
@@ -178,13 +180,30 @@ class CeleryTransport:
                 # The first step is popped first.
                 steps = self.app.conf.broker_transport_options.get("priority_steps") or (0, 3, 6, 9)
                 return sorted(steps, reverse=True)
+            case "amqp" if self.is_quorum(queue):
+                return QUORUM
             case "amqp":
-                return range(most + 1) if (most := self._max_priority(queue)) else ()
+                return range(self.max_priority(queue) + 1) if self.max_priority(queue) else ()
         return ()
 
     def knows_priorities(self, queue: str) -> bool:
         """Tell whether a queue of a broker that could tell priorities apart has been declared to do so."""
         return self._driver != "amqp" or bool(self.scale_of(queue))
+
+    def is_quorum(self, queue: str) -> bool:
+        """Tell whether RabbitMQ keeps a queue on several nodes, as it has been declared to."""
+        if self._driver != "amqp":
+            return False
+        declared = self.app.amqp.queues.get(queue)
+        if declared is None:
+            return bool(self.app.conf.task_create_missing_queue_type == "quorum")
+        return bool((declared.queue_arguments or {}).get("x-queue-type") == "quorum")
+
+    def max_priority(self, queue: str) -> int:
+        """Return the `x-max-priority` with which a queue of RabbitMQ has been declared; 0 without one."""
+        declared = self.app.amqp.queues.get(queue)
+        most = (declared.max_priority if declared is not None else None) or self.app.conf.task_queue_max_priority
+        return most or ((declared and declared.queue_arguments) or {}).get("x-max-priority") or 0
 
     def close(self) -> None:
         """Close this process's connections to the broker."""
@@ -197,11 +216,6 @@ class CeleryTransport:
     def _driver(self) -> str:
         driver: str = self.app.connection_for_write().transport.driver_type
         return driver
-
-    def _max_priority(self, queue: str) -> int:
-        declared = self.app.amqp.queues.get(queue)
-        most = (declared.max_priority if declared is not None else None) or self.app.conf.task_queue_max_priority
-        return most or ((declared and declared.queue_arguments) or {}).get("x-max-priority") or 0
 
     def _publish(self, producer: Any, message: Message, queue: str, scale: Sequence[int]) -> None:
         options: dict[str, Any] = {}
