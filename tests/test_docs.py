@@ -77,6 +77,14 @@ def test_ci_runs_the_readmes_test_command():
         assert [command for command, _ in commands(block) if command not in ci] == []
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/make.md"])
+def test_what_the_tests_need_is_told(page):
+    recipe = (REPOSITORY / "Makefile").read_text().partition("\ntest:")[2].partition("\n\n")[0]
+    [needed] = re.findall(r"system-packages\.sh (.+)", recipe)
+    told = (REPOSITORY / page).read_text().lower()
+    assert [name for name in needed.split() if name not in told] == []
+
+
 @pytest.mark.parametrize(
     ("block", "problem"),
     [
