@@ -29,13 +29,13 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Any:
     receiver.may_go_on.set()
 
 
-@pytest.fixture
-def clerk(receiver: Any) -> Clerk:
+def new_clerk() -> Any:
     backend: Any = SimpleNamespace(defaults=None)
     return Clerk(backend)
 
 
-def test_moves_are_announced_in_their_order_and_none_is_left_at_the_end(clerk, receiver):
+def test_moves_are_announced_in_their_order_and_none_is_left_at_the_end(receiver):
+    clerk = new_clerk()
     receiver.may_go_on.set()
     clerk.start()
     for moves in ([1, 2], [], [3]):
@@ -45,8 +45,9 @@ def test_moves_are_announced_in_their_order_and_none_is_left_at_the_end(clerk, r
 
 
 def test_a_receiver_that_takes_too_long_does_not_hold_up_the_end_and_what_it_missed_is_told(
-    clerk, receiver, monkeypatch, caplog
+    receiver, monkeypatch, caplog
 ):
+    clerk = new_clerk()
     monkeypatch.setattr(clerk_module, "PATIENCE", 0.01)
     clerk.start()
     clerk.announce([1])
@@ -59,8 +60,7 @@ def test_a_receiver_that_takes_too_long_does_not_hold_up_the_end_and_what_it_mis
 
 def test_a_worker_claims_no_more_than_its_receivers_can_bear(receiver, monkeypatch):
     monkeypatch.setattr(clerk_module, "WAITING", 1)
-    backend: Any = SimpleNamespace(defaults=None)
-    clerk = Clerk(backend)
+    clerk = new_clerk()
     clerk.start()
     clerk.announce([1])
     assert receiver.begun.wait(10)

@@ -17,6 +17,8 @@ from backroom.tasks.settling import AWAY, SETTLED, Death
 from backroom.tasks.supervisor import EXTRA, SETTLE, SETTLE_AGAIN, Settlement, Supervisor
 
 GRACE = 5.0
+NOW = SimpleNamespace(seconds=0.0)
+"""The time that passes when a test says so."""
 
 
 class Process:
@@ -50,7 +52,7 @@ class Child:
 
     def __init__(self, _settings: ProcessSettings) -> None:
         self.process = Process()
-        self.started_at = supervisor.time.monotonic()
+        self.started_at = NOW.seconds
 
     def death(self) -> Death:
         return Death(self.worker_id, frozenset(), self.killed_for, self.is_given_up)
@@ -58,20 +60,21 @@ class Child:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The time that passes when a test says so; nothing is started, closed or signalled."""
-    now = SimpleNamespace(seconds=100.0, started=[])
+    """The time, and what was started; nothing is closed or signalled."""
+    started: list[Process] = []
+    NOW.seconds, NOW.started = 100.0, started
 
     def process(**arguments: Any) -> Process:
-        now.started.append(Process(**arguments))
-        return now.started[-1]
+        started.append(Process(**arguments))
+        return started[-1]
 
-    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: NOW.seconds))
     monkeypatch.setattr(supervisor, "_context", SimpleNamespace(Process=process))
     monkeypatch.setattr(supervisor, "close_everything", lambda: None)
     monkeypatch.setattr(supervisor, "gc", SimpleNamespace(collect=lambda: 0, freeze=lambda: None))
     monkeypatch.setattr(supervisor, "Child", Child)
     monkeypatch.setattr(os, "kill", lambda _pid, _number: None)
-    return now
+    return NOW
 
 
 @pytest.fixture
