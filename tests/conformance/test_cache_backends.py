@@ -6,12 +6,16 @@ Then those of its cache middlewares, Django's own and all, with our backend unde
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import shutil
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -44,10 +48,11 @@ SQLITE: Final = f"{SQLiteCache.__module__}.{SQLiteCache.__qualname__}"
 class InLoops:
     """A backend whose every function is its asynchronous twin, each call in an event loop of its own."""
 
-    inner: SQLiteCache
+    kind: type[Any] = SQLiteCache
+    inner: Any
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
-        self.__dict__["inner"] = SQLiteCache(location, params)
+        self.__dict__["inner"] = self.kind(location, params)
 
     def __getattr__(self, name: str) -> Any:
         twin = getattr(self.inner, f"a{name}", None)
@@ -86,6 +91,25 @@ def test_djangos_own_tests_are_at_hand():
     assert all(hasattr(SUITE.BaseCacheTests, name) for name in EXPECTED_TO_FAIL)
 
 
+class Skipping:
+    """The wall clock, for Django's tests and for all who tell the time by it here: to sleep is to put it forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.ahead += seconds
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            wall, wall_ns = time.time, time.time_ns
+            patch.setattr(time, "time", lambda: wall() + self.ahead)
+            patch.setattr(time, "time_ns", lambda: wall_ns() + int(self.ahead * 10**9))
+            patch.setattr(SUITE, "time", SimpleNamespace(sleep=self.sleep, time=time.time))
+            yield
+
+
 class InAFile(SimpleTestCase):
     """Puts the aliases of a test's settings into one file, which goes with the test."""
 
@@ -101,11 +125,19 @@ class InAFile(SimpleTestCase):
         super().setUp()
 
 
+class Hurried(SimpleTestCase):
+    """Lets no test sleep."""
+
+    def setUp(self) -> None:
+        self.enterContext(Skipping().installed())
+        super().setUp()
+
+
 def on_backend(name: str, path: str, *, without: tuple[str, ...] = ()) -> Any:
     members: dict[str, Any] = {"__module__": __name__, **dict.fromkeys(without)}
     for test, reason in EXPECTED_TO_FAIL.items():
         members[test] = pytest.mark.xfail(reason=reason)(again(test))
-    made: Any = type(name, (InAFile, SUITE.BaseCacheTests, TestCase), members)
+    made: Any = type(name, (InAFile, Hurried, SUITE.BaseCacheTests, TestCase), members)
     return override_settings(CACHES=SUITE.caches_setting_for_tests(BACKEND=path))(made)
 
 

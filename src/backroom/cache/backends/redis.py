@@ -12,13 +12,15 @@ Each verb is written once, as a generator that yields commands and is sent repli
 
 import random
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import isawaitable
 from typing import Annotated, Any, Final, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, default_key_func
+from django.core.exceptions import SynchronousOnlyOperation
 
 from backroom.cache.absence import Absence, absence_of
 from backroom.cache.backends.base import BackroomCache, CacheOptions
@@ -162,7 +164,7 @@ class RedisCache(BackroomCache):
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """As `set`."""
-        await self._arun("set", self._set(key, value, timeout, version), None)
+        await self._arun_pickling("set", lambda: self._set(key, value, timeout, version), None)
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store a value unless the key has one; tell whether it was stored. Of several at once one is told so."""
@@ -170,7 +172,7 @@ class RedisCache(BackroomCache):
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """As `add`."""
-        return await self._arun("add", self._add(key, value, timeout, version), otherwise=False)
+        return await self._arun_pickling("add", lambda: self._add(key, value, timeout, version), otherwise=False)
 
     def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
         """Return the value of a key, after `default` (or what it returns) was stored if there was none.
@@ -193,7 +195,7 @@ class RedisCache(BackroomCache):
         value = default() if callable(default) else default
         if callable(default) and isawaitable(value):
             value = await value
-        return await self._arun("add", self._add_or_get(key, value, timeout, version), value)
+        return await self._arun_pickling("add", lambda: self._add_or_get(key, value, timeout, version), value)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to a number, which keeps its lifetime, and return the sum; raise `ValueError` when there is no such key."""
@@ -229,7 +231,7 @@ class RedisCache(BackroomCache):
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """As `set_many`."""
-        return await self._arun("set_many", self._set_many(data, timeout, version), list(data))
+        return await self._arun_pickling("set_many", lambda: self._set_many(data, timeout, version), list(data))
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Delete several keys at once."""
@@ -531,6 +533,16 @@ class RedisCache(BackroomCache):
             return result
         except RedisUnavailable as error:
             return self._borne(action, error, otherwise)
+
+    async def _arun_pickling[T](self, action: str, make: Callable[[], Plan[T]], otherwise: T) -> T:
+        """As `_arun`, of what may have to pickle a value."""
+        try:
+            return await self._arun(action, make(), otherwise)
+        except SynchronousOnlyOperation:
+            # To pickle a query set is to run its query, which Django lets no event loop do.
+            run = sync_to_async(self._run, thread_sensitive=True)
+            result: T = await run(action, make(), otherwise)
+            return result
 
     def _borne[T](self, action: str, error: RedisUnavailable, otherwise: T) -> T:
         if not self.options.IGNORE_EXCEPTIONS:
