@@ -44,6 +44,52 @@ def test_what_is_wrong_is_said(params, ids):
     assert all(message.hint for message in found)
 
 
+REDIS = "backroom.cache.backends.redis.RedisCache"
+TIERED = "backroom.cache.backends.tiered.TieredCache"
+
+
+@pytest.mark.parametrize(
+    ("params", "ids"),
+    [
+        ({"BACKEND": REDIS, "LOCATION": "redis://127.0.0.1:6379/1"}, []),
+        ({"BACKEND": REDIS, "LOCATION": ["redis://a/1", "rediss://b/1"], "OPTIONS": {"SENTINELS": ["c:26379"]}}, []),
+        ({"BACKEND": REDIS}, ["backroom.E504"]),
+        ({"BACKEND": REDIS, "LOCATION": "127.0.0.1:6379"}, ["backroom.E504"]),
+        ({"BACKEND": REDIS, "LOCATION": "redis://a/1;memcached://b"}, ["backroom.E504"]),
+        ({"BACKEND": REDIS, "LOCATION": "redis://tasks/0", "OPTIONS": {"SENTINELS": ["c"]}}, ["backroom.E504"]),
+        ({"BACKEND": REDIS, "LOCATION": "redis://a/1", "OPTIONS": {"IGNORE_EXCEPTION": True}}, ["backroom.E501"]),
+        ({"BACKEND": REDIS, "LOCATION": "redis://a/1", "OPTIONS": {"SOCKET_TIMEOUT": 0}}, ["backroom.E501"]),
+        ({"BACKEND": TIERED, "LOCATION": "other", "OPTIONS": {"MAX_STALENESS": 5}}, []),
+        ({"BACKEND": TIERED, "LOCATION": "other", "OPTIONS": {"MAX_STALENES": 5}}, ["backroom.E501"]),
+        ({"BACKEND": TIERED, "LOCATION": "other", "OPTIONS": {"MAX_STALENESS": 0}}, ["backroom.E501"]),
+        ({"BACKEND": TIERED, "LOCATION": "nowhere"}, ["backroom.E504"]),
+        ({"BACKEND": TIERED, "LOCATION": "default"}, ["backroom.E504"]),
+        ({"BACKEND": TIERED}, ["backroom.E504"]),
+    ],
+)
+def test_what_is_wrong_with_a_server_or_two_tiers_is_said(params, ids, caplog):
+    other = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    with override_settings(CACHES={"default": params, "other": other}, BACKROOM={}):
+        found = check_backends()
+    assert [message.id for message in found] == ids
+    assert all(message.hint for message in found)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("backend", "wrong", "right"),
+    [(REDIS, "IGNORE_EXCEPTION", "IGNORE_EXCEPTIONS"), (TIERED, "MAX_STALENES", "MAX_STALENESS")],
+)
+def test_every_backend_suggests_what_was_meant(backend, wrong, right):
+    place = {REDIS: "redis://a/1", TIERED: "default"}[backend]
+    ours = {"BACKEND": backend, "LOCATION": place, "OPTIONS": {wrong: 1}}
+    with override_settings(
+        CACHES={"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}, "ours": ours}
+    ):
+        (message,) = check_backends()
+    assert f"'{right}'" in message.msg
+
+
 def test_an_unknown_option_comes_with_a_suggestion():
     with override_settings(CACHES={"default": {"BACKEND": SQLITE, "LOCATION": "/c", "OPTIONS": {"MAX_BYTE": 7}}}):
         (message,) = check_backends()

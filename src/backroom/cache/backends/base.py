@@ -62,6 +62,11 @@ class BackroomCache(BaseCache):
         self._makes_keys = kind.make_key is not BaseCache.make_key
         self._validates_keys = kind.validate_key is not BaseCache.validate_key
 
+    @classmethod
+    def problem_of_location(cls, location: Any, params: Mapping[str, Any]) -> str | None:  # noqa: ARG003 - a subclass needs them
+        """Return a sentence on what is wrong with a LOCATION, or None. Connects to nothing."""
+        return None
+
     def salt(self, name: str) -> str:
         """Return what parts the signatures of this cache from those of others."""
         return name

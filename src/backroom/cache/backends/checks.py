@@ -25,6 +25,14 @@ def check_backends(**_kwargs: Any) -> list[checks.CheckMessage]:
         found += _options(alias, backend, params.get("OPTIONS", {}))
         if issubclass(backend, SQLiteCache):
             found += _location(alias, params.get("LOCATION"))
+        if problem := backend.problem_of_location(params.get("LOCATION"), params):
+            found.append(
+                checks.Error(
+                    f"CACHES[{alias!r}]: {problem}",
+                    hint="Nothing can be cached until then: every call raises an error.",
+                    id="backroom.E504",
+                )
+            )
     return found
 
 

@@ -23,12 +23,13 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, default_key_func
 from django.core.exceptions import SynchronousOnlyOperation
 
 from backroom.cache.absence import Absence, absence_of
-from backroom.cache.backends.base import BackroomCache, CacheOptions
+from backroom.cache.backends.base import BackroomCache, CacheOptions, problems_of_cache
 from backroom.cache.lifetimes import FOREVER, GONE, now
 from backroom.cache.nearby.news import NewsOnRedis
 from backroom.cache.values import Unreadable
 from backroom.options import REDIS_URL, Above, AtLeast
 from backroom.redis import Address, RedisUnavailable, Script, Server, server_in_loop, server_of, slot_of
+from backroom.redis.addresses import problem_of
 
 ROOT: Final = "backroom:cache:"
 """What the names of all keys begin with: `clear()` keeps to them, and Django's own cache can stand beside it."""
@@ -107,6 +108,16 @@ class RedisCache(BackroomCache):
         # Django's own way to name a key begins with the prefix by itself.
         is_djangos = self.key_func is default_key_func and not self._makes_keys
         self._start = ROOT if is_djangos else self._prefix
+
+    @classmethod
+    def problem_of_location(cls, location: Any, params: Mapping[str, Any]) -> str | None:
+        """See BackroomCache.problem_of_location()."""
+        options = params.get("OPTIONS", {})
+        fitting = {
+            name: value for name, value in options.items() if not problems_of_cache(cls.options_class, {name: value})
+        }
+        cache = cls(location or "", {**params, "OPTIONS": fitting})
+        return next(filter(None, map(problem_of, cache._addresses)), None)
 
     # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

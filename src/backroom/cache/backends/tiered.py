@@ -72,6 +72,18 @@ class TieredCache(BackroomCache):
         self._pid = 0
         self._take_memory()
 
+    @classmethod
+    def problem_of_location(cls, location: Any, params: Mapping[str, Any]) -> str | None:
+        """See BackroomCache.problem_of_location()."""
+        behind = settings.CACHES.get(location)
+        if behind is None:
+            return f"LOCATION is {location!r}. Name the alias in CACHES of the cache behind it."
+        if behind.get("BACKEND") == params.get("BACKEND"):
+            return (
+                f"The cache behind it, {location!r}, is a TieredCache too. Name one that keeps its entries elsewhere."
+            )
+        return None
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "key_func" and "behind" in self.__dict__:
             self.behind.key_func = value
