@@ -11,6 +11,7 @@ from tests.examples.frontdesk import Frontdesk, opened
 from tests.services.browser import Browser
 
 REPORT_SECONDS = 120
+PAGES = ("/", "/slow/", "/programs/", "/almanac/", "/notepad/", "/session/", "/devices/", "/sign-in/", "/sign-up/")
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +106,40 @@ def test_a_visitor_reports_on_a_file_of_their_own_from_a_phone(
     assert browser.errors() == []
 
 
-@pytest.mark.parametrize("path", ["/", "/slow/", "/programs/"])
-def test_a_page_fits_a_phone_and_keeps_to_its_policy(site: Frontdesk, open_browser: Callable[..., Browser], path: str):
-    browser = open_browser(width=320, height=640)
-    browser.goto(f"{site.address}{path}")
-    assert not is_wider_than_its_window(browser)
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_every_page_suits_a_phone_whatever_its_colours(
+    site: Frontdesk, open_browser: Callable[..., Browser], color_scheme: str
+):
+    browser = open_browser(width=360, height=740, color_scheme=color_scheme)
+    browser.goto(f"{site.address}/sign-up/")
+    browser.fill("[name=username]", f"ann-{color_scheme}")
+    browser.fill("[name=password1]", "correct horse battery")
+    browser.fill("[name=password2]", "correct horse battery")
+    browser.click("main button")
+    browser.wait_for_text("Signed in as")
+    browser.fill("[name=text]", "A note" * 30)
+    browser.click("[name=add]")
+    browser.wait_for_text("Your notes")
     cut_off = "return [...document.querySelectorAll('pre')].filter(each => each.scrollWidth > each.clientWidth).length"
-    assert browser.script(cut_off) == 0
-    assert browser.errors() == []
+    found = {}
+    for path in PAGES:
+        browser.goto(f"{site.address}{path}")
+        found[path] = [*browser.faults(), *browser.errors(), *(["code is cut off"] if browser.script(cut_off) else [])]
+    assert found == {path: [] for path in PAGES}
+
+
+def test_tab_reaches_all_of_a_page_in_order_and_shows_where_it_is(site: Frontdesk, browser: Browser):
+    found = {}
+    for path in PAGES:
+        browser.goto(f"{site.address}{path}")
+        found[path] = browser.tab_through()
+    assert found == {path: [] for path in PAGES}
+
+
+def test_a_wrong_address_is_explained_in_the_sites_own_look(site: Frontdesk, browser: Browser):
+    browser.goto(f"{site.address}/nothing/")
+    assert "There is nothing here" in browser.text
+    assert browser.faults() == []
 
 
 def test_a_keyboard_is_enough(site: Frontdesk, browser: Browser):

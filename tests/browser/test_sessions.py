@@ -166,12 +166,3 @@ def test_the_colours_are_the_visitors_choice_and_stay(site, open_browser, system
     browser.click('[name=theme][value=""]')
     browser.wait_until(lambda each: each.script(paper) == before)
     assert browser.errors() == []
-
-
-@pytest.mark.parametrize("path", ["notepad/", "session/", "sign-in/", "sign-up/", "devices/"])
-def test_no_page_is_wider_than_a_phone(site, open_browser, path):
-    phone = open_browser(javascript=True, width=390, height=844)
-    if path == "devices/":
-        sign_up(phone, site, "dora")
-    phone.goto(f"{site.address}/{path}")
-    assert phone.script("return document.documentElement.scrollWidth") <= 390

@@ -68,7 +68,7 @@ def test_a_browser_needs_the_token_of_the_page(site: Frontdesk):
         "POST", "/", headers={"Content-Type": "application/x-www-form-urlencoded"}, body=b"source=airports"
     )
     assert answer.status == 403
-    assert "Please order again" in answer.text
+    assert "Please do that again" in answer.text
     assert site.leftovers() == before
 
 

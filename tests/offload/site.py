@@ -18,6 +18,20 @@ class ReportForm(forms.Form):
     title = forms.CharField(max_length=20, required=False)
 
 
+class EverythingForm(forms.Form):
+    """A field of each kind, one of them with nothing that a browser would ask for before it sends the form."""
+
+    title = forms.CharField(help_text="What stands above the report.", required=False)
+    kind = forms.ChoiceField(choices=[("short", "Short"), ("long", "Long")])
+    when = forms.ChoiceField(choices=[("now", "Now"), ("tonight", "Tonight")], widget=forms.RadioSelect, initial="now")
+    parts = forms.MultipleChoiceField(
+        choices=[("figures", "Figures"), ("charts", "Charts")], widget=forms.CheckboxSelectMultiple
+    )
+    agree = forms.BooleanField(label="Send me a copy", required=False)
+    note = forms.CharField(widget=forms.Textarea, required=False)
+    file = forms.FileField(required=False)
+
+
 class DatedForm(forms.Form):
     day = forms.DateField()
     price = forms.DecimalField()
@@ -96,6 +110,9 @@ urlpatterns = [
     path("failing/<int:year>/", OffloadView.as_view(task=work.fail, wait=0)),
     path("refusing/<int:year>/", OffloadView.as_view(task=work.refuse, wait=0)),
     path("slow/<int:year>/", OffloadView.as_view(task=work.build_report)),
+    path(
+        "everything/", OffloadView.as_view(task=work.build_report, form_class=EverythingForm, title="A report", wait=0)
+    ),
     path("dated/", OffloadView.as_view(task=work.keep_dated, form_class=DatedForm, wait=0)),
     path("unfit/", Unfit.as_view()),
     path("insiders/<int:year>/", Insiders.as_view(wait=0)),

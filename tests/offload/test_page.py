@@ -105,6 +105,36 @@ def test_work_that_was_asked_to_stop_does_not_go_on_either_way(browser, live_ser
     browser.wait_for_text("Cancelled")
 
 
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_everybody_can_read_tap_and_hear_the_pages(open_browser, live_server, color_scheme):
+    browser = open_browser(width=360, height=740, color_scheme=color_scheme)
+    found = {}
+
+    def look(name: str) -> None:
+        found[name] = [*browser.faults(), *browser.tab_through()]
+
+    browser.goto(f"{live_server.url}/everything/")
+    look("form")
+    browser.click("[type=submit]")
+    browser.wait_for(".errorlist")
+    look("form that is filled in wrongly")
+    browser.goto(f"{live_server.url}/report/2024/")
+    browser.wait_for_text("Waiting for its turn")
+    look("waiting")
+    running = Running()
+    running.report(1, 4, "Reading the first quarter")
+    shows(browser, 25)
+    look("working")
+    running.finish()
+    browser.wait_for_text("Here is your result")
+    look("result")
+    browser.goto(f"{live_server.url}/report/2025/")
+    Running().end(Raised(Refused("x"), "backroom.offload.exceptions.Refused", REFUSED))
+    browser.wait_for_text("no header row")
+    look("refusal")
+    assert found == {name: [] for name in found}
+
+
 def press(browser: Browser, key: str) -> None:
     codes = {"Tab": 9, "Enter": 13}
     event = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}

@@ -6,6 +6,7 @@ from django.test import Client
 
 from backroom.offload import waiting
 from backroom.offload.models import Operation
+from backroom.offload.pages import _pairs
 from backroom.tasks import control, queries
 from backroom.tasks.records import Query, Worker
 from backroom.testing import run_tasks
@@ -266,6 +267,13 @@ def test_a_person_who_posts_is_sent_to_the_progress_and_then_to_the_result(clien
     done = client.get(sent["Location"], headers=HTML)
     assert done.status_code == 303
     assert b"4048" in client.get(done["Location"], headers=HTML).content
+
+
+def test_a_result_of_names_and_values_is_shown_as_these_and_any_other_as_json(client):
+    client.get("/cached/2024/", headers=HTML)
+    run_tasks()
+    assert "<dt>total</dt><dd>4048</dd>" in client.get("/cached/2024/", headers=HTML).text
+    assert _pairs({"totals": [1, 2]}) == _pairs([1, 2]) == _pairs("total") == _pairs({"total": None}) == []
 
 
 def test_posting_again_while_it_runs_joins_it_and_afterwards_starts_anew(client):

@@ -30,6 +30,24 @@ FLAGS = [
 ]
 
 
+FAULTS = Path(__file__).with_name("faults.js")
+
+# One radio button of a group takes the focus: the checked one, or the first.
+TABBED = """
+const tabbed = [...document.querySelectorAll("a[href], button, summary, input, select, textarea, [tabindex='0']")].filter(
+  (each) => each.checkVisibility() && !each.disabled && each.type !== "hidden" && (each.type !== "radio" || each.checked));
+"""
+REACHABLE = f"{TABBED} return tabbed.length"
+FOCUSED = f"""{TABBED}
+const focused = document.activeElement;
+if (!tabbed.includes(focused)) return null;
+const box = focused.getBoundingClientRect();
+const isInside = box.bottom > 0 && box.top < window.innerHeight && box.right > 0 && box.left < window.innerWidth;
+const hasOutline = getComputedStyle(focused).outlineStyle !== "none";
+return [tabbed.indexOf(focused), focused.textContent.trim() || focused.name, isInside && hasOutline];
+"""
+
+
 class Browser:
     """One window of a Chromium of its own, with its own cookies."""
 
@@ -132,6 +150,33 @@ class Browser:
     def script(self, code: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return its value. Not possible where JavaScript is off."""
         return self.driver.execute_script(code, *arguments)
+
+    def faults(self) -> list[str]:
+        """Return what keeps people from reading, tapping or hearing this page: contrast, size, width, labels."""
+        found: list[str] = self.script(FAULTS.read_text())
+        return found
+
+    def tab_through(self) -> list[str]:
+        """Press Tab until it leaves the page; return what was focused out of order, unseen, or without an outline."""
+        self.script("document.activeElement.blur(); window.scrollTo(0, 0)")
+        wrong: list[str] = []
+        last = -1
+        while (found := self._tab()) is not None:
+            place, name, is_seen = found
+            if place < last:
+                break
+            if place == last or not is_seen:
+                wrong.append(name)
+            last = place
+        reachable = self.script(REACHABLE)
+        return wrong if last == reachable - 1 else [*wrong, f"{last + 1} of {reachable} were reached"]
+
+    def _tab(self) -> list[Any] | None:
+        key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+        self.devtools("Input.dispatchKeyEvent", type="keyDown", **key)
+        self.devtools("Input.dispatchKeyEvent", type="keyUp", **key)
+        found: list[Any] | None = self.script(FOCUSED)
+        return found
 
     def devtools(self, command: str, **parameters: Any) -> Any:
         """Send a command of the Chrome DevTools Protocol."""

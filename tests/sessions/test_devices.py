@@ -7,7 +7,9 @@ import re
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils.formats import localize
 from django.utils.html import escape
+from django.utils.timezone import localtime
 
 from backroom.sessions import signals
 from backroom.sessions.people import sessions_of, set_label
@@ -164,6 +166,11 @@ def test_the_admin_lists_sessions_and_shows_neither_ids_nor_contents(operator, p
     page = operator.get(f"{LIST}{sessions_of(ann)[0].key}/change/").content.decode()
     assert "4111" not in page
     assert FIREFOX in page
+    # Moments are shown as the admin shows dates, and not with their microseconds.
+    began = localize(localtime(sessions_of(ann)[0].created_at))
+    assert began in text
+    assert began in page
+    assert "+00:00" not in text + page
 
 
 @in_tables

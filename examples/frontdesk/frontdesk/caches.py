@@ -51,9 +51,7 @@ def caches_for(kind: str, state: Path) -> dict[str, Any]:
             backend = f"{DJANGOS}.memcached.{MEMCACHED[kind]}"
             return {"default": {"BACKEND": backend, "LOCATION": f"unix:{socket_of(state)}"}}
         case "redis":
-            ours = _has(f"{OURS}.redis")
-            backend = f"{OURS}.redis.RedisCache" if ours else f"{DJANGOS}.redis.RedisCache"
-            return {"default": {"BACKEND": backend, "LOCATION": f"unix://{socket_of(state)}"}}
+            return {"default": {"BACKEND": f"{OURS}.redis.RedisCache", "LOCATION": f"unix://{socket_of(state)}"}}
         case "tiered":
             tiered = {"BACKEND": f"{OURS}.tiered.TieredCache", "LOCATION": "shared"}
             return {"default": tiered, "shared": file}
@@ -89,19 +87,10 @@ def server_for(kind: str, state: Path) -> Iterator[Child | None]:
 
 
 def _require(kind: str) -> None:
-    for module, name, cure in (
-        ("pymemcache", "pymemcache", f"{sys.executable} -m pip install pymemcache"),
-        ("pylibmc", "pylibmc", f"{sys.executable} -m pip install pylibmc"),
-        ("redis", "redis", f"{sys.executable} -m pip install redis"),
-        (f"{OURS}.tiered", "tiered", "this version of Backroom has no such cache"),
-    ):
-        if kind == name and not _has(module):
-            msg = f"CACHE={kind} needs {module}: {cure}"
-            raise Unfit(msg)
-
-
-def _has(module: str) -> bool:
-    return find_spec(module) is not None
+    # The packages have the names of the kinds.
+    if kind in {*MEMCACHED, "redis"} and find_spec(kind) is None:
+        msg = f"CACHE={kind} needs {kind}: {sys.executable} -m pip install {kind}"
+        raise Unfit(msg)
 
 
 def _command(kind: str, path: Path) -> list[str]:

@@ -48,7 +48,9 @@ class Pages(ContextMixin):
     def render_result(self, status: Status, result: Any) -> HttpResponse:
         """Return the page of a result."""
         text = json.dumps(result, indent=2, ensure_ascii=False)
-        return self.render(self.template_name, result=result, result_text=text, operation=status)
+        return self.render(
+            self.template_name, result=result, result_text=text, result_pairs=_pairs(result), operation=status
+        )
 
     def render_progress(self, status: Status, resource: origins.Resource) -> HttpResponse:
         """Return the page that follows an operation: 202 where a result was asked for, 200 where the status was."""
@@ -99,3 +101,10 @@ def _missing_worker(status: Status) -> str:
     alias = status.operation.backend_name
     is_waiting = settings.DEBUG and status.state == "ready" and queries.is_unserved(using=alias)
     return queries.backend_of(alias).served_by if is_waiting else ""
+
+
+def _pairs(result: Any) -> list[tuple[str, str | int | float]]:
+    """Return the names and values of a result that is nothing but these; empty for any other, which is shown as JSON."""
+    if isinstance(result, dict) and all(isinstance(value, str | int | float) for value in result.values()):
+        return list(result.items())
+    return []

@@ -7,6 +7,9 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.formats import localize
+from django.utils.html import format_html
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -53,11 +56,21 @@ class ByHash(_Sessions):
         return super().filter(*args, **kwargs)
 
 
+def _moment(name: str, description: Any) -> Any:
+    """Return a column that shows a moment as the admin shows dates, where our fields alone would show it raw."""
+
+    @admin.display(description=description, ordering=name)
+    def show(_model_admin: Any, session: Session) -> Any:
+        return format_html('<span class="nowrap">{}</span>', localize(localtime(getattr(session, name))))
+
+    return show
+
+
 @admin.register(Session)
 class SessionAdmin(_Base):
     """For looking at sessions and ending them. Nobody sees their contents here, or changes them."""
 
-    list_display = ("name", "user", "device", "ip_address", "last_seen_at", "created_at", "expire_date")
+    list_display = ("name", "user", "device", "ip_address", "last_seen", "began", "ends")
     list_filter = (IsSignedIn,)
     search_fields = ("=user_id", "ip_address")
     # Counting a million rows takes longer than showing twenty of them.
@@ -65,8 +78,13 @@ class SessionAdmin(_Base):
     list_per_page = 50
     ordering = ("-expire_date",)
     actions = ("end_sessions",)
-    fields = (*list_display, "user_agent", "label", "renewed_at")
+    fields = (*list_display, "user_agent", "label", "renewed")
     readonly_fields = fields
+
+    last_seen = _moment("last_seen_at", _("last seen"))
+    began = _moment("created_at", _("began"))
+    ends = _moment("expire_date", _("ends"))
+    renewed = _moment("renewed_at", _("new id"))
 
     def get_queryset(self, _request: HttpRequest) -> "QuerySet[Session]":
         """Return those that are alive."""
