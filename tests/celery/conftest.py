@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from kombu import Connection
 
 from tests.processes.conftest import Site
 from tests.services.project import Process, Project, wait_until
@@ -71,9 +72,10 @@ class CeleryWorker:
 class CelerySite(Site):
     """A site on Celery."""
 
-    def __init__(self, project: Project, folder: Path, queue: str) -> None:
+    def __init__(self, project: Project, folder: Path, queue: str, broker: str) -> None:
         super().__init__(project, folder)
         self.queue = queue
+        self.broker = broker
         self.workers: list[CeleryWorker] = []
 
     def celery(self, *arguments: str, pool: str = "prefork", concurrency: int = 1, wait: bool = True) -> CeleryWorker:
@@ -99,14 +101,17 @@ class CelerySite(Site):
 
     def purge(self) -> None:
         """Have the broker forget every message."""
-        self.project.call("celery", "-A", "mysite", "purge", "-f", "-Q", self.queue)
+        with Connection(self.broker) as connection:
+            connection.default_channel.queue_purge(self.queue)
 
     def depth(self) -> int:
         """Return how many messages wait at the broker."""
-        code = (
-            f"from django.tasks import task_backends\nprint(task_backends['default'].transport.depth({self.queue!r}))"
-        )
-        return int(self.project.python(code))
+        with Connection(self.broker) as connection:
+            try:
+                return int(connection.default_channel.queue_declare(self.queue, passive=True).message_count)
+            except connection.channel_errors:
+                # Redis keeps no empty list.
+                return 0
 
 
 @pytest.fixture
@@ -122,12 +127,13 @@ def make_celery_site(
         # A queue of its own: the servers are shared.
         queue = f"test-{os.urandom(4).hex()}"
         options = {"app": "mysite.celery.app", "store": "records"} | options
-        text = SETTINGS.format(options=options, broker=url_of(broker, request), queue=queue) + settings
+        url = url_of(broker, request)
+        text = SETTINGS.format(options=options, broker=url, queue=queue) + settings
         project = make_project(database)
         project.write("mysite/celery.py", APP)
         project.add_settings(text)
         project.write("mysite/__init__.py", "from mysite.celery import app as celery_app\n")
-        sites.append(CelerySite(project, folder, queue))
+        sites.append(CelerySite(project, folder, queue, url))
         return sites[-1]
 
     yield make

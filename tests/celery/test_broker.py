@@ -26,15 +26,17 @@ def test_messages_that_the_broker_lost_are_sent_again(celery_site: CelerySite) -
 
 def test_a_message_that_comes_twice_runs_its_task_once(celery_site: CelerySite) -> None:
     site = celery_site
-    site.enqueue("effect", str(site.effects), many=10)
     site.project.python(
-        """
+        f"""
+from backroom.tasks import enqueue_many
 from django.tasks import task_backends
 from backroom.tasks.records import Query
+from tests.processes import jobs
+enqueue_many(jobs.effect, [(({str(site.effects)!r}, number), {{}}) for number in range(10)])
 backend = task_backends["default"]
 records = backend.store.find(Query()).records
 for _ in range(2):
-    assert backend.send(records)
+    assert len(backend.deliver(records).ids) == 10
 """
     )
     assert site.depth() == 30
@@ -47,13 +49,12 @@ for _ in range(2):
 def test_an_operators_retry_sends_a_message(make_celery_site: Callable[..., CelerySite]) -> None:
     site = make_celery_site()
     worker = site.celery()
-    [task_id] = site.enqueue("exits")
-    site.wait_for_states(failed=1)
+    task_id, later = site.enqueue_all(("exits", [], ""), ("add", [1, 2], "run_after=timedelta(days=1)"))
+    site.wait_for_states(failed=1, deferred=1)
     site.project.run("backroom", "retry", task_id)
-    wait_until(lambda: site.column("attempts", task_id) == 2, what="the second attempt")
-    [later] = site.enqueue("add", 1, 2, using="run_after=__import__('datetime').timedelta(days=1)")
     site.project.run("backroom", "run-now", later)
-    wait_until(lambda: site.column("state", later) == "successful", what="what was not to wait")
+    site.wait_for_states(failed=1, successful=1)
+    wait_until(lambda: site.column("attempts", task_id) == 2, what="the second attempt")
     assert worker.stop() == 0
 
 
