@@ -17,6 +17,7 @@ from django.db.transaction import TransactionManagementError
 from django.tasks import task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 
+from backroom.clock import after
 from backroom.redis import RedisUnavailable
 from backroom.tasks import control, enqueue_many, maintenance
 from backroom.tasks.backends import redischecks
@@ -447,6 +448,15 @@ class TestChecks:
         monkeypatch.setattr(type(backend.server), "call_everywhere", lambda *asked: [OLD[asked[1]]])
         assert [message.id for message in redischecks.check_server(backend)] == ["backroom.E033"]
 
+    def test_a_clock_that_is_off_is_told_of(
+        self, use: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        backend = use()
+        monkeypatch.setattr(type(backend), "server_moment", lambda _backend: after(backend.clock.now(), -20))
+        with pytest.raises(SystemExit):
+            call_command("backroom", "doctor")
+        assert "ahead of the server's" in capsys.readouterr().out
+
     def test_the_doctor_examines_the_server(
         self, use: Callable[..., Any], either: TcpRedis, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -455,6 +465,7 @@ class TestChecks:
         said = capsys.readouterr().out
         assert "ok    server      " in said
         assert "there and back" in said
+        assert "ok    clock       " in said
         assert "backroom.W031" in said
         use(url="redis://127.0.0.1:1/0")
         with pytest.raises(SystemExit):

@@ -84,6 +84,18 @@ def test_a_page_that_finds_nothing_ends_before_it_has_read_everything(store: Red
     assert len(store.find(Query(queue_name="default"), limit=10).records) == 10
 
 
+def test_what_one_worker_runs_is_found_at_once_among_thousands(store: RedisStore, only: TcpRedis) -> None:
+    fill(store, 2_500)
+    store.claim(request(2_400))
+    claims = store.claim(request(20, worker_id="worker-2"))
+    fill(store, 10 * FEW)
+    found = []
+    did = inside(only, lambda: found.extend(store.find(Query(worker_id="worker-2")).records))
+    assert [each.id for each in found] == [claim.id for claim in reversed(claims)]
+    # One looks, and one reads.
+    assert did["evalsha"] == 2
+
+
 def test_few_in_one_state_are_found_among_many_in_others(store: RedisStore) -> None:
     fill(store, 10)
     claims = store.claim(request(3))

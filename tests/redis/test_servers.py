@@ -249,6 +249,8 @@ def test_keys_with_one_tag_are_in_one_slot() -> None:
     assert key("app", "tasks", "ready", "mail") == "app:{tasks}:ready:mail"
     assert slot_of(key("app", "tasks", "a")) == slot_of(key("other", "tasks", "b"))
     assert slot_of(key("app", "ta}sks", "a")) == slot_of(key("app", "ta}sks", "b"))
+    # Of a tag without a name the server would take no notice.
+    assert slot_of(key("a{}pp", "tasks", "a")) == slot_of(key("app", "tasks", "b"))
     assert slot_of("123456789") == 12_739
 
 
@@ -280,6 +282,16 @@ def test_a_command_follows_its_key_through_a_cluster(own_folder: Path) -> None:
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
         assert server.call("INCR", names[0]) == 4
         assert server.call_each([("INCR", name) for name in names])[0] == 5
+
+
+def test_who_takes_one_for_the_other_is_told(own_folder: Path, only: TcpRedis) -> None:
+    with pytest.raises(RedisUnavailable, match=r"is no node of a cluster\. Take 'cluster' out"):
+        server_of(Address(url=only.tcp_url, cluster=True)).call("GET", "a")
+    with cluster(own_folder) as nodes:
+        server = server_of(Address(url=nodes[0].tcp_url))
+        assert slot_of("a") > 2 * 5_461
+        with pytest.raises(RedisUnavailable, match=r"is a node of a cluster\. Say so with 'cluster'"):
+            server.call("GET", "a")
 
 
 def test_sentinels_lead_to_the_new_primary(own_folder: Path) -> None:

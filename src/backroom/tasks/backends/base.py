@@ -13,7 +13,7 @@ from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
 from django.utils.module_loading import import_string
 
-from backroom.clock import Clock, SystemClock
+from backroom.clock import Clock, Moment, SystemClock
 from backroom.options import Above, AtLeast, parse
 from backroom.sql.dialect import telling_of_missing_tables
 from backroom.tasks.attempts import Attempts
@@ -230,6 +230,10 @@ class Backend(BaseTaskBackend):
     def check_server(self) -> list[checks.CheckMessage]:
         """Return what is wrong with a server, other than a database, that keeps the tasks. Connects to it."""
         return []
+
+    def server_moment(self) -> Moment | None:
+        """Return what time it is by the clock of such a server; None where there is none."""
+        return None
 
     def examine_server(self) -> tuple[str, list[checks.CheckMessage]] | None:
         """Return what such a server is and what is wrong with it; None where there is none.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from django.db import transaction
 from django.tasks.exceptions import TaskResultDoesNotExist
 
+from backroom.clock import SECOND, Moment
 from backroom.options import AtLeast
 from backroom.redis import RedisOptions, Server, server_of
 from backroom.tasks import outbox
@@ -99,6 +100,11 @@ class RedisBackend(Backend):
         from backroom.tasks.backends.redischecks import check_server
 
         return check_server(self)
+
+    def server_moment(self) -> Moment:
+        """Return what time it is by the server's clock."""
+        seconds, microseconds = self.server.call("TIME")
+        return int(seconds) * SECOND + int(microseconds)
 
     def examine_server(self) -> tuple[str, Any]:
         """Return what the server is and what is wrong with it; raise `RedisUnavailable` when it does not answer."""

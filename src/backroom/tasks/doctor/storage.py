@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import Error as DatabaseTrouble
 from django.db import connections
 
-from backroom.clock import SECOND, after, seconds_between
+from backroom.clock import SECOND, Moment, after, seconds_between
 from backroom.errors import BackroomError
 from backroom.sql.dialect import ADVISED_FOR_FILES, FileState, file_state, is_server, product, server_moment
 from backroom.tasks import queries
@@ -79,11 +79,10 @@ def file(backend: Backend) -> Findings:
 
 
 def clock(backend: Backend) -> Findings:
-    """Tell how far this machine's clock is from the database server's."""
-    database = backend.database
-    if database is None or not is_server(database):
+    """Tell how far this machine's clock is from that of the server: if each machine's is near it, they agree."""
+    if _server_moment(backend) is None:
         return
-    skew, doubt = min((_skew(backend, database) for _ in range(CLOCK_SAMPLES)), key=lambda sample: sample[1])
+    skew, doubt = min((_skew(backend) for _ in range(CLOCK_SAMPLES)), key=lambda sample: sample[1])
     text = f"{abs(skew):.3f} s {'behind' if skew > 0 else 'ahead of'} the server's (± {milliseconds(doubt)})"
     if abs(skew) - doubt < SKEW:
         yield Finding(OK, "clock", text)
@@ -212,9 +211,15 @@ def _durability(state: FileState) -> Finding:
     return Finding(OK, "durability", "synchronous is FULL: what is committed survives a power cut")
 
 
-def _skew(backend: Backend, database: str) -> tuple[float, float]:
+def _server_moment(backend: Backend) -> Moment | None:
+    if (found := backend.server_moment()) is not None or backend.database is None:
+        return found
+    return server_moment(backend.database)
+
+
+def _skew(backend: Backend) -> tuple[float, float]:
     """Return by how much the server's clock is ahead of this machine's, and how uncertain that is."""
     before = backend.clock.now()
-    server = server_moment(database) or before
+    server = _server_moment(backend) or before
     trip = seconds_between(before, backend.clock.now())
     return seconds_between(after(before, trip / 2), server), trip / 2 + 1 / SECOND

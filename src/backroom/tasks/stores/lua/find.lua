@@ -9,6 +9,9 @@ local path, reason, most = match(ARGV[6], '^=(.*)$'), match(ARGV[7], '^=(.*)$'),
 local STEP = 100
 
 -- Where few are in the states asked for, they are read and sorted; otherwise the newest of all are looked through.
+-- What runs is sought among all that runs as long as it can be: after a restart of the server each worker asks at once.
+local FEW = states == 'x' and 5 * most or most
+
 local function places()
   local keys = {}
   for state in string.gmatch(states, '.') do
@@ -19,7 +22,7 @@ local function places()
     elseif state == 'r' and queue then
       keys[#keys + 1] = READY .. queue
     elseif state == 'r' then
-      if call('SCARD', QUEUES) > most then
+      if call('SCARD', QUEUES) > FEW then
         return nil
       end
       for _, name in ipairs(call('SMEMBERS', QUEUES)) do
@@ -39,7 +42,7 @@ local function few()
   end
   for _, key in ipairs(keys) do
     number = number + call('ZCARD', key)
-    if number > most then
+    if number > FEW then
       return nil
     end
   end

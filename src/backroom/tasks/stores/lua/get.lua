@@ -2,8 +2,7 @@
 -- ARGV: after how many bytes to stop, ids. Returns the rows of those that are there, and how many ids were looked at.
 -- Each row: id, task, live, unique key, progress, end of the lease.
 
-local ids = { unpack(ARGV, 2) }
-local tasks, lives = values_of(TASKS, ids), values_of(LIVE, ids)
+local STEP = 50
 
 local function row_of(id, task, live)
   task = whole(task, match(task, '^%S+'), 'l', PAYLOADS, id)
@@ -21,16 +20,20 @@ local function row_of(id, task, live)
   }
 end
 
-local rows, left, looked_at = {}, tonumber(ARGV[1]), 0
-for index, id in ipairs(ids) do
-  looked_at = index
-  if tasks[index] then
-    local row = row_of(id, tasks[index], lives[index])
-    rows[#rows + 1] = row
-    left = left - #row[2] - #row[3]
-    if left <= 0 then
-      break
+local rows, left, looked_at = {}, tonumber(ARGV[1]), 1
+while looked_at < #ARGV and left > 0 do
+  local ids = { unpack(ARGV, looked_at + 1, math.min(looked_at + STEP, #ARGV)) }
+  local tasks, lives = values_of(TASKS, ids), values_of(LIVE, ids)
+  for index, id in ipairs(ids) do
+    looked_at = looked_at + 1
+    if tasks[index] then
+      local row = row_of(id, tasks[index], lives[index])
+      rows[#rows + 1] = row
+      left = left - #row[2] - #row[3]
+      if left <= 0 then
+        break
+      end
     end
   end
 end
-return { rows, looked_at }
+return { rows, looked_at - 1 }
