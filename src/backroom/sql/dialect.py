@@ -204,7 +204,8 @@ def patiently[T](alias: str, work: Callable[[], T], *, patience: float = LOCK_PA
     """Do `work`, again while the database asks for that, for at most `patience` seconds.
 
     SQLite asks for it when another writer is at work, PostgreSQL when it took the locks of one of two transactions
-    that waited for each other. Inside a transaction of the caller there is no second try: what came before would have to be done again too.
+    that waited for each other. Inside a transaction of the caller there is no second try: what came before would have to
+    be done again too.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -256,11 +257,6 @@ def prepare_for_writers(alias: str) -> None:
 def journal_mode(alias: str) -> str | None:
     """Return SQLite's journal mode, or None for another vendor."""
     return str(fetch(alias, "PRAGMA journal_mode")[0][0]) if vendor_of(alias) == "sqlite" else None
-
-
-def change_counter(alias: str) -> int | None:
-    """Return a number that changes when another connection commits to a SQLite file; None for another vendor."""
-    return int(fetch(alias, "PRAGMA data_version")[0][0]) if vendor_of(alias) == "sqlite" else None
 
 
 def version(alias: str) -> tuple[int, ...]:

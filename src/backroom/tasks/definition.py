@@ -116,7 +116,8 @@ class Task(_Base[P, R]):
     def using(self, **changes: Unpack[Changes]) -> Self:
         """Return a task with some attributes and options changed; `run_after` may be a datetime or a timedelta.
 
-        An attribute that is given is set, to None as well: `using(run_after=None)` takes a delay away.
+        An attribute that is given is set, to None as well: `using(run_after=None)` takes a delay away. Raise
+        `TypeError` for a name that it does not know, `InvalidTask` for a value that makes no sense.
         """
         given: dict[str, Any] = dict(changes)
         if unknown := sorted(given.keys() - CHANGEABLE):

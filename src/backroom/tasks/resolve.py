@@ -127,7 +127,7 @@ _resolved_alike = lru_cache(maxsize=1024)(_resolved)
 
 
 def decoded_metadata(record: Record) -> dict[str, Any]:
-    """Return the metadata of a record."""
+    """Return the metadata of a record; raise `TypeError` for what is no dict, `ValueError` for what is no JSON."""
     metadata: object = json.loads(record.metadata) if record.metadata else {}
     if not isinstance(metadata, dict):
         msg = f"The metadata of {record.id} is {type(metadata)}, not a dict."

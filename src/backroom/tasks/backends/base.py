@@ -154,7 +154,11 @@ class Backend(BaseTaskBackend):
     def enqueue(  # type: ignore[override] # the stubs would have a task's parameters in its result's type
         self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> TaskResult[..., Any]:
-        """Store a task and return its result; on a unique task's collision, the result that was there before."""
+        """Store a task and return its result; on a unique task's collision, the result that was there before.
+
+        Raise `InvalidTask` for a task that cannot be run here, `InvalidArguments` naming the argument that JSON cannot
+        carry, `StoreUnavailable` or the database's own error when nothing could be stored.
+        """
         self.validate_task(task)
         drafted = self._draft(task).record(new_id(), args, kwargs)
         with telling_of_missing_tables(self._database):
