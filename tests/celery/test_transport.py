@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.signals import before_task_publish
+from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTask
 
@@ -186,6 +189,21 @@ class TestSending:
         assert message.headers["task"] == "backroom.run"
         assert message.headers["shadow"] == "tests.processes.jobs.add"
         assert "41" not in str(message.headers | {"id": "", "root_id": "", "argsrepr": ""})
+
+    @pytest.mark.parametrize("store_database", ["postgres"], indirect=True)
+    def test_a_receiver_of_celerys_signals_leaves_no_connection_behind(self, backend, store_database):
+        asked = []
+
+        def ask(**_kwargs):
+            Group.objects.using(store_database).count()
+            asked.append(connections[store_database])
+
+        before_task_publish.connect(ask)
+        try:
+            add.enqueue(1, 2)
+        finally:
+            before_task_publish.disconnect(ask)
+        assert [each.connection for each in asked] == [None]
 
     def test_many_are_sent_at_once(self, backend):
         assert len(enqueue_many(add, [((number, 1), {}) for number in range(50)])) == 50

@@ -18,6 +18,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+from django.db import connections
+
 from backroom.clock import Moment, after, to_datetime
 from backroom.tasks.records import DEFERRED, Record
 
@@ -98,7 +100,7 @@ class CeleryTransport:
         patience = 0 if self._is_away else self._send_timeout
         ids: set[str] = set()
         thread = threading.Thread(
-            target=copy_context().run, args=(self._deliver, messages, ids), name="backroom-send", daemon=True
+            target=copy_context().run, args=(self._deliver_apart, messages, ids), name="backroom-send", daemon=True
         )
         try:
             thread.start()
@@ -131,6 +133,11 @@ class CeleryTransport:
             # What it still sends comes late, which does no harm, and tells that the broker is back.
             self._unanswered = thread
             self._note_absence("silence", pause=0)
+
+    def _deliver_apart(self, messages: Sequence[Message], ids: set[str]) -> None:
+        self._deliver(messages, ids)
+        # A receiver of Celery's signals may have asked the database, and this thread ends.
+        connections.close_all()
 
     def _deliver(self, messages: Sequence[Message], ids: set[str]) -> None:
         """Send messages over one connection, and note in `ids` which the broker has taken."""
