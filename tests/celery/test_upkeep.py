@@ -12,9 +12,11 @@ from django.tasks import task_backends
 from django.test.utils import CaptureQueriesContext
 
 from backroom.celery import upkeep as upkeeps
+from backroom.celery.places import Leftover
 from backroom.celery.runner import Runner
 from backroom.celery.upkeep import TIDY, Upkeep
 from backroom.clock import after
+from backroom.tasks import enqueue_many
 from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.records import Worker
 from backroom.tasks.stores.base import Request
@@ -66,6 +68,16 @@ def test_a_claim_that_the_process_holds_is_late_and_not_lost(backend, runner, is
         runner._holdings.take([claim])
     Upkeep(backend, ME, held=runner.held).round()
     assert backend.store.get([claim.id])[0].state == "running"
+
+
+def test_all_that_a_dead_process_held_starts_again_however_much_it_was(backend):
+    enqueue_many(add, [((number, 1), {}) for number in range(150)])
+    now = backend.clock.now()
+    assert len(backend.store.claim(Request((), 150, "dead", now, after(now, 30)))) == 150
+    upkeep = Upkeep(backend, ME)
+    upkeep.settle_later("dead", Leftover(1, frozenset(), was_ended=False))
+    upkeep.round()
+    assert backend.store.counts() == {("default", "ready"): 150}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from backroom.clock import after
 from backroom.redis import Address, server_of
 from backroom.tasks.records import Query, Record
-from backroom.tasks.stores.redis import LONG, ROW_BYTES, RedisStore
+from backroom.tasks.stores.redis import CHUNK_BYTES, LONG, ROW_BYTES, RedisStore
 from backroom.testing.stores.case import NOW, failed, new_record, raised, released, request, succeeded
 from tests.redis.servers import TcpRedis
 
@@ -67,6 +67,17 @@ def test_no_script_sends_more_than_one_row_beyond_its_measure(store: RedisStore,
     assert [record.id for record in records] == [claim.id for claim in reversed(claims)]
     assert {record.result for record in records} == {RESULT}
     assert only.calls()["evalsha"] >= 1 + 30 * 2 * BIG // (ROW_BYTES + 3 * BIG)
+
+
+def test_no_script_is_told_of_more_results_than_fit(store: RedisStore, only: TcpRedis) -> None:
+    store.insert([new_record() for _ in range(4)])
+    claims = store.claim(request(3))
+    long = f'"{"r" * (CHUNK_BYTES // 2)}"'
+    only.ask("CONFIG", "RESETSTAT")
+    exchange = store.exchange([succeeded(claim, long) for claim in claims], request(1))
+    assert exchange.applied == {claim.id for claim in claims}
+    assert len(exchange.claims) == 1
+    assert only.calls()["evalsha"] == 3
 
 
 def test_they_come_back_as_they_went_whatever_becomes_of_the_task(store: RedisStore, only: TcpRedis) -> None:

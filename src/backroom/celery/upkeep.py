@@ -24,7 +24,7 @@ from backroom.tasks.queries import ready_since
 from backroom.tasks.records import RUNNING, Cancelled, Claim, Crashed, Outcome, Query, Released, Transition
 from backroom.tasks.resolve import rules_of
 from backroom.tasks.rounds import Rounds, guarded
-from backroom.tasks.stores.base import Mark
+from backroom.tasks.stores.base import Mark, pages_of
 
 logger = logging.getLogger("backroom.celery")
 
@@ -143,8 +143,7 @@ class Upkeep:
     def _settle(self, worker_id: str, leftover: Leftover) -> None:
         """Decide the fate of what a dead process held, so that it starts elsewhere now and not after its lease."""
         query = Query(states=(RUNNING,), worker_id=worker_id)
-        held = self._backend.store.find(query).records
-        if held:
+        for held in filter(None, pages_of(self._backend.store, query)):
             logger.error("action=worker_died worker_id=%s tasks=%d", worker_id, len(held))
             move(self._backend, held, lambda claim: self._fate(claim, leftover))
         self._backend.store.forget([worker_id])

@@ -5,7 +5,7 @@ A shard is a hash tag, and so one slot of a cluster. A record lives in the shard
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, lru_cache
 from itertools import batched
@@ -109,7 +109,7 @@ class RedisStore:
             return Exchange(frozenset(), [])
         applied: set[str] = set()
         claims: list[Claim] = []
-        chunks = list(batched(transitions, CHUNK)) or [()]
+        chunks: list[Sequence[Transition]] = list(_chunks(transitions, _length_of)) or [()]
         for chunk in chunks:
             asked = request if chunk is chunks[-1] else None
             done, _, claims = self._exchange(self.shards[0], chunk, asked)
@@ -248,7 +248,7 @@ class RedisStore:
             tokens = TOKENS if shard == self.shards[0] else 0
             calls += [
                 (_keys(shard), [tokens, pointer_seconds, *(part for record in chunk for part in _drafted(record))])
-                for chunk in _chunks(some)
+                for chunk in _chunks(some, lambda record: len(record.payload))
             ]
         for few in batched(calls, AHEAD):
             for reply in self._run_each("insert", few):
@@ -669,15 +669,20 @@ def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
     return dict(zip(texts, texts, strict=True))
 
 
-def _chunks(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """Cut records into lists short enough for one script each."""
-    chunk: list[Record] = []
+def _chunks[T](items: Sequence[T], length_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Cut records or transitions into lists short enough for one script each."""
+    chunk: list[T] = []
     size = 0
-    for record in records:
-        if chunk and (len(chunk) == CHUNK or size + len(record.payload) > CHUNK_BYTES):
+    for item in items:
+        length = length_of(item)
+        if chunk and (len(chunk) == CHUNK or size + length > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(record)
-        size += len(record.payload)
+        chunk.append(item)
+        size += length
     if chunk:
         yield chunk
+
+
+def _length_of(transition: Transition) -> int:
+    return len(transition.result or "") + len(transition.errors)
