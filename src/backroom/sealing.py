@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from typing import Final
 
 from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from django.utils.encoding import force_bytes
 
 from backroom.errors import BackroomError
@@ -33,7 +35,7 @@ def signature(data: bytes, *, purpose: str, context: bytes = b"") -> str:
 
     `purpose` parts one use of the key from the others; `context`, without a NUL, says what the data belongs to.
     """
-    return mac(_key(settings.SECRET_KEY, purpose), data, context)
+    return mac(keys_for(purpose)[0], data, context)
 
 
 def is_signed(data: bytes, signed: str, *, purpose: str, context: bytes = b"") -> bool:
@@ -44,17 +46,27 @@ def is_signed(data: bytes, signed: str, *, purpose: str, context: bytes = b"") -
 def is_mac(key: bytes, data: bytes, context: bytes, signed: str) -> bool:
     """Tell whether this is the signature by one key. It may be any text that somebody sent."""
     # Of texts compare_digest() takes only ASCII.
-    return compare_digest(mac(key, data, context).encode(), signed.encode("utf-8", "surrogatepass"))
+    return signed.isascii() and compare_digest(mac(key, data, context), signed)
 
 
 def mac(key: bytes, data: bytes, context: bytes) -> str:
     """Return the signature by one key."""
-    return blake2b(context + b"\0" + data, key=key, digest_size=SIGNATURE_BYTES).hexdigest()
+    made = _keyed(key).copy()
+    made.update(context + b"\0" + data)
+    digest: str = made.hexdigest()
+    return digest
 
 
-def keys_for(purpose: str) -> list[bytes]:
+@lru_cache(maxsize=64)
+def keys_for(purpose: str) -> tuple[bytes, ...]:
     """Return the keys of a purpose: that of SECRET_KEY first, then those of its fallbacks."""
-    return [_key(secret, purpose) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    return tuple(_key(secret, purpose) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **_signal: object) -> None:
+    if setting in {"SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
+        keys_for.cache_clear()
 
 
 def seal(data: bytes, *, purpose: str, context: bytes = b"") -> str:
@@ -63,7 +75,7 @@ def seal(data: bytes, *, purpose: str, context: bytes = b"") -> str:
     Each value has a key of its own, made from a random salt, so however many there are, no nonce comes again.
     """
     salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)
-    box = _cipher(_key(settings.SECRET_KEY, purpose), salt).encrypt(nonce, data, context)
+    box = _cipher(keys_for(purpose)[0], salt).encrypt(nonce, data, context)
     return urlsafe_b64encode(salt + nonce + box).rstrip(b"=").decode("ascii")
 
 
@@ -94,9 +106,13 @@ def can_seal() -> bool:
     return find_spec("cryptography") is not None
 
 
-@lru_cache(maxsize=64)
 def _key(secret: str | bytes, purpose: str) -> bytes:
     return blake2b(force_bytes(f"backroom.{purpose}:") + force_bytes(secret)).digest()
+
+
+@lru_cache(maxsize=64)
+def _keyed(key: bytes):  # type: ignore[no-untyped-def]  # the class has no public name
+    return blake2b(key=key, digest_size=SIGNATURE_BYTES)
 
 
 def _cipher(key: bytes, salt: bytes):  # type: ignore[no-untyped-def]

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol
 
 from backroom.errors import BackroomError
 
@@ -108,13 +108,12 @@ class Document(dict[str, Any]):
         return dict, (dict(self),)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class Changes(NamedTuple):
     """What a save writes."""
 
-    stored: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, str] = MappingProxyType({})
     """Names with new values, as a store keeps them."""
-    plains: Mapping[str, Plain] = field(default_factory=dict)
+    plains: Mapping[str, Plain] = MappingProxyType({})
     """The same, as they were serialised."""
     deleted: frozenset[str] = frozenset()
     replaces: bool = False
@@ -147,22 +146,21 @@ def changes_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) ->
     plains: dict[str, Plain] = {}
     present, size = set(), 0
     for name, value in data.items():
-        field_name = field_of(name)
+        # What is known by a name without a backslash is stored under just that.
+        field_name = name if name in known and "\\" not in name else field_of(name)
         present.add(field_name)
-        before = known.get(field_name)
-        if before is not None and name not in assigned and type(value) in UNCHANGING:
-            size += len(field_name) + len(before)
-            continue
-        plain = codec.plain(field_name, value)
+        plain = known.get(field_name)
+        if plain is None or name in assigned:
+            plain = plains[field_name] = codec.plain(field_name, value)
+        elif type(value) not in UNCHANGING and plain != (now := codec.plain(field_name, value)):
+            plain = plains[field_name] = now
         size += len(field_name) + len(plain)
-        if name in assigned or before != plain:
-            plains[field_name] = plain
     # What was larger before there was a limit may stay so, and shrink.
     if size > max_bytes and size > sum(len(name) + len(plain) for name, plain in known.items()):
         raise SessionTooLarge(_too_large(data, codec, size=size, max_bytes=max_bytes))
-    gone = frozenset({*known, *map(field_of, assigned)} - present)
+    gone = (known.keys() | {field_of(name) for name in assigned if name not in data}) - present
     stored = {name: codec.stored(name, plain) for name, plain in plains.items()}
-    return Changes(stored=stored, plains=plains, deleted=gone, replaces=whole)
+    return Changes(stored=stored, plains=plains, deleted=frozenset(gone), replaces=whole)
 
 
 def field_of(name: Any) -> str:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from backroom.clock import Moment, after
+from backroom.clock import SECOND, Moment, after
 from backroom.options import Above, AtLeast, Setting, parse
 
 SESSIONS: Final = Setting[Mapping[str, Any]]("SESSIONS", dict, default={})
@@ -64,10 +64,12 @@ class Rules:
     renewal: float | None
     grace: float
     touch: float
+    saves_every_request: bool
+    """Django's SESSION_SAVE_EVERY_REQUEST."""
     options: SessionOptions
 
     @classmethod
-    def of(cls, options: SessionOptions) -> Self:
+    def of(cls, options: SessionOptions, *, saves_every_request: bool = False) -> Self:
         """Return the rules that options make."""
         idle, touch = _seconds(options.IDLE), _seconds(options.TOUCH) or 0.0
         return cls(
@@ -76,6 +78,7 @@ class Rules:
             renewal=_seconds(options.RENEWAL),
             grace=_seconds(options.GRACE) or 0.0,
             touch=touch if idle is None else min(touch, idle / TOUCHES_PER_LIFE),
+            saves_every_request=saves_every_request,
             options=options,
         )
 
@@ -90,16 +93,16 @@ class Rules:
 
     def is_over(self, *, created_at: Moment, seen_at: Moment, now: Moment) -> bool:
         """Tell whether a session is over by the rules of today, which may be stricter than those it was stored by."""
-        too_idle = self.idle is not None and after(seen_at, self.idle) <= now
-        return too_idle or (self.absolute is not None and after(created_at, self.absolute) <= now)
+        too_idle = self.idle is not None and now - seen_at >= self.idle * SECOND
+        return too_idle or (self.absolute is not None and now - created_at >= self.absolute * SECOND)
 
     def is_due(self, seen_at: Moment, now: Moment) -> bool:
         """Tell whether it is time to write down that a session was seen."""
-        return after(seen_at, self.touch) <= now
+        return now - seen_at >= self.touch * SECOND
 
     def wants_new_id(self, renewed_at: Moment, now: Moment) -> bool:
         """Tell whether an id is too old. One that must go at once counts as made at the beginning of time."""
-        return renewed_at == 0 or (self.renewal is not None and after(renewed_at, self.renewal) <= now)
+        return renewed_at == 0 or (self.renewal is not None and now - renewed_at >= self.renewal * SECOND)
 
 
 def rules() -> Rules:
@@ -109,12 +112,13 @@ def rules() -> Rules:
 
 @lru_cache(maxsize=1)
 def _rules() -> Rules:
-    return Rules.of(parse(SessionOptions, getattr(settings, "BACKROOM", {}).get(SESSIONS.name, {})))
+    options = parse(SessionOptions, getattr(settings, "BACKROOM", {}).get(SESSIONS.name, {}))
+    return Rules.of(options, saves_every_request=bool(settings.SESSION_SAVE_EVERY_REQUEST))
 
 
 @receiver(setting_changed)
 def _forget(*, setting: str, **_kwargs: Any) -> None:
-    if setting == "BACKROOM":
+    if setting in {"BACKROOM", "SESSION_SAVE_EVERY_REQUEST"}:
         _rules.cache_clear()
 
 

@@ -64,6 +64,9 @@ class Dialect(Protocol):
         The values of both are strings, so that nothing is merged below the top.
         """
 
+    def added(self, column: str) -> str:
+        """Return the same for a parameter without null."""
+
 
 class SQLite:
     """SQLite ≥ 3.37 (RETURNING, UPDATE … FROM, json_each)."""
@@ -90,6 +93,8 @@ class SQLite:
         """See Dialect.merged()."""
         return f"json_patch({column}, %s)"
 
+    added = merged
+
 
 class PostgreSQL:
     """PostgreSQL ≥ 15."""
@@ -113,7 +118,11 @@ class PostgreSQL:
 
     def merged(self, column: str) -> str:
         """See Dialect.merged()."""
-        return f"jsonb_strip_nulls({column} || %s::jsonb)"
+        return f"jsonb_strip_nulls({self.added(column)})"
+
+    def added(self, column: str) -> str:
+        """See Dialect.added()."""
+        return f"{column} || %s::jsonb"
 
 
 DIALECTS: Final[dict[str, Dialect]] = {"sqlite": SQLite(), "postgresql": PostgreSQL()}

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from django.conf import settings
 from django.contrib.auth import SESSION_KEY as USER_ID
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -323,7 +322,7 @@ class BackroomSession(SessionBase):
         header = self._header
         assert header is not None  # noqa: S101 - its caller has seen to it
         columns = self._seen(now, law)
-        if law.idle is not None or settings.SESSION_SAVE_EVERY_REQUEST:
+        if law.idle is not None or law.saves_every_request:
             columns["ends_at"] = self._end(data, header.created_at, now, law)
         if (yield from self.get_store().write(header.key, Changes(), columns)):
             yield from self._noted(header._replace(**columns))
@@ -389,7 +388,8 @@ class BackroomSession(SessionBase):
         if not (yield from self._writing(changes, {**columns, **new_id_columns}, extra, insists=insists)):
             raise UpdateError
         self._settle(data, changes)
-        yield from self._noted((self._header or header)._replace(**columns))
+        if columns:
+            yield from self._noted((self._header or header)._replace(**columns))
         return not self.came_with_replaced_id
 
     def _writing(
@@ -580,7 +580,7 @@ class BackroomSession(SessionBase):
         if law.is_due(header.seen_at, now):
             return True
         part = (header.ends_at - header.seen_at) // TOUCHES_PER_LIFE
-        return bool(settings.SESSION_SAVE_EVERY_REQUEST) and now - header.seen_at >= max(part, SECOND)
+        return law.saves_every_request and now - header.seen_at >= max(part, SECOND)
 
     def _new_header(self, key: KeyHash, data: Mapping[str, Any], now: Moment, law: Rules) -> Header:
         seen = self._seen(now, law)

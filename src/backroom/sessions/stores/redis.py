@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import batched, chain
+from itertools import batched
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,10 @@ from backroom.sessions.transactions import Witness
 LUA: Final = Path(__file__).with_name("lua")
 TAG: Final = "sessions"
 RENEWED_AT_ONCE: Final = 500
+FEW: Final = 2000
+"""Arguments that Lua unpacks at once."""
+STANDS_ALONE: Final = frozenset({"merge"})
+"""The script that runs most. What all others begin with takes the server longer than what it does."""
 VALUE: Final = "="
 """What the field of a value begins with; that of the header is one letter."""
 LETTERS: Final = {
@@ -62,7 +66,7 @@ class RedisStore:
 
     def insert(self, header: Header, changes: Changes, extra: Columns) -> Steps[Written]:  # noqa: ARG002 - no columns here
         """See Store."""
-        fields = list(chain(_header_fields(header._asdict()), _value_fields(changes)))
+        fields = [*_header_fields(header._asdict()), *_value_fields(changes)]
         count = yield self._running(
             "insert", header.key, header.user_id or "", header.created_at, header.ends_at, len(fields), *fields
         )
@@ -70,8 +74,11 @@ class RedisStore:
 
     def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[Written]:  # noqa: ARG002 - the server decides
         """See Store."""
-        fields = list(chain(_header_fields(columns), _value_fields(changes)))
+        fields = [*_header_fields(columns), *_value_fields(changes)]
         gone = [f"{VALUE}{name}" for name in changes.deleted]
+        if changes and not columns and not changes.replaces and len(fields) + len(gone) <= FEW:
+            count = yield self._running("merge", key, len(fields), *fields, *gone)
+            return bool(count)
         gone += [LETTERS[name] for name in ("user_id",) if name in columns and columns[name] is None]
         count = yield self._running(
             *("write", key, int(changes.replaces), len(fields), *fields, len(gone), *gone),
@@ -188,6 +195,8 @@ def problems_of_options() -> Iterator[str]:
 @lru_cache(maxsize=16)
 def _script(name: str) -> Script:
     text = (LUA / f"{name}.lua").read_text()
+    if name in STANDS_ALONE:
+        return Script(text)
     # Flags stand in the first line of a script, or nowhere.
     shebang, text = text.split("\n", 1) if text.startswith("#!") else ("", text)
     return Script("\n".join(filter(None, (shebang, (LUA / "common.lua").read_text(), text))))
@@ -207,11 +216,16 @@ def _value_fields(changes: Changes) -> Iterator[str]:
 
 
 def _loaded(key: KeyHash, fields: Sequence[bytes], now: Moment) -> Loaded | None:
-    found = {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
-    if int(found.get("x", 0)) <= now:
+    header, contents = {}, {}
+    texts = [field.decode() for field in fields]
+    for name, value in zip(texts[::2], texts[1::2], strict=True):
+        if name[0] == VALUE:
+            contents[name[1:]] = value
+        else:
+            header[name] = value
+    if int(header.get("x", 0)) <= now:
         return None
-    contents = {name[1:]: value for name, value in found.items() if name.startswith(VALUE)}
-    return Loaded(_header_of(key, *(found.get(letter, "") for letter in LETTERS.values())), contents)
+    return Loaded(_header_of(key, *[header.get(letter, "") for letter in LETTERS.values()]), contents)
 
 
 def _header(row: Sequence[bytes]) -> Header:

@@ -108,7 +108,7 @@ class SQLStore:
 
     def write(self, key: KeyHash, changes: Changes, columns: Columns, *, waits: bool = False) -> Steps[Written]:
         """See Store."""
-        way = ("replaces" if changes.replaces else "merges") if changes else "leaves"
+        way = _way(changes)
         alias = self.alias_for_writes
         if not changes and not columns:
             rows = yield Call(select, (alias, self._text(EXISTS), (key,)))
@@ -195,6 +195,15 @@ def _filled(statement: str, table: str) -> str:
     return statement.format(table=table, header=HEADER, contents=CONTENTS)
 
 
+def _way(changes: Changes) -> str:
+    """Return what a save does to the contents."""
+    if changes.replaces:
+        return "replaces"
+    if changes.deleted:
+        return "merges"
+    return "adds" if changes else "leaves"
+
+
 def _update(
     table: str,
     alias: str,
@@ -218,6 +227,7 @@ def _update_text(table: str, alias: str, way: str, columns: tuple[str, ...], wai
     ways: dict[str, Callable[[], list[str]]] = {
         "leaves": list,
         "replaces": lambda: [f"{CONTENTS} = %s"],
+        "adds": lambda: [f"{CONTENTS} = {dialect_of(alias).added(CONTENTS)}"],
         "merges": lambda: [f"{CONTENTS} = {dialect_of(alias).merged(CONTENTS)}"],
     }
     assignments = [*ways[way](), *(f'"{COLUMNS.get(name, name)}" = %s' for name in columns)]
