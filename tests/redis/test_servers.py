@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from backroom.cache.backends.redis import RedisCacheOptions
 from backroom.options import OptionsError, parse, problems_of, problems_of_settings
 from backroom.redis import (
     Address,
@@ -336,6 +337,7 @@ def test_a_setting_of_the_wrong_type_shows_no_password(settings: Any) -> None:
     url: Any = b"redis://:s3cret@h/0"
     for work in (
         lambda: problems_of(RedisOptions, {"url": url, "sentinel_password": url}),
+        lambda: problems_of(RedisCacheOptions, {"SENTINEL_PASSWORD": url}),
         lambda: problems_of(SessionOptions, {"REDIS": str(url)}),
         problems_of_settings,
     ):

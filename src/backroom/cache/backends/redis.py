@@ -13,7 +13,7 @@ Each verb is written once, as a generator that yields commands and is sent repli
 import random
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import isawaitable
 from typing import Annotated, Any, Final, NamedTuple
@@ -77,7 +77,7 @@ class RedisCacheOptions(CacheOptions):
 
     SENTINELS: list[str] | tuple[str, ...] = ()
     """`host:port` of each Sentinel; the host in LOCATION is then the name of the service that they watch."""
-    SENTINEL_PASSWORD: str = ""
+    SENTINEL_PASSWORD: str = field(default="", repr=False)
     CLUSTER: bool = False
     """Whether LOCATION names a node of a Redis Cluster."""
     SOCKET_TIMEOUT: Annotated[float, Above(0)] = 5.0
