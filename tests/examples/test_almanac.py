@@ -13,7 +13,7 @@ from tests.examples.frontdesk import Frontdesk
 from tests.services.browser import Browser
 
 KINDS = (
-    *("database", "pymemcache"),
+    *("database", "pymemcache", "tiered"),
     # The others differ in a line of the settings; starting them all takes a minute.
     *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("locmem", "file", "pylibmc", "redis", "sqlite")),
 )
