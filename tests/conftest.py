@@ -29,7 +29,8 @@ import pytest
 
 from tests import settings
 from tests.services.project import Project
-from tests.services.servers import MissingService, PgBouncer, PostgresServer, RabbitServer, RedisServer, Server
+from tests.services.running import kept_running
+from tests.services.servers import MissingService, PgBouncer, PostgresServer, RabbitServer, RedisServer
 
 if TYPE_CHECKING:
     from tests.services.browser import Browser
@@ -149,25 +150,25 @@ def _services_folder_outlives_the_databases(services_folder: Path) -> None:
 @pytest.fixture(scope="session")
 def postgres_server(services_folder: Path) -> Iterator[PostgresServer]:
     """Give the PostgreSQL server that this run shares."""
-    yield from _running(partial(PostgresServer, services_folder / "postgres"))
+    yield from kept_running(partial(PostgresServer, services_folder / "postgres"))
 
 
 @pytest.fixture(scope="session")
 def pgbouncer_server(services_folder: Path, postgres_server: PostgresServer) -> Iterator[PgBouncer]:
     """Give PgBouncer in transaction pooling mode, in front of `postgres_server`."""
-    yield from _running(partial(PgBouncer, services_folder / "pgbouncer", postgres_server))
+    yield from kept_running(partial(PgBouncer, services_folder / "pgbouncer", postgres_server))
 
 
 @pytest.fixture(scope="session")
 def redis_server(services_folder: Path) -> Iterator[RedisServer]:
     """Give the Redis server that this run shares."""
-    yield from _running(partial(RedisServer, services_folder / "redis"))
+    yield from kept_running(partial(RedisServer, services_folder / "redis"))
 
 
 @pytest.fixture(scope="session")
 def rabbit_server(services_folder: Path) -> Iterator[RabbitServer]:
     """Give the RabbitMQ server that this run shares."""
-    yield from _running(partial(RabbitServer, services_folder / "rabbit"))
+    yield from kept_running(partial(RabbitServer, services_folder / "rabbit"))
 
 
 _numbers = itertools.count(1)
@@ -182,25 +183,13 @@ def own_folder(services_folder: Path) -> Path:
 @pytest.fixture
 def own_postgres_server(own_folder: Path) -> Iterator[PostgresServer]:
     """Give a PostgreSQL server that this test may harm."""
-    yield from _running(partial(PostgresServer, own_folder / "postgres"))
+    yield from kept_running(partial(PostgresServer, own_folder / "postgres"))
 
 
 @pytest.fixture
 def own_redis_server(own_folder: Path) -> Iterator[RedisServer]:
     """Give a Redis server that this test may harm; it keeps what it acknowledged."""
-    yield from _running(partial(RedisServer, own_folder / "redis", durable=True))
-
-
-def _running[S: Server](make: Callable[[], S]) -> Iterator[S]:
-    try:
-        server = make()
-    except MissingService as missing:
-        pytest.fail(str(missing), pytrace=False)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    yield from kept_running(partial(RedisServer, own_folder / "redis", durable=True))
 
 
 # ── Processes ───────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.test import override_settings
 
 from tests.cache.files import forget_files
 from tests.services.memcached import MemcachedServer
-from tests.services.servers import MissingService
+from tests.services.running import kept_running
 
 LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 
@@ -84,15 +85,7 @@ BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
 @pytest.fixture(scope="session")
 def memcached_server(services_folder: Path) -> Iterator[MemcachedServer]:
     """Give the memcached server that these tests share."""
-    try:
-        server = MemcachedServer(services_folder / "memcached-above")
-    except MissingService as missing:
-        pytest.fail(str(missing), pytrace=False)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    yield from kept_running(partial(MemcachedServer, services_folder / "memcached"))
 
 
 COMMITTING = pytest.mark.django_db(transaction=True)

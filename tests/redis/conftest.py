@@ -16,33 +16,21 @@ from backroom.tasks.records import Query, Record
 from backroom.tasks.stores.redis import RedisStore
 from tests.redis.servers import TcpRedis, Valkey
 from tests.services.project import Process, Project, wait_until
-from tests.services.servers import MissingService
+from tests.services.running import kept_running
 
 KINDS: dict[str, type[TcpRedis]] = {"redis": TcpRedis, "valkey": Valkey}
-
-
-def started(kind: type[TcpRedis], folder: Path, **options: Any) -> Iterator[TcpRedis]:
-    try:
-        server = kind(folder, **options)
-    except MissingService as missing:
-        pytest.fail(str(missing), pytrace=False)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
 def tcp_redis(services_folder: Path) -> Iterator[TcpRedis]:
     """Give the Redis server that the tests of this folder share."""
-    yield from started(TcpRedis, services_folder / "tcp-redis")
+    yield from kept_running(partial(TcpRedis, services_folder / "tcp-redis"))
 
 
 @pytest.fixture(scope="session")
 def valkey(services_folder: Path) -> Iterator[TcpRedis]:
     """Give the Valkey server that they share."""
-    yield from started(Valkey, services_folder / "valkey")
+    yield from kept_running(partial(Valkey, services_folder / "valkey"))
 
 
 @pytest.fixture(params=["redis", "valkey"])
@@ -67,7 +55,7 @@ def own_server(own_folder: Path) -> Iterator[Callable[..., TcpRedis]]:
     running: list[Iterator[TcpRedis]] = []
 
     def start(kind: str = "redis", **options: Any) -> TcpRedis:
-        running.append(started(KINDS[kind], own_folder / f"{len(running)}", **options))
+        running.append(kept_running(partial(KINDS[kind], own_folder / f"{len(running)}", **options)))
         return next(running[-1])
 
     yield start
