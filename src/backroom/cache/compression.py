@@ -1,4 +1,4 @@
-"""Make large values smaller: zstd where Python or a package has it, zlib everywhere else. It knows bytes and nothing else.
+"""Make large values smaller: zstd where Python or its backport has it, zlib everywhere else. It knows bytes and nothing else.
 
 What was packed says how, so a process without zstd reads what zlib packed, and refuses the rest.
 """
@@ -40,7 +40,7 @@ def unpack(how: int, data: bytes) -> bytes:
             return ZSTD_HERE.unpack(data)
     except _ERRORS as error:
         raise CannotUnpack(str(error)) from None
-    msg = f"packed in a way ({how}) that needs the package zstandard, or Python 3.14"
+    msg = f"packed in a way ({how}) that needs the extra backroom[zstd], or Python 3.14"
     raise CannotUnpack(msg)
 
 
@@ -48,13 +48,6 @@ def _find_zstd() -> _Zstd | None:
     for name in ("compression.zstd", "backports.zstd"):
         if module := _module(name):
             return _Zstd(lambda data: module.compress(data, LEVEL[ZSTD]), module.decompress, module.ZstdError)
-    if module := _module("zstandard"):
-        # Its compressors are not safe for threads, so each call makes one, as it advises.
-        return _Zstd(
-            lambda data: module.ZstdCompressor(level=LEVEL[ZSTD]).compress(data),
-            lambda data: module.ZstdDecompressor().decompress(data),
-            module.ZstdError,
-        )
     return None
 
 
