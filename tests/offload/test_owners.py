@@ -93,6 +93,15 @@ def test_a_user_who_takes_over_a_session_finds_nothing_of_the_one_before(client,
     assert client.get(url).status_code == 404
 
 
+def test_what_was_asked_for_while_signed_in_is_the_users_and_not_the_sessions(client, ann):
+    before = started(client)
+    client.force_login(ann)
+    after = client.get("/report/2025/")["Location"]
+    # Whoever is deactivated is nobody any more, in a session that goes on.
+    User.objects.filter(pk=ann.pk).update(is_active=False)
+    assert [client.get(url).status_code for url in (before, after)] == [200, 404]
+
+
 def test_neither_the_session_key_nor_the_secret_is_stored(client):
     started(client)
     row = str(Operation.objects.values().get())
