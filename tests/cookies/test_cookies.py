@@ -229,6 +229,9 @@ def test_a_prefix_is_kept_by_itself(name):
         ("a=b", {}, "no name"),
         ("Path", {}, "no name"),
         ("c", {"signed": True, "encrypted": True}, "leave out signed"),
+        ("c", {"path": "/;Domain=evil.example"}, "path is no part"),
+        ("c", {"path": "/\r\nSet-Cookie: a=b"}, "path is no part"),
+        ("c", {"domain": "example.org; Secure"}, "domain is no part"),
     ],
 )
 def test_what_no_browser_would_keep_is_refused_when_it_is_declared(name, options, problem):

@@ -6,7 +6,10 @@ from django.contrib import admin
 from django.contrib.auth import authenticate, login, logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.template import engines
+from django.template.response import SimpleTemplateResponse
 from django.urls import include, path
 from django.views.decorators.cache import cache_page
 
@@ -80,7 +83,40 @@ def public(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def late(request: HttpRequest) -> HttpResponse:
+    """Look into the session, and write to it, when the template is rendered."""
+
+    def visits() -> int:
+        request.session["visits"] = request.session.get("visits", 0) + 1
+        return int(request.session["visits"])
+
+    return SimpleTemplateResponse(engines["django"].from_string("visit {{ visits }}"), {"visits": visits})
+
+
+def streamed(request: HttpRequest) -> StreamingHttpResponse:
+    visits = request.session["visits"] = request.session.get("visits", 0) + 1
+    return StreamingHttpResponse(iter([f"visit {visits}"]))
+
+
+def missing(request: HttpRequest) -> HttpResponse:
+    raise Http404(request.session.get("visits"))
+
+
+def forbidden(request: HttpRequest) -> HttpResponse:
+    raise PermissionDenied(request.session.get("visits"))
+
+
+def crashing(request: HttpRequest) -> HttpResponse:
+    request.session["lost"] = True
+    raise ZeroDivisionError
+
+
 urlpatterns = [
+    path("late/", late),
+    path("streamed/", streamed),
+    path("missing/", missing),
+    path("forbidden/", forbidden),
+    path("crashing/", crashing),
     path("read/", read),
     path("write/", write),
     path("plain/", plain),

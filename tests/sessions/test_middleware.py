@@ -157,6 +157,27 @@ def test_a_response_that_used_the_session_is_private_and_varies(client):
         assert "Cookie" in response["Vary"], path
 
 
+@pytest.mark.parametrize("name", ["late", "streamed"])
+def test_a_page_that_is_rendered_late_or_streamed_is_private_and_its_session_is_saved(client, name):
+    for number in (1, 2):
+        response = client.get(f"/{name}/")
+        assert response.getvalue() == f"visit {number}".encode()
+        assert "private" in directives(response)
+        assert "Cookie" in response["Vary"]
+    assert client.session["visits"] == 2
+
+
+@pytest.mark.parametrize(("name", "status"), [("missing", 404), ("forbidden", 403), ("crashing", 500), ("broken", 500)])
+def test_an_error_that_looked_at_the_session_is_private_too(client, name, status):
+    client.raise_request_exception = False
+    client.get("/write/?a=1")
+    response = client.get(f"/{name}/")
+    assert response.status_code == status
+    assert "private" in directives(response)
+    assert "Cookie" in response["Vary"]
+    assert client.get("/read/").json() == {"a": "1"}
+
+
 def test_a_response_that_did_not_is_left_alone(client):
     response = client.get("/plain/")
     assert directives(response) == set()

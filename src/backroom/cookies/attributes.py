@@ -51,6 +51,9 @@ def faults_of(cookie: Attributes) -> Iterator[Fault]:
             f"A cookie whose name begins with {called} must have no domain, not {cookie.domain!r}.",
             "Leave the domain out, or begin the name with __Secure-.",
         )
+    for word, text in (("path", cookie.path), ("domain", cookie.domain or "")):
+        if not text.isascii() or not text.isprintable() or ";" in text:
+            yield Fault(f"A cookie's {word} is no part of a header: {text!r}.", f"Use a plain {word}, percent-coded.")
     if (cookie.samesite or "").lower() == "none" and not cookie.secure:
         yield Fault("A cookie with SameSite=None must be Secure.", "Make it secure, or use SameSite=Lax.")
     if cookie.partitioned and not cookie.secure:
