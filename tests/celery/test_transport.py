@@ -454,6 +454,7 @@ class TestSilence:
     def test_who_sends_goes_on_and_nobody_waits_until_it_speaks_again(self, transport, caplog):
         for number in range(5):
             assert transport.send([message(str(number), "default")]) == transports.Sent(frozenset(), is_away=True)
+        wait_until(lambda: self.tries > 0, what="the thread to begin")
         assert self.tries == 1
         assert caplog.text.count("action=broker_away backend=default reason=silence") == 1
         self.speaks.set()
@@ -469,6 +470,12 @@ class TestSilence:
         self.speaks.set()
         wait_until(lambda: not transport._is_away, what="the broker to be known to be back")
         assert transport.depth(transport.app.conf.task_default_queue) == 1
+
+    def test_silence_cuts_no_pause_short(self):
+        transport = CeleryTransport(make_app("memory://"), "default", {})
+        transport._note_absence("a test")
+        transport._note_absence("silence", pause=0)
+        assert transport._is_left_alone()
 
     def test_a_broker_that_takes_one_message_after_the_other_is_waited_for(self, monkeypatch):
         transport = CeleryTransport(make_app("memory://"), "default", {}, send_timeout=0.2)
