@@ -76,7 +76,8 @@ def test_inside_a_transaction_nobody_waits_for_what_no_worker_can_see(client, mo
 def test_every_offloaded_view_is_exempt_from_the_transaction_of_the_request(settings):
     from django.urls import resolve
 
-    for path in ("/report/2024/", "/function/2024/", "/operations/x/", "/operations/x/result/"):
+    resources = [f"/operations/x/{name}" for name in ("", "result/", "events/", "cancel/")]
+    for path in ("/report/2024/", "/function/2024/", *resources):
         assert set(settings.DATABASES) <= vars(resolve(path).func)["_non_atomic_requests"]
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import resolve
 
 from backroom.offload import waiting
 from backroom.offload.models import Operation
@@ -49,6 +50,13 @@ def test_an_order_is_answered_with_202_and_where_to_look(client):
     assert (accepted["Retry-After"], accepted["Cache-Control"]) == ("1", "private, no-store")
     vary = {name.strip() for name in accepted["Vary"].split(",")}
     assert {"Accept", "Authorization", "Cookie", "Prefer"} <= vary
+
+
+@pytest.mark.parametrize("name", ["", "result/", "events/"])
+def test_every_view_is_exempt_from_the_transaction_of_the_request(settings, name):
+    # Inside one, no worker would see what was ordered, and no reader what a worker did meanwhile.
+    for path in ("/reports/", f"/api/operations/x/{name}"):
+        assert set(settings.DATABASES) <= vars(resolve(path).func)["_non_atomic_requests"]
 
 
 @pytest.mark.django_db(transaction=True)
