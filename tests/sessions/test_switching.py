@@ -287,6 +287,39 @@ def test_one_that_moves_in_a_transaction_leaves_its_place_when_that_commits(engi
     assert engine(old.session_key)["a"] == 1
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("place", ["sqlite", "postgres"])
+def test_one_whose_users_sessions_are_ended_before_that_commits_has_ended(engine, law, place, monkeypatch):
+    alias = "postgres" if place == "postgres" else "default"
+    old = made(engine_of(CACHE), _auth_user_id="7")
+    law(READ_THROUGH=CACHE)
+    # Another connection would not see what is not committed.
+    monkeypatch.setattr(type(engine.get_store()), "delete_of_user", sees_nothing)
+    with transaction.atomic(alias):
+        assert engine(old.session_key).load()
+        revoke_all("7")
+    assert engine(old.session_key).load() == {}
+
+
+def sees_nothing(*_arguments: Any) -> Any:
+    yield from ()
+    return []
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgres"])
+def test_a_request_that_only_looked_in_such_a_transaction_has_nothing_to_save(engine, law, place):
+    alias = "postgres" if place == "postgres" else "default"
+    old = made(engine_of(CACHE), a=1)
+    law(READ_THROUGH=CACHE)
+    session = engine(old.session_key)
+    with transaction.atomic(alias):
+        assert session["a"] == 1
+        transaction.set_rollback(True, alias)
+    session.take_back()
+    assert not session.modified
+    assert engine(old.session_key)["a"] == 1
+
+
 def test_it_gets_a_new_id_when_its_owner_signs_in(engine, before):
     old = made(before, basket=3)
     session = engine(old.session_key)

@@ -20,7 +20,7 @@ from backroom.sessions.documents import Changes, Document, changes_of, contents_
 from backroom.sessions.guessing import guesses
 from backroom.sessions.info import SessionInfo
 from backroom.sessions.keys import KeyHash, hash_of, is_mark, is_well_formed, mark_of, new_id
-from backroom.sessions.predecessors import predecessor_of
+from backroom.sessions.predecessors import Predecessor, predecessor_of
 from backroom.sessions.records import Header, Loaded, Store, Visitor, Written
 from backroom.sessions.rules import TOUCHES_PER_LIFE, Rules, rules
 from backroom.sessions.steps import Call, Send, Steps, arun, run
@@ -301,10 +301,10 @@ class BackroomSession(SessionBase):
         is_there = yield from before.exists(session_id)
         if is_there and isinstance(written, Witness):
             self._deeds.append(Deed(written, "moved", session_id))
-            written.afterwards(lambda: run(before.delete(session_id)))
+            written.afterwards(lambda: run(self._taking_from(before, session_id, header)))
         elif is_there:
             yield from before.delete(session_id)
-        if not is_there or (header.user_id and (yield from store.exists(mark_of(header.user_id)))):
+        if not is_there or (yield from self._is_refused(header)):
             yield from store.delete([key])
             return None
         yield from lifecycle.told(type(self), "created", header)
@@ -316,6 +316,17 @@ class BackroomSession(SessionBase):
         if guesses.note(address, now, threshold=law.options.UNKNOWN_IDS):
             lifecycle.logger.warning("action=unknown_ids address=%s count=%s", address or "-", law.options.UNKNOWN_IDS)
             yield Send(signals.unknown_ids, type(self), {"address": address, "count": law.options.UNKNOWN_IDS})
+
+    def _taking_from(self, before: Predecessor, session_id: str, header: Header) -> Steps[None]:
+        """Delete a session where it was, after the transaction in which it moved here."""
+        yield from before.delete(session_id)
+        if (yield from self._is_refused(header)):
+            # Whoever ended all of the user's meanwhile did not see this one yet.
+            yield from self.get_store().delete([(self._header or header).key])
+
+    def _is_refused(self, header: Header) -> Steps[bool]:
+        """Tell whether all sessions that a user had in the earlier engine were ended."""
+        return header.user_id is not None and (yield from self.get_store().exists(mark_of(header.user_id)))
 
     def _touching(self, data: Mapping[str, Any], now: Moment, law: Rules) -> Steps[None]:
         """Write down that the session was seen; where use keeps it alive, that moves its end."""
@@ -475,8 +486,9 @@ class BackroomSession(SessionBase):
 
     def _undo(self, deed: Deed) -> None:
         """Know of the session what was known before."""
-        self._header, self.modified = deed.header, True
-        if isinstance(data := self._session_cache, Document):
+        self._header = deed.header
+        self.modified = self.modified or deed.what != "moved"
+        if isinstance(data := getattr(self, "_session_cache", None), Document):
             data.unsettle(deed.changes)
         match deed.what:
             case "made":
