@@ -90,9 +90,14 @@ def test_what_the_project_asks_for_is_locked():
         *(each for extra in described["project"]["optional-dependencies"].values() for each in extra),
         *(each for group in described["dependency-groups"].values() for each in group if isinstance(each, str)),
     ]
-    names = {name.lower() for each in asked for name in re.findall(r"^[\w.\-]+", each)}
+    names = {_normal(name) for each in asked for name in re.findall(r"^[\w.\-]+", each)}
     lock = (REPOSITORY / "requirements/dev.txt").read_text()
-    assert names <= {name.lower() for name in re.findall(r"^([\w.\-]+)(?:\[[\w,]+\])?==", lock, re.MULTILINE)}
+    assert names <= {_normal(name) for name in re.findall(r"^([\w.\-]+)(?:\[[\w,]+\])?==", lock, re.MULTILINE)}
+
+
+def _normal(name: str) -> str:
+    """Return a package's name as an index compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _imports(module: str) -> Iterator[str]:
