@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from kombu import Connection
+from kombu.connection import Connection
 
 from tests.processes.conftest import Site
 from tests.services.project import Process, Project, wait_until
