@@ -31,6 +31,7 @@ TOLD_TWICE: Final = "delete() tells several that there was something"
 REVIVES: Final = "touch() does not look whether the entry has expired"
 UNSIGNED: Final = "memcached's sums are unsigned 64-bit integers that stop at zero"
 SIXTY_FOUR: Final = "the server's sums are 64-bit integers"
+INTEGERS: Final = "the server adds to integers alone"
 COUNTS_EXPIRED: Final = "delete() counts what has expired"
 LAST_WRITER: Final = "get_or_set() rests on add(), which lets several in"
 
@@ -140,6 +141,7 @@ class TestDatabase(DjangosContract):
 
 
 MEMCACHED: Final = {
+    "test_a_fraction_can_be_added_to": INTEGERS,
     "test_a_lifetime_of_milliseconds": WHOLE_SECONDS,
     "test_half_a_second_is_not_nothing": WHOLE_SECONDS,
     "test_below_zero": UNSIGNED,
@@ -181,6 +183,7 @@ class TestPyLibMC(OnMemcached):
         "test_a_lifetime_of_milliseconds": WHOLE_SECONDS,
         "test_half_a_second_is_not_nothing": WHOLE_SECONDS,
         "test_beyond_sixty_four_bits": SIXTY_FOUR,
+        "test_a_fraction_can_be_added_to": INTEGERS,
     }
 )
 class TestRedis(DjangosContract):
