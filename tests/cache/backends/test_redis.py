@@ -79,6 +79,21 @@ def test_get_or_set_is_a_look_and_one_write(cache, empty):
     assert RedisCache(empty.tcp_url, {})._run("add", cache._add_or_get("key", "later", 60, None), None) == "made"
 
 
+def test_jitter_shortens_lives_but_no_lock(empty, monkeypatch):
+    cache = RedisCache(empty.tcp_url, {"OPTIONS": {"JITTER": 0.5}})
+    monkeypatch.setattr("backroom.cache.lifetimes.random.random", lambda: 0.9)
+    cache.set("set", 1, 100)
+    cache.set_many({"many": 1}, 100)
+    lock = cache.lock("lock", timeout=100)
+    assert lock.acquire()
+    assert lock.extend(100)
+    cache.get_or_set("stored", 1, 100)
+    cache.set("touched", 1, 1)
+    cache.touch("touched", 100)
+    lives = {key: round(cache.ttl(key) or 0) for key in ("set", "many", "lock", "stored", "touched")}
+    assert lives == {"set": 55, "many": 55, "lock": 100, "stored": 100, "touched": 100}
+
+
 def test_a_large_value_is_packed(empty):
     cache = RedisCache(empty.tcp_url, {"OPTIONS": {"COMPRESS_FROM": 1000}})
     cache.set("key", "text " * 10_000)

@@ -348,7 +348,7 @@ class RedisCache(BackroomCache):
 
     def _set(self, key: Any, value: Any, timeout: Any, version: int | None) -> Plan[None]:
         made = self.make_and_validate_key(key, version)
-        yield self._stored(made, value, self._milliseconds(timeout))
+        yield self._stored(made, value, self._milliseconds(timeout, exact=False))
 
     def _stored(self, made: str, value: Any, left: int | None) -> tuple[Any, ...]:
         name = self._start + made
@@ -405,11 +405,11 @@ class RedisCache(BackroomCache):
         return count > 0
 
     def _set_many(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> Plan[list[Any]]:
-        left = self._milliseconds(timeout)
+        left = self._milliseconds(timeout, exact=False)
         commands = []
         for key, value in data.items():
             if self.options.JITTER:
-                left = self._milliseconds(timeout)
+                left = self._milliseconds(timeout, exact=False)
             commands.append(self._stored(self.make_and_validate_key(key, version), value, left))
         for first in range(0, len(commands), AT_ONCE):
             _whole((yield commands[first : first + AT_ONCE]))
@@ -456,10 +456,10 @@ class RedisCache(BackroomCache):
     def _name(self, key: Any, version: int | None) -> str:
         return self._start + self.make_and_validate_key(key, version)
 
-    def _milliseconds(self, timeout: Any) -> int | None:
-        """Return how long an entry is to live; None for ever, 0 not at all."""
+    def _milliseconds(self, timeout: Any, *, exact: bool = True) -> int | None:
+        """Return how long an entry is to live; None for ever, 0 not at all. JITTER shortens what is not `exact`."""
         moment = now()
-        expires_at = self.expiry(timeout, moment)
+        expires_at = self.expiry(timeout, moment, exact=exact)
         if expires_at == FOREVER:
             return None
         return 0 if expires_at == GONE else expires_at - moment
