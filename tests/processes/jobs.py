@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group
 from django.db import connection
 from django.tasks import task as django_task
 
-from backroom.tasks import Snooze, TaskTimeout, Unique
+from backroom.tasks import Snooze, TaskCancelled, TaskTimeout, Unique
 
 task: Any = django_task  # django-stubs 6.1.2 do not know that @task takes the backend's own options
 
@@ -122,8 +122,12 @@ def cancels_politely(context, path):
 @task
 def cancels_by_exception(path):
     note(path, "begin")
-    while True:
-        time.sleep(0.02)
+    try:
+        while True:
+            time.sleep(0.02)
+    except TaskCancelled:
+        note(path, "interrupted")
+        raise
 
 
 @task

@@ -155,13 +155,15 @@ def test_a_running_task_is_cancelled_politely_then_by_exception_then_by_force(ma
     site = make_site(cancel_grace=0.5)
     worker = site.worker()
     cancel = "from backroom.tasks import control\nprint(len(control.cancel(['{}'])))"
-    for number, name in enumerate(("cancels_politely", "cancels_by_exception", "cancels_by_force"), 1):
+    ways = {"cancels_politely": "cleaned up", "cancels_by_exception": "interrupted", "cancels_by_force": "ignored"}
+    for number, (name, end) in enumerate(ways.items(), 1):
         site.effects.write_text("")
         [task_id] = site.enqueue(name, str(site.effects))
         site.wait_for_line("begin")
         assert site.project.python(cancel.format(task_id)).strip() == "1"
         site.wait_for_states(failed=number)
         assert site.column("reason", task_id) == "cancelled"
+        assert site.lines()[-1] == end
     assert stop(worker) == 0
 
 
