@@ -63,7 +63,8 @@ def test_of_several_saves_those_are_repeated_that_were_in_vain(engine, alias, se
         in_vain(alias, session.save)
         session["c"] = 3
         (sent,) = statements(session.save)
-    assert all(each in sent for each in "bc")
+    assert '"b"' in sent
+    assert '"c"' in sent
     assert '"a"' not in sent
     assert stored(engine, session.session_key).keys() == {"kept", "going", "cart", "a", "b", "c"}
 
