@@ -169,6 +169,19 @@ def test_anyone_else_gets_404(client, links, headers, resource):
     assert client.delete(links["self"], headers=headers).status_code == 404
 
 
+def test_an_owner_needs_no_other_permission_and_may_look_as_often_as_told(client, monkeypatch):
+    from rest_framework.permissions import IsAdminUser
+    from rest_framework.views import APIView
+
+    from tests.offload.api.site import NoMore
+
+    url = client.post("/open/", {"year": 2024}).json()["links"]["self"]
+    # What a project asks of every view that does not say otherwise.
+    monkeypatch.setattr(APIView, "permission_classes", (IsAdminUser,))
+    monkeypatch.setattr(APIView, "throttle_classes", (NoMore,))
+    assert client.get(url).status_code == 200
+
+
 def test_a_visitor_without_a_token_owns_by_the_session(client):
     accepted = client.post("/open/", {"year": 2024}).json()
     assert client.get(accepted["links"]["self"]).status_code == 200
