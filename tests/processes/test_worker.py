@@ -176,6 +176,13 @@ def test_a_process_is_recycled_after_so_many_tasks(make_site: Callable[..., Site
     assert stop(worker) == 0
 
 
+def test_a_burst_outlives_the_processes_that_it_uses_up(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.enqueue("effect", str(site.effects), many=300)
+    assert site.worker("--burst", "--max-tasks", "50").wait(timeout=60) == 0
+    assert site.states() == {"successful": 300}
+
+
 def test_a_process_is_recycled_when_it_has_grown(make_site: Callable[..., Site]) -> None:
     site = make_site()
     worker = site.worker("--max-memory-growth", "50M")
