@@ -88,7 +88,7 @@ class CelerySite(Site):
         worker = CeleryWorker(process)
         self.workers.append(worker)
         if wait:
-            process.wait_for_output(" ready.")
+            process.wait_for_output(" ready.", seconds=60)
         return worker
 
     def enqueue_all(self, *calls: tuple[str, list[Any], str]) -> list[str]:

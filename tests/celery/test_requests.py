@@ -46,7 +46,7 @@ app.control.revoke([{running + ".0"!r}], terminate=True)
     )
     site.wait_for_states(failed=2, successful=1)
     assert [site.column("reason", each) for each in (running, waiting, spared)] == ["cancelled", "cancelled", ""]
-    assert site.lines() == ["begin", "2"]
+    assert site.lines() == ["begin", "interrupted", "2"]
     assert worker.stop() == 0
 
 

@@ -37,6 +37,8 @@ PATIENCE: Final = 2.0
 """Seconds for which a connection to the broker is tried, and after which one that keeps silent is taken for broken."""
 RETRIES: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 """One more try: a connection that lay idle may have been closed by the broker."""
+LEFT: Final = 1_000
+"""Messages that are kept while the broker is away."""
 PAUSE: Final = 10.0
 """Seconds after a failure within which nothing is sent; what was not, maintenance sends."""
 LATE: Final = 0.005
@@ -84,6 +86,7 @@ class CeleryTransport:
         self._away_until = 0.0
         self._is_away = False
         self._unanswered: threading.Thread | None = None
+        self._left: list[Message] = []
         self._refused_until: dict[str, float] = {}
         self._refused: set[str] = set()
         _alive.add(self)
@@ -96,11 +99,13 @@ class CeleryTransport:
     def send(self, messages: Sequence[Message]) -> Sent:
         """Send messages; wait for a broker that keeps silent no longer than `send_timeout`, and for none known to be away."""
         if not messages or self._is_left_alone():
+            self._leave(messages)
             return Sent(frozenset(), is_away=bool(messages))
         patience = 0 if self._is_away else self._send_timeout
         ids: set[str] = set()
+        # A process that is about to end waits for it, or its messages would be lost.
         thread = threading.Thread(
-            target=copy_context().run, args=(self._deliver_apart, messages, ids), name="backroom-send", daemon=True
+            target=copy_context().run, args=(self._deliver_apart, messages, ids), name="backroom-send", daemon=False
         )
         try:
             thread.start()
@@ -119,6 +124,17 @@ class CeleryTransport:
         self._deliver(messages, ids)
         return Sent(frozenset(ids), is_away=self._is_away)
 
+    def _leave(self, messages: Sequence[Message]) -> None:
+        """Leave messages to whoever finds the broker back in this process; what is not sent so, maintenance sends."""
+        with self._lock:
+            if len(self._left) + len(messages) <= LEFT:
+                self._left.extend(messages)
+
+    def _take_left(self) -> list[Message]:
+        with self._lock:
+            left, self._left = self._left, []
+        return left
+
     def _is_left_alone(self) -> bool:
         is_asked = self._unanswered is not None and self._unanswered.is_alive()
         return is_asked or time.monotonic() < self._away_until
@@ -136,6 +152,9 @@ class CeleryTransport:
 
     def _deliver_apart(self, messages: Sequence[Message], ids: set[str]) -> None:
         self._deliver(messages, ids)
+        while left := self._take_left():
+            if not self._is_away:
+                self._deliver(left, set())
         # A receiver of Celery's signals may have asked the database, and this thread ends.
         connections.close_all()
 
@@ -293,6 +312,7 @@ class CeleryTransport:
     def forget_the_parent(self) -> None:
         """Leave the connections alone, after a fork: the parent goes on talking on them, so none is closed either."""
         self._lock = threading.Lock()
+        self._left = []
         if "_connection" in self.__dict__:
             for group in _pools():
                 dict.pop(group, self._connection.__eqhash__(), None)
