@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from backroom.clock import SystemClock
 from backroom.redis import Address, Server, server_of
+from backroom.tasks.stores.base import Request
 from backroom.tasks.stores.redis import RedisStore
 from backroom.tasks.transports import bells
 from backroom.tasks.transports.bells import BellListener
 from backroom.tasks.transports.wakeups import is_heard
-from backroom.testing.stores.case import new_record, released, request
+from backroom.testing.stores.case import NOW, deferred, new_record, released, request, succeeded
 from tests.redis.servers import Proxy, TcpRedis
 from tests.services.project import wait_until
 
@@ -26,7 +28,7 @@ def hang() -> Iterator[Callable[..., BellListener]]:
     def hang(server: Server, *queues: str) -> BellListener:
         store = RedisStore(server, "contract")
         store.claim(request(queues=queues))
-        listeners.append(BellListener(server, store.bells))
+        listeners.append(BellListener(store, SystemClock()))
         listeners[-1].open()
         return listeners[-1]
 
@@ -47,6 +49,11 @@ def is_ringing(listener: BellListener, seconds: float = 5.0) -> bool:
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     return bool(waiting.poll(seconds * 1000)) and listener.hear()
+
+
+def asked(limit: int, **values: Any) -> Request:
+    """Return what a worker asks for now."""
+    return request(limit, now=SystemClock().now(), lease=30, **values)
 
 
 def waits(either: TcpRedis, count: int) -> None:
@@ -166,14 +173,180 @@ def test_an_answer_that_nothing_came_is_no_ring(hang: Any, server: Server, monke
 
 
 def test_opening_without_a_server_fails_quietly() -> None:
-    listener = BellListener(server_of(Address(url="redis://127.0.0.1:1/0")), lambda: ["a"])
+    nowhere = RedisStore(server_of(Address(url="redis://127.0.0.1:1/0")), "contract")
+    listener = BellListener(nowhere, SystemClock())
     listener.open()
     assert listener.fileno() is None
     assert not listener.hear()
     listener.close()
 
 
-def test_the_bell_of_a_queue_that_nobody_uses_any_more_goes(store: RedisStore, either: TcpRedis) -> None:
-    store.insert([new_record(queue_name="customer-7")])
-    assert all(0 < int(either.ask("TTL", bell)) <= 86_400 for bell in either.ask("KEYS", "*:bell:*"))
-    assert either.ask("KEYS", "*:bell:*")
+def test_the_bell_of_a_queue_goes_with_its_last_task(store: RedisStore, either: TcpRedis) -> None:
+    store.insert([new_record(queue_name="customer-7"), new_record(queue_name="customer-8")])
+    assert len(either.ask("KEYS", "*:bell:customer-*")) == 2
+    [claim] = store.claim(request(queues=("customer-7",)))
+    store.apply([succeeded(claim)._replace(prune_at=NOW)])
+    store.prune(NOW, 10)
+    assert either.ask("KEYS", "*:bell:customer-*") == ["backroom:{contract}:bell:customer-8"]
+    assert either.ask("HKEYS", "backroom:{contract}:counts") == ["rcustomer-8"]
+
+
+class TestErrands:
+    """A request that is sent ahead, and comes back with claims."""
+
+    @pytest.fixture
+    def send(self, hang: Any) -> Callable[..., BellListener]:
+        """Return a function that gives a listener whose request is on its way."""
+
+        def send(server: Server, limit: int = 4, **values: Any) -> BellListener:
+            listener: BellListener = hang(server, *values.get("queues", ()))
+            assert listener.takes_requests
+            listener.send(asked(limit, **values))
+            assert listener.asked == 0
+            listener.fileno()
+            assert listener.asked == limit
+            return listener
+
+        return send
+
+    def test_an_enqueue_brings_the_claims(self, store: RedisStore, send: Any, either: TcpRedis) -> None:
+        listener = send(store.server)
+        waits(either, 1)
+        before = SystemClock().now()
+        store.insert([new_record(priority=priority) for priority in (0, 5, 0)])
+        wait_until(listener.hear, what="the request to come back")
+        claims = listener.brought()
+        assert [claim.priority for claim in claims] == [5, 0, 0]
+        assert store.get([claim.id for claim in claims]) == sorted(claims)
+        assert {(claim.state, claim.worker_id, claim.attempts, claim.fence) for claim in claims} == {
+            ("running", "worker-1", 1, 1)
+        }
+        # When they were claimed, and not when that was asked for.
+        assert all(before - 50_000 <= claim.started_at <= SystemClock().now() + 50_000 for claim in claims)
+        assert {claim.lease_until - claim.started_at for claim in claims} == {30_000_000}
+        assert listener.asked == 0
+        assert listener.brought() is None
+
+    def test_no_more_is_brought_than_was_asked_for(self, store: RedisStore, send: Any) -> None:
+        store.insert([new_record() for _ in range(5)])
+        listener = send(store.server, 2)
+        wait_until(listener.hear, what="the request to come back")
+        assert len(listener.brought()) == 2
+        # What is left is rung for.
+        assert is_ringing(listener)
+
+    def test_one_that_waited_in_vain_comes_back_and_finds_what_nobody_rang_for(
+        self, store: RedisStore, send: Any, either: TcpRedis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bells, "WAIT", 0.05)
+        listener = send(store.server)
+        wait_until(listener.hear, what="the request to come back")
+        assert listener.brought() == []
+        store.insert([new_record()])
+        either.ask("DEL", "backroom:{contract}:bell:")
+        listener.send(asked(4))
+        listener.fileno()
+        wait_until(listener.hear, what="the request to come back")
+        assert len(listener.brought()) == 1
+
+    def test_what_becomes_due_meanwhile_is_brought_when_it_is_due(
+        self, store: RedisStore, send: Any, either: TcpRedis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bells, "WAIT", 60.0)
+        listener = send(store.server)
+        waits(either, 1)
+        now = SystemClock().now()
+        record = new_record(state="deferred", run_after=now + 300_000, due_at=now + 300_000)
+        store.insert([record])
+        # There is nothing yet, but now it is known when there will be.
+        wait_until(listener.hear, what="the request to come back")
+        assert listener.brought() == []
+        listener.send(asked(4))
+        listener.fileno()
+        wait_until(listener.hear, what="the request to come back")
+        [claim] = listener.brought()
+        assert claim.id == record.id
+        assert claim.started_at >= record.due_at
+
+    def test_it_is_called_back_with_what_it_has_and_leaves_nothing_behind(
+        self, store: RedisStore, send: Any, either: TcpRedis
+    ) -> None:
+        listener = send(store.server)
+        waits(either, 1)
+        assert listener.call_back() == []
+        assert listener.asked == 0
+        listener.send(asked(4))
+        listener.fileno()
+        waits(either, 1)
+        store.insert([new_record()])
+        waits(either, 0)
+        assert len(listener.call_back()) == 1
+        assert either.ask("KEYS", "*bell@*") == []
+        assert listener.call_back() == []
+
+    def test_a_server_that_has_forgotten_the_script_rings_all_the_same(
+        self, store: RedisStore, send: Any, either: TcpRedis
+    ) -> None:
+        listener = send(store.server)
+        waits(either, 1)
+        either.ask("SCRIPT", "FLUSH")
+        store.insert([new_record()])
+        wait_until(listener.hear, what="the ring")
+        # Whoever hears it claims by himself.
+        assert listener.brought() is None
+        assert len(store.claim(request())) == 1
+
+    def test_one_that_is_lost_is_said_to_be_missed_once_the_server_must_have_come_to_it(
+        self, send: Any, only: TcpRedis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bells, "WAIT", 0.5)
+        monkeypatch.setattr(bells, "GRACE", 0.2)
+        proxy = Proxy(only.port)
+        server = server_of(Address(url=proxy.url, timeout=0.5, connect_timeout=0.5))
+        listener = send(server)
+        waits(only, 1)
+        proxy.swallow()
+        RedisStore(server_of(Address(url=only.url)), "contract").insert([new_record()])
+        wait_until(lambda: not listener.hear() and listener.fileno() is None, what="the silence to be noticed")
+        assert listener.asked == 0
+        assert listener.brought() is None
+        wait_until(listener.has_missed, what="the time after which it is known")
+        assert not listener.has_missed()
+        proxy.close()
+        # And indeed it has claimed.
+        assert only.ask("ZCARD", "backroom:{contract}:leases") == 1
+
+    def test_who_may_not_ask_for_the_time_is_only_rung_for(self, hang: Any, only: TcpRedis) -> None:
+        only.ask("ACL", "SETUSER", "timeless", "on", "nopass", "~*", "&*", "+@all", "-time")
+        server = server_of(Address(url=only.url.replace("://", "://timeless:any@")))
+        listener = hang(server)
+        listener.send(asked(4))
+        assert listener.fileno() is not None
+        assert listener.asked == 0
+        assert not listener.takes_requests
+        RedisStore(server, "contract").insert([new_record()])
+        assert is_heard(listener, within=10)
+        assert listener.brought() is None
+
+    def test_several_shards_are_only_rung_for(self, server: Server) -> None:
+        listener = BellListener(RedisStore(server, "contract", shards=2), SystemClock())
+        listener.open()
+        assert not listener.takes_requests
+        listener.close()
+
+
+def test_what_is_due_first_rings_for_whoever_waits_until_then(store: RedisStore, hang: Any) -> None:
+    listener = hang(store.server)
+    store.insert([new_record(**deferred(3_600))])
+    assert is_ringing(listener)
+    # It comes later, so nobody has to wake sooner.
+    store.insert([new_record(**deferred(7_200))])
+    assert not is_ringing(listener, 0.1)
+
+
+def test_what_became_due_and_is_another_ones_rings_for_that_one(store: RedisStore, hang: Any) -> None:
+    listener = hang(store.server, "mail")
+    store.insert([new_record(queue_name="mail", **deferred(10))])
+    assert is_ringing(listener)
+    assert store.claim(request(queues=("print",), now=NOW + 20_000_000)) == []
+    assert is_ringing(listener)

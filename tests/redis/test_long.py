@@ -100,3 +100,16 @@ def test_they_come_back_as_they_went_whatever_becomes_of_the_task(store: RedisSt
     assert store.find(Query(reason="error")).records == [read]
     assert store.prune(NOW, 10) == 1
     assert [name for name in only.ask("KEYS", "*") if ":bell:" not in name and not name.endswith(":queues")] == []
+
+
+def test_what_is_long_is_written_a_few_at_a_time(store: RedisStore, only: TcpRedis) -> None:
+    count = 25
+    only.ask("CONFIG", "RESETSTAT")
+    store.insert([new_record(payload=f'{{"args":["{"p" * BIG}"],"kwargs":{{}}}}') for _ in range(count)])
+    parts = -(-count * BIG // CHUNK_BYTES)
+    assert only.calls()["evalsha"] >= parts
+    claims = store.claim(request(count))
+    only.ask("CONFIG", "RESETSTAT")
+    # All of it is applied, and the claim comes with the last.
+    assert len(store.exchange([succeeded(claim, RESULT) for claim in claims], request()).applied) == count
+    assert parts <= only.calls()["evalsha"] <= parts + 1

@@ -63,6 +63,15 @@ def test_a_claim_does_as_much_however_long_the_queue_is(store: RedisStore, only:
     assert done[0]["evalsha"] == done[0]["zpopmin"] == 1
 
 
+def test_names_of_queues_that_others_have_emptied_hide_no_task(store: RedisStore, only: TcpRedis) -> None:
+    names = [f"customer-{number}" for number in range(FEW)]
+    store.insert([new_record(queue_name=name) for name in names])
+    for name in names[1:]:
+        assert len(store.claim(request(1, queues=(name,)))) == 1
+    assert only.ask("SCARD", "backroom:{default}:queues") == FEW
+    assert [claim.queue_name for claim in store.claim(request(1))] == names[:1]
+
+
 def test_pruning_goes_in_steps(store: RedisStore, only: TcpRedis) -> None:
     fill(store, FEW)
     store.apply([succeeded(claim)._replace(prune_at=NOW) for claim in store.claim(request(FEW))])

@@ -23,7 +23,7 @@ class StruckInTime(Exception):
 
 
 def new_execution(**values) -> Execution:
-    return Execution(new_record(state="running", **values), NOTHING, NOTHING)
+    return Execution(new_record(state="running", **values), NOTHING)
 
 
 def spin(started: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +17,9 @@ from backroom.tasks import process as process_module
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.process import ProcessSettings, WorkerProcess
-from backroom.tasks.records import Query
+from backroom.tasks.records import Claim, Query
 from backroom.tasks.stores.base import Exchange, Request
+from backroom.tasks.transports.wakeups import Listener
 from tests.tasks import work
 from tests.tasks.test_backends import on
 
@@ -158,6 +160,16 @@ def test_an_end_whose_confirmation_was_lost_is_announced_all_the_same(backend, a
     assert not [line for line in caplog.messages if "lease_lost" in line]
 
 
+def test_a_burst_does_not_end_before_it_has_asked_whether_there_is_more(backend, monkeypatch):
+    on(backend, work.note).enqueue(1)
+    room = WorkerProcess._room
+    # Full when it looked, and empty by the time it was told what had ended.
+    rooms = [0]
+    monkeypatch.setattr(WorkerProcess, "_room", lambda worker: rooms.pop() if rooms else room(worker))
+    work_off(backend)
+    assert states(backend) == {"successful": 1}
+
+
 def test_a_claim_that_a_worker_never_heard_of_starts_again_though_it_alone_is_there(backend):
     on(backend, work.note).enqueue(1)
     now = backend.clock.now()
@@ -174,3 +186,111 @@ def test_a_claim_that_a_worker_holds_is_late_and_not_lost(backend):
     worker._holdings.take(claims)
     worker._tidy()
     assert backend.store.get([claims[0].id])[0].state == "running"
+
+
+class Courier(Listener):
+    """A listener that brings what it finds in the store when the worker is about to wait; `mishap` says otherwise."""
+
+    def __init__(self, store: Any, mishap: str = "") -> None:
+        self.worker: WorkerProcess | None = None
+        self._store = store
+        self._mishap = mishap
+        self._sent: Request | None = None
+        self._claims: list[Claim] | None = None
+        self._has_missed = False
+        self._reader, self._writer = os.pipe()
+        os.write(self._writer, b"!")
+
+    @property
+    def takes_requests(self) -> bool:
+        return True
+
+    @property
+    def asked(self) -> int:
+        return self._sent.limit if self._sent and self._claims is not None else 0
+
+    def open(self) -> None: ...
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def send(self, request: Request) -> None:
+        self._sent = request
+
+    def fileno(self) -> int:
+        assert self.worker is not None
+        if self._claims is None and self._sent is not None:
+            self._claims = self._store.claim(self._sent)
+            if self._claims and self._mishap == "lost":
+                self._claims, self._has_missed, self._mishap = None, True, ""
+            elif not self._claims or self._mishap == "late":
+                self.worker.stop()
+        return self._reader
+
+    def hear(self) -> bool:
+        return bool(self._claims) and self._mishap != "late"
+
+    def brought(self) -> list[Claim] | None:
+        if self._mishap == "late":
+            return None
+        return self.call_back()
+
+    def call_back(self) -> list[Claim]:
+        claims, self._claims = self._claims or [], None
+        return claims
+
+    def has_missed(self) -> bool:
+        has_missed, self._has_missed = self._has_missed, False
+        return has_missed
+
+
+@pytest.fixture
+def work_with(backend, monkeypatch):
+    """Give a function that lets a worker wait for a courier, enqueues a task when it does, and works until all is done."""
+
+    def wait_for(mishap: str = "") -> Counter[str]:
+        courier = Courier(backend.store, mishap)
+        monkeypatch.setattr(type(backend), "listener", lambda _backend: courier)
+        settings = worker_settings(backend)._replace(is_burst=False)
+        courier.worker = WorkerProcess(settings, "the worker", Board(shared_memory(2)))
+        send = courier.send
+
+        def enqueue_and_send(request: Request) -> None:
+            if not backend.store.counts():
+                on(backend, work.note).enqueue(1)
+            send(request)
+
+        monkeypatch.setattr(courier, "send", enqueue_and_send)
+        courier.worker.run()
+        return states(backend)
+
+    return wait_for
+
+
+def attempts(backend: Backend) -> list[int]:
+    return [record.attempts for record in backend.store.find(Query()).records]
+
+
+def test_what_the_listener_brings_is_run(backend, answers, work_with):
+    claimed: list[Claim] = []
+    exchange: Any = answers.exchange
+
+    def watched_exchange(transitions: Any, request: Request | None) -> Any:
+        answer = exchange(transitions, request)
+        claimed.extend(answer.claims)
+        return answer
+
+    answers.exchange = watched_exchange
+    assert work_with() == {"successful": 1}
+    assert claimed == []
+
+
+def test_a_worker_that_stops_gives_back_what_its_listener_was_sent_for(backend, work_with):
+    assert work_with("late") == {"ready": 1}
+    assert attempts(backend) == [0]
+
+
+def test_what_a_lost_request_has_claimed_is_given_back_and_started(backend, work_with):
+    assert work_with("lost") == {"successful": 1}
+    assert attempts(backend) == [1]

@@ -11,6 +11,13 @@ from weakref import WeakSet
 
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
+try:
+    from hiredis import pack_command as _pack_command
+except ModuleNotFoundError:
+    pack_command: Any = None
+else:
+    pack_command = _pack_command
+
 from backroom.redis.addresses import Maker
 from backroom.redis.errors import RedisUnavailable
 
@@ -36,7 +43,7 @@ class Link:
         if self.fileno() is None:
             # By itself it would connect without asking the Sentinels.
             connection.connect()
-        connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        connection.send_packed_command([self._packed(command)], check_health=False)
         return connection.read_response()
 
     def ask_each(self, commands: Sequence[Command]) -> list[Any]:
@@ -52,8 +59,7 @@ class Link:
         connection = self._connection
         if self.fileno() is None:
             connection.connect()
-        packed = b"".join(piece for command in commands for piece in connection.pack_command(*command))
-        connection.send_packed_command([packed], check_health=False)
+        connection.send_packed_command([b"".join(map(self._packed, commands))], check_health=False)
 
     def reply(self) -> Any:
         """Wait for the next reply and return it, an error too."""
@@ -91,6 +97,13 @@ class Link:
     def close(self) -> None:
         """Close the connection; it opens again when it is used again."""
         self._connection.disconnect()
+
+    def _packed(self, command: Command) -> bytes:
+        # The library looks at each argument first, for kinds that a command of ours never has.
+        if pack_command is not None:
+            packed: bytes = pack_command(tuple(command))
+            return packed
+        return b"".join(self._connection.pack_command(*command))
 
 
 class Pool:

@@ -12,6 +12,11 @@ from backroom.redis.servers import Server
 type Argument = str | bytes | int | float
 
 
+def is_unknown(reply: Any) -> bool:
+    """Tell whether a reply to EVALSHA says that the server does not know the script, and so has done nothing."""
+    return isinstance(reply, NoScriptError)
+
+
 class Script:
     """One script. All keys that it touches must share one hash tag."""
 

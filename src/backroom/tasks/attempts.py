@@ -15,7 +15,7 @@ from backroom.tasks.middleware import Middleware
 from backroom.tasks.policy import DEFAULT_RULES, begun, decide, is_expired
 from backroom.tasks.records import Cancelled, Claim, Expired, Outcome, Raised, Released, Succeeded, Transition
 from backroom.tasks.resolve import Defaults, Resolved, UnknownTask, resolve, rules_of
-from backroom.tasks.results import TaskResult, result_of
+from backroom.tasks.results import TaskResult
 from backroom.tasks.signals import asend, is_heard, send
 from backroom.tasks.stores.base import Store
 
@@ -57,7 +57,7 @@ class Attempts:
             resolved = resolved or resolve(claim, self.defaults)
         except UnknownTask as error:
             return self.ended(claim, outcome_of(error))
-        return Execution(begun(claim), resolved, result_of(claim, resolved.task))
+        return Execution(begun(claim), resolved)
 
     def run(self, execution: Execution) -> Attempt:
         """Run an execution in this thread."""

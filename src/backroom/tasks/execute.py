@@ -18,7 +18,7 @@ def execute(execution: Execution, *, layers: tuple[Middleware, ...] = (), max_re
     function = resolved.task.call if resolved.is_coroutine else resolved.task.func
     try:
         with onion(execution, layers):
-            value = execution.call(function, *_arguments(execution), **execution.result.kwargs)
+            value = execution.call(function, *_arguments(execution), **execution.kwargs)
             return Succeeded(result_of(value, limit=max_result_bytes))
     except KeyboardInterrupt:
         # Whoever pressed the keys means this process.
@@ -32,7 +32,7 @@ async def aexecute(execution: Execution, *, layers: tuple[Middleware, ...] = (),
     function = execution.resolved.task.func
     try:
         with onion(execution, layers):
-            value = await execution.acall(function, *_arguments(execution), **execution.result.kwargs)
+            value = await execution.acall(function, *_arguments(execution), **execution.kwargs)
             return Succeeded(result_of(value, limit=max_result_bytes))
     except KeyboardInterrupt:
         raise
@@ -57,7 +57,6 @@ def outcome_of(error: BaseException, execution: Execution | None = None) -> Outc
 
 
 def _arguments(execution: Execution) -> Sequence[Any]:
-    result = execution.result
     if execution.resolved.task.takes_context:
-        return [TaskContext(task_result=result, execution=execution), *result.args]
-    return result.args
+        return [TaskContext(task_result=execution.result, execution=execution), *execution.args]
+    return execution.args

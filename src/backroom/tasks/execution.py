@@ -15,7 +15,7 @@ from django.tasks.base import TaskContext as DjangoTaskContext
 from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.records import Claim
 from backroom.tasks.resolve import Resolved
-from backroom.tasks.results import TaskResult
+from backroom.tasks.results import TaskResult, result_of
 
 KEPT_MESSAGE: Final = 500
 """Characters of a progress message that are kept."""
@@ -34,23 +34,35 @@ class Execution:
         "_is_told",
         "_lock",
         "_progress",
+        "_result",
+        "args",
         "claim",
+        "kwargs",
         "resolved",
-        "result",
         "timeout_error",
     )
 
-    def __init__(self, claim: Claim, resolved: Resolved, result: TaskResult[..., Any]) -> None:
+    def __init__(self, claim: Claim, resolved: Resolved) -> None:
         self.claim = claim
         self.resolved = resolved
-        self.result = result
+        payload = json.loads(claim.payload)
+        self.args: list[Any] = payload["args"]
+        self.kwargs: dict[str, Any] = payload["kwargs"]
         self.timeout_error: type[TaskTimeout] = TaskTimeout
+        self._result: TaskResult[..., Any] | None = None
         self._progress: str | None = None
         self._cancel_requested = claim.cancel_requested
         self._is_told = False
         self._lock = threading.Lock()
         self._interrupt: Callable[[type[BaseException]], None] | None = None
         self._interruption: type[BaseException] | None = None
+
+    @property
+    def result(self) -> TaskResult[..., Any]:
+        """What the task, receivers of signals and backoff functions are shown; made when one of them asks first."""
+        if self._result is None:
+            self._result = result_of(self.claim, self.resolved.task, args=self.args, kwargs=self.kwargs)
+        return self._result
 
     def report(self, done: float, total: float | None, message: str) -> None:
         """Note how far the task has come; the store hears of it with the next renewal."""

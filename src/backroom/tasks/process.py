@@ -17,7 +17,7 @@ from backroom.clock import after
 from backroom.tasks.announcements import Move
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
-from backroom.tasks.bell import Bell, Woken
+from backroom.tasks.bell import REST, Bell, Woken
 from backroom.tasks.board import Board
 from backroom.tasks.clerk import Clerk
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
@@ -39,6 +39,8 @@ MAX_AHEAD: Final = 500
 """Claims ahead of the slots at most, however short the tasks: it bounds what a crash interrupts."""
 FLUSH: Final = 0.005
 """Seconds that a finished attempt waits for others to share its commit."""
+ASKED: Final = 10.0
+"""Seconds after which a process looks after a listener that was to bring claims, and says when it has none."""
 TIDY: Final = 5.0
 """Seconds between two rounds of maintenance, give or take a half."""
 AWAY_FIRST: Final = 0.1
@@ -88,6 +90,7 @@ class WorkerProcess:
         self._stops = 0
         self._finished = 0
         self._is_expecting = True
+        self._asked = 0
         self._held_back_until = 0.0
         self._away_for = 0.0
         self._is_recycling = False
@@ -152,28 +155,34 @@ class WorkerProcess:
     # The main thread: claims out, attempts in.
 
     def _feed(self) -> None:
+        may_be_more = True
         while not self._is_stopping:
             room = self._room()
-            claims = self._exchange(room)
+            wanted = room if may_be_more else 0
+            claims = self._exchange(wanted)
             self._hand_out(claims)
             self._give_back()
             self._is_recycling = self._is_used_up()
-            if self.settings.is_burst and self._is_idle and not claims:
+            # With no room nothing was asked for, and slots may have ended everything since there was none.
+            if self.settings.is_burst and self._is_idle and wanted > 0 and not claims:
                 return
-            self._is_expecting = 0 < room <= len(claims)
+            self._is_expecting = 0 < wanted <= len(claims)
+            may_be_more = True
             if not self._is_expecting:
-                self._is_expecting = self._wait(is_idle=not claims, has_room=room > len(claims)) == "heard"
+                self._is_expecting = self._wait(room - len(claims)) == "heard"
+                may_be_more = self._take_brought()
 
     def _drain(self) -> None:
         """Finish what runs: within the grace period when told to stop, however long it takes when recycling."""
-        self._release(self._threads.take_back() + self._loop.take_back())
+        unstarted = self._holdings.take(self._listener.call_back())
+        self._release(unstarted + self._threads.take_back() + self._loop.take_back())
         deadline = math.inf
         while self._holdings and self._stops < 2 and time.monotonic() < deadline:
             if self._stops and deadline == math.inf:
                 deadline = time.monotonic() + self.settings.grace
             self._exchange(0)
             if self._holdings:
-                self._wait(is_idle=True)
+                self._wait()
         self._exchange(0)
 
     def _hand_back(self) -> None:
@@ -188,14 +197,14 @@ class WorkerProcess:
             self.backend.store.forget([self.worker_id])
 
     def _room(self) -> int:
-        """Return how many claims more the slots can start within `HOLD`."""
+        """Return how many claims more the slots can start within `HOLD`, beside those that the listener may bring."""
         if time.monotonic() < self._held_back_until:
             return 0
         ahead = min(MAX_AHEAD, int(HOLD / max(self._threads.pace.seconds, 1e-6)) * self._threads.count)
         self._threads.low = ahead // 3
         room = self._threads.count + ahead - (self._running - self._loop.running)
         is_beside = self._loop.has_room and not self._threads.unstarted
-        return max(room, BESIDE if is_beside else 0)
+        return max(room, BESIDE if is_beside else 0) - self._listener.asked
 
     @property
     def _running(self) -> int:
@@ -214,13 +223,14 @@ class WorkerProcess:
     def _exchange(self, room: int) -> list[Claim]:
         """Settle what is done and claim up to `room` more, in one commit."""
         self._collect()
-        request = self._request(room) if room > 0 and not self._away_for else None
-        if request is None and not self._unsettled and not self._away_for:
+        is_unsure = self._away_for > 0 or self._listener.has_missed()
+        request = self._request(room) if room > 0 and not is_unsure else None
+        if request is None and not self._unsettled and not is_unsure:
             return []
         pending = [attempt.transition for attempt in self._unsettled if not attempt.is_applied and not attempt.is_lost]
         try:
             applied, claims = self.backend.store.exchange(pending, request)
-            if is_back := self._away_for > 0:
+            if is_unsure:
                 applied |= self._applied_before(applied)
                 self._recover()
         except self._unavailable as error:
@@ -231,7 +241,7 @@ class WorkerProcess:
             return self._exchange(room) if self._settle_singly(error) else []
         self._settle(applied)
         # Nothing was claimed while it was not certain what this process still held.
-        return self._exchange(room) if is_back else claims
+        return self._exchange(room) if is_unsure else claims
 
     def _settle_singly(self, error: Exception) -> bool:
         """Find the one among the changes that the store refuses, and leave that one to its lease; tell whether it did."""
@@ -316,25 +326,49 @@ class WorkerProcess:
             transition = self.backend.attempts.released(holding.claim)
             self._done.put(Attempt(holding.claim, transition))
 
-    def _wait(self, *, is_idle: bool, has_room: bool = False) -> Woken:
+    def _wait(self, room: int = 0) -> Woken:
         """Sleep until a slot or an enqueue rings, or until something is due; tell which."""
-        if self._away_for:
-            timeout = self._away_for
-        elif self._unsettled or not self._done.empty():
-            timeout = FLUSH
-        elif is_idle or not self._threads.unstarted:
-            timeout = self.backend.settings.poll
-        else:
-            timeout = HOLD
-        is_listening = has_room and not self._away_for
+        is_asking = not self._away_for and self._ask_ahead(room)
+        is_listening = is_asking or (room > 0 and not self._away_for)
         if not is_listening:
             # What comes while there is no room for it must not pile up at the server.
             self._listener.hear()
+        timeout = self._longest_wait(is_asking=is_asking)
         woken = self._bell.wait(timeout, self._listener if is_listening else None)
         if woken and not self._done.empty() and self._running > 0 and not self._is_stopping:
             # Others will be done in a moment, and one commit can serve them all.
             time.sleep(FLUSH)
         return woken
+
+    def _ask_ahead(self, room: int) -> bool:
+        """Let the listener bring what the threads can start at once; tell whether it will bring something."""
+        if self._listener.asked:
+            return True
+        if room <= 0 or self.settings.is_burst or not self._listener.takes_requests:
+            return False
+        self._asked = min(room, self._threads.count)
+        self._listener.send(self._request(self._asked))
+        return True
+
+    def _longest_wait(self, *, is_asking: bool) -> float:
+        if self._away_for:
+            return self._away_for
+        if self._unsettled or not self._done.empty():
+            return FLUSH
+        if self._threads.unstarted or self._loop.unstarted:
+            return HOLD
+        return ASKED if is_asking else self.backend.settings.poll
+
+    def _take_brought(self) -> bool:
+        """Hand out what the listener has brought; tell whether there may be more to claim."""
+        claims = self._listener.brought()
+        if claims is None:
+            return True
+        if claims:
+            self._hand_out(claims)
+            # The slots want the interpreter now, and this thread could do nothing that is as urgent.
+            time.sleep(REST)
+        return len(claims) >= self._asked
 
     def _take_in(self, attempt: Attempt) -> None:
         """Take what a slot found."""
@@ -362,12 +396,15 @@ class WorkerProcess:
 
     def _recover(self) -> None:
         """Give back claims whose commit succeeded although its confirmation never arrived."""
+        # What is still on its way is in nobody's hands either.
+        self._hand_out(self._listener.call_back())
         query = Query(states=(RUNNING,), worker_id=self.worker_id)
         for records in pages_of(self.backend.store, query):
             orphans = [record for record in records if record.id not in self._holdings]
             self.backend.store.apply([self.backend.attempts.released(orphan) for orphan in orphans])
+        if self._away_for:
+            logger.warning("action=store_back")
         self._away_for = 0.0
-        logger.warning("action=store_back")
 
     def _beat(self) -> None:
         self.backend.store.beat(

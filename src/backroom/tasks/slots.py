@@ -37,8 +37,8 @@ class Slots:
     def run(self, holding: Holding, place: int) -> None:
         """Attempt a function's claim in this thread."""
         refresh_connections()
-        attempt = self._backend.attempts.lost(holding.claim)
-        execution = None
+        attempt: Attempt | None = None
+        execution: Execution | Attempt | None = None
         try:
             execution = self._begin(holding, place)
             attempt = self._backend.attempts.run(execution) if isinstance(execution, Execution) else execution
@@ -55,7 +55,7 @@ class Slots:
 
     async def arun(self, holding: Holding, place: int) -> None:
         """Attempt a coroutine's claim in this event loop."""
-        attempt = self._backend.attempts.lost(holding.claim)
+        attempt: Attempt | None = None
         try:
             await self._refresh()
             execution = self._begin(holding, place + self._threads)
@@ -81,11 +81,12 @@ class Slots:
             holding.execution = begun
         return begun
 
-    def _end(self, holding: Holding, attempt: Attempt) -> None:
+    def _end(self, holding: Holding, attempt: Attempt | None) -> None:
         holding.execution = None
         if holding.place is not None:
             self._board.clear(holding.place)
-        self._on_done(attempt)
+        # None of it may be known when something went wrong while it was being written down.
+        self._on_done(attempt or self._backend.attempts.lost(holding.claim))
 
     def _failed(self, holding: Holding, error: BaseException) -> Attempt:
         logger.error("action=slot_failed task_id=%s", holding.claim.id, exc_info=error)

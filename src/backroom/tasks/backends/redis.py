@@ -86,7 +86,7 @@ class RedisBackend(Backend):
 
     def listener(self) -> Listener:
         """Return what hears that a task was enqueued."""
-        return BellListener(self.server, self.store.bells) if self.settings.notify else Silence()
+        return BellListener(self.store, self.clock) if self.settings.notify else Silence()
 
     def check(self, **kwargs: Any) -> Any:
         """Return what is wrong with this backend's settings, without connecting to the server."""

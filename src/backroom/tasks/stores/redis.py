@@ -6,13 +6,14 @@ A shard is a hash tag, and so one slot of a cluster. A record lives in the shard
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, lru_cache
 from itertools import batched
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-from backroom.clock import LAST, Moment
+from backroom.clock import LAST, SECOND, Moment
 from backroom.redis import RedisUnavailable, Script, Server, key
 from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.records import (
@@ -36,7 +37,8 @@ from backroom.tasks.stores.base import COUNT_CAP, Exchange, Mark, Request
 
 CHUNK: Final = 1_000
 """Records in one script: while it runs the server serves nobody else."""
-CHUNK_BYTES: Final = 4_000_000
+CHUNK_BYTES: Final = 1_000_000
+"""Bytes of payloads, or of results and errors, after which the rest goes into another script."""
 AHEAD: Final = 16
 """Chunks that are sent before the first one is answered."""
 TOKENS: Final = 16
@@ -73,6 +75,7 @@ class RedisStore:
         self.shards = tuple(key(prefix, tag) for tag in tags)
         self.asked: tuple[str, ...] = ()
         """The queues that this process claimed from last: those whose bells its listener waits for."""
+        self._due_at: float | None = None
         self._turn = 0
 
     def insert(self, records: Sequence[Record]) -> Mapping[str, str]:
@@ -192,7 +195,7 @@ class RedisStore:
                 name = _text(field)
                 place = (_queue_in(name[1:]), STATES[name[0]])
                 total[place] = total.get(place, 0) + int(count)
-        return {place: min(count, COUNT_CAP) for place, count in total.items()}
+        return {place: min(count, COUNT_CAP) for place, count in total.items() if count > 0}
 
     def oldest_ready(self) -> list[Record]:
         """See Store.oldest_ready()."""
@@ -234,6 +237,45 @@ class RedisStore:
         """Return the keys of the lists on which a worker of this process waits for a token."""
         queues = map(_queue_out, self.asked) if self.asked else [""]
         return [f"{self.shards[0]}:bell:{queue}" for queue in queues]
+
+    # ── What a listener sends ahead ──
+
+    def seconds_until_due(self, now: Moment) -> float:
+        """Return how long nothing becomes due by itself, as far as the last claim has seen."""
+        # A moment longer: the server must not look just before.
+        return inf if self._due_at is None else (self._due_at - now) / SECOND + 0.001
+
+    def errand(self, request: Request, shift: int) -> tuple[Any, ...]:
+        """Return the command that claims at whatever time the server comes to it; its clock and ours are `shift` apart."""
+        self.asked = request.queues
+        asked = _asked(request, now=f"@{shift}", lease_until=f"@{request.lease_until - request.now}")
+        keys = _keys(self.shards[0])
+        return ("EVALSHA", script("exchange").digest, len(keys), *keys, TOKENS, 0, *asked)
+
+    def returned(self, reply: Any, request: Request) -> tuple[list[Claim], Moment]:
+        """Return what the reply to an errand says was claimed, and when."""
+        _, _, claimed, due_at, now, lease_until = reply
+        self._due_at = float(due_at) if due_at else None
+        moment = int(now)
+        return self._claims(claimed, request._replace(now=moment, lease_until=int(lease_until))), moment
+
+    def moment_at_server(self, reply: Sequence[bytes]) -> Moment:
+        """Return the moment that a reply to TIME says."""
+        return int(reply[0]) * SECOND + int(reply[1])
+
+    def bell_for(self, worker_id: str) -> str:
+        """Return the key of the list whose tokens are for one worker alone."""
+        return f"{self.shards[0]}:bell@{worker_id}"
+
+    @contextmanager
+    def rung_for(self, worker_id: str) -> Iterator[None]:
+        """Wake one worker, whatever there is for it."""
+        bell = self.bell_for(worker_id)
+        self._call("RPUSH", bell, "1")
+        try:
+            yield
+        finally:
+            self._call("DEL", bell)
 
     # ── Insert ─────────────────────────────────────────────────────────────────────────────────
 
@@ -289,11 +331,10 @@ class RedisStore:
         if request is None:
             arguments.append(0)
         else:
-            queues = [_queue_out(name) for name in dict.fromkeys(request.queues)]
-            arguments += (request.limit, request.now, request.lease_until, request.worker_id, len(queues), *queues)
-            ids = None if request.ids is None else _known(request.ids)
-            arguments += (-1,) if ids is None else (len(ids), *ids)
-        lost, absent, claimed = self._run("exchange", shard, arguments)
+            arguments += _asked(request, now=request.now, lease_until=request.lease_until)
+        lost, absent, claimed, due_at, _, _ = self._run("exchange", shard, arguments)
+        if request is not None:
+            self._due_at = float(due_at) if due_at else None
         not_applied = set(map(_text, lost))
         applied = {transition.id for transition in transitions if transition.id not in not_applied}
         claims = self._claims(claimed, request) if request is not None and claimed else []
@@ -304,13 +345,13 @@ class RedisStore:
         elsewhere = []
         for shard in self.shards:
             home = [each for each in transitions if self._shard_of(each.id) == shard]
-            for chunk in batched(home, CHUNK):
+            for chunk in _chunks(home, _length_of):
                 done, absent, _ = self._exchange(shard, chunk, None)
                 applied |= done
                 elsewhere += [each for each in chunk if each.id in absent]
         # A unique record lives where its key does, which its id does not tell.
         for shard in self.shards if elsewhere else ():
-            for chunk in batched(elsewhere, CHUNK):
+            for chunk in _chunks(elsewhere, _length_of):
                 applied |= self._exchange(shard, chunk, None)[0]
         return frozenset(applied)
 
@@ -487,24 +528,28 @@ def _drafted(record: Record) -> list[Any]:
     if record.unique_key is not None:
         flags += "p" if record.unique_scope == "pending" else "u"
         more += (record.unique_key, NOTHING if record.unique_until is None else record.unique_until, record.enqueued_at)
-    body = dumps(
-        (
-            record.task_path,
-            record.enqueued_at,
-            record.run_after,
-            record.due_at if is_deferred else None,
-            record.expires_at,
-            record.unique_scope,
-            record.unique_until,
-            record.overrides,
-            record.metadata,
-        )
+    body = _body(
+        record.task_path,
+        record.enqueued_at,
+        record.run_after,
+        record.due_at if is_deferred else None,
+        record.expires_at,
+        record.unique_scope,
+        record.unique_until,
+        record.overrides,
+        record.metadata,
     )
     if len(record.payload) > LONG:
         flags += "l"
         more.append(record.payload[LONG:])
     queue = _queue_out(record.queue_name)
     return [record.id, f"{flags or NOTHING} {record.priority} {queue}\n{body}\n{record.payload[:LONG]}", *more]
+
+
+@lru_cache(maxsize=16)
+def _body(*values: Any) -> str:
+    """Return the JSON that all tasks of one enqueue_many() have in common."""
+    return dumps(values)
 
 
 def _parsed(task: bytes) -> tuple[str, int, list[Any], str]:
@@ -554,6 +599,16 @@ def _changed(transition: Transition) -> list[Any]:
         told[3] += "m"
         told.append(body[LONG:])
     return told
+
+
+def _asked(request: Request, *, now: Moment | str, lease_until: Moment | str) -> list[Any]:
+    """Return what `exchange` is told of a request."""
+    queues = [_queue_out(name) for name in dict.fromkeys(request.queues)]
+    told: list[Any] = [request.limit, now, lease_until, request.worker_id, len(queues), *queues]
+    if request.ids is None:
+        return [*told, -1]
+    ids = _known(request.ids)
+    return [*told, len(ids), *ids]
 
 
 def _as_it_is(record: Record, live: bytes, progress: bytes, lease_until: Any) -> Record:

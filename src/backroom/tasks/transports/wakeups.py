@@ -21,6 +21,8 @@ from typing import Any, Final, Protocol
 from django.db import connections, transaction
 
 from backroom.sql.dialect import fetch, is_server
+from backroom.tasks.records import Claim
+from backroom.tasks.stores.base import Request
 
 logger = logging.getLogger("backroom.worker")
 
@@ -38,7 +40,14 @@ class Listener(Protocol):
     """Hears rings on a descriptor, so that one thread can wait for them and for other things at once.
 
     Used by one thread. What keeps it from hearing is logged and tried again later: polling goes on without it.
+
+    Some can be sent ahead with a worker's request, and then bring the claims with the ring. The others are only hints.
     """
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether `send` can be called."""
+        return False
 
     def open(self) -> None:
         """Begin to hear."""
@@ -54,6 +63,28 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """Hear no more."""
+
+    def send(self, request: Request) -> None:
+        """Have this claimed at the next ring, or when there has been none for a while. One at a time."""
+        msg = f"{type(self).__name__} only rings: it cannot claim {request.limit} tasks."
+        raise TypeError(msg)
+
+    @property
+    def asked(self) -> int:
+        """How many claims the request that is on its way may bring."""
+        return 0
+
+    def brought(self) -> list[Claim] | None:
+        """Return, once, what the request that came back has claimed; None when none came back."""
+        return None
+
+    def call_back(self) -> list[Claim]:
+        """Have the request that is on its way come back now, and return what it has claimed."""
+        return []
+
+    def has_missed(self) -> bool:
+        """Tell, once, that a request was lost by now, and what it may have claimed is unknown."""
+        return False
 
 
 class Wakeup(Protocol):
@@ -87,7 +118,7 @@ def channel_of(backend_name: str) -> str:
     return f"backroom_{hashlib.sha256(backend_name.encode()).hexdigest()[:16]}"
 
 
-class Silence:
+class Silence(Listener):
     """No wake-up: polling alone."""
 
     channel: str | None = None
@@ -171,7 +202,7 @@ class Doorbell:
             return
 
 
-class _DoorbellListener:
+class _DoorbellListener(Listener):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / f"{os.getpid()}-{os.urandom(3).hex()}"
@@ -231,7 +262,7 @@ class Notifications:
         return _NotificationListener(self._database, str(self.channel))
 
 
-class _NotificationListener:
+class _NotificationListener(Listener):
     def __init__(self, database: str, channel: str) -> None:
         self._database = database
         self._channel = channel

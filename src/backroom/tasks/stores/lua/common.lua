@@ -10,7 +10,7 @@
 --                 who looks for something does not read through them
 --   :all          zset  every id, with the score 0: newest first in reverse
 --   :ready:QUEUE  zset  id, by the negative priority: ids sort by time within one
---   :queues       set   queues that have something ready
+--   :queues       set   queues that have something ready, and some that had
 --   :deferred     zset  id, by due_at
 --   :leases       zset  id of what runs, by the end of its lease
 --   :expires      zset  id of what waits and may wait no longer than that
@@ -83,10 +83,26 @@ local function count(state, queue, by)
   counted[field] = (counted[field] or 0) + by
 end
 
+-- What is nought stays for a while, for a queue that is in use has it again in a moment: it goes with the last task of
+-- its queue, and the tokens for it.
+local function tidy_counts(queue)
+  local names, unused = { 'd' .. queue, 'r' .. queue, 'x' .. queue, 's' .. queue, 'f' .. queue }, {}
+  for index, number in ipairs(call('HMGET', COUNTS, unpack(names))) do
+    if not number or tonumber(number) <= 0 then
+      unused[#unused + 1] = names[index]
+    end
+  end
+  call('HDEL', COUNTS, unpack(unused))
+  if #unused == #names then
+    call('DEL', base .. ':bell:' .. queue)
+    call('SREM', QUEUES, queue)
+  end
+end
+
 local function write_counts()
   for field, by in pairs(counted) do
-    if by ~= 0 and call('HINCRBY', COUNTS, field, by) <= 0 then
-      call('HDEL', COUNTS, field)
+    if by ~= 0 and call('HINCRBY', COUNTS, field, by) <= 0 and find(field, '^[sf]') then
+      tidy_counts(string.sub(field, 2))
     end
   end
 end
@@ -127,12 +143,19 @@ end
 -- One token wakes one worker. A token that nobody waits for stays, and makes the next who waits look once in vain.
 local function ring(queue, most)
   for _, key in ipairs({ base .. ':bell:' .. queue, base .. ':bell:' }) do
-    local lacking = most - call('LLEN', key)
-    for _ = 1, lacking do
+    for _ = call('LLEN', key) + 1, most do
       call('RPUSH', key, '1')
     end
-    -- A queue's name may be one of thousands, each used once.
-    call('EXPIRE', key, 86400)
+  end
+end
+
+-- Whoever waits until something is due must hear of what is due sooner. The new ones are told by id → queue.
+local function ring_for_first(deferred)
+  if next(deferred) then
+    local first = call('ZRANGE', DEFERRED, '0', '0')[1]
+    if deferred[first] then
+      ring(deferred[first], 1)
+    end
   end
 end
 

@@ -16,7 +16,7 @@ end
 
 local tokens = tonumber(take())
 local leave, enter, lives, lost, absent = {}, {}, {}, {}, {}
-local made_ready, reports = {}, {}
+local made_ready, deferred, reports = {}, {}, {}
 
 local function leave_state(id, state, flags, queue)
   if state == 'x' then
@@ -40,6 +40,7 @@ local function enter_state(id, state, priority, queue, score)
     made_ready[queue] = (made_ready[queue] or 0) + 1
   elseif state == 'd' then
     add(enter, DEFERRED, score, id)
+    deferred[id] = queue
   else
     add(enter, FINISHED[state], score, id)
   end
@@ -133,6 +134,9 @@ local function apply(number)
     call('SADD', QUEUES, queue)
     ring(queue, math.min(number, tokens))
   end
+  if tokens > 0 then
+    ring_for_first(deferred)
+  end
 end
 
 -- An id without a task: somebody has deleted a part of it by hand. It must not be in the way of the others.
@@ -146,12 +150,15 @@ local function forget(id)
   end
 end
 
--- What is due becomes ready, at most a thousand of it at once.
+local promoted = {}
+
+-- What is due becomes ready, at most a thousand of it at once. Returns the first due_at of what is not, "" for none.
 local function promote(now)
-  local ids = call('ZRANGE', DEFERRED, '-inf', now, 'BYSCORE', 'LIMIT', '0', '1000')
-  if #ids == 0 then
-    return
+  local first = call('ZRANGE', DEFERRED, '0', '0', 'WITHSCORES')[2]
+  if not first or tonumber(first) > tonumber(now) then
+    return first or ''
   end
+  local ids = call('ZRANGE', DEFERRED, '-inf', now, 'BYSCORE', 'LIMIT', '0', '1000')
   local found, ready, changed = values_of(LIVE, ids), {}, {}
   for index, id in ipairs(ids) do
     local live, priority, queue = found[index], nil, nil
@@ -171,7 +178,7 @@ local function promote(now)
       changed[#changed + 1] = id
       changed[#changed + 1] = live
       add(ready, READY .. queue, score_of(priority), id)
-      call('SADD', QUEUES, queue)
+      promoted[queue] = (promoted[queue] or 0) + 1
       count('d', queue, -1)
       count('r', queue, 1)
     end
@@ -179,6 +186,10 @@ local function promote(now)
   with_all('HSET', LIVE, changed)
   with_all('ZREM', DEFERRED, ids)
   do_all('ZADD', ready)
+  for queue in pairs(promoted) do
+    call('SADD', QUEUES, queue)
+  end
+  return call('ZRANGE', DEFERRED, '0', '0', 'WITHSCORES')[2] or ''
 end
 
 local function pop(queue, limit)
@@ -186,10 +197,24 @@ local function pop(queue, limit)
   for index = 1, #popped, 2 do
     ids[#ids + 1] = popped[index]
   end
-  if #ids < limit then
-    call('SREM', QUEUES, queue)
-  end
   return ids
+end
+
+-- Others hear of what has become due and of what is more than was asked for.
+local function ring_for_others(ids, origins, queue, limit)
+  for index in ipairs(ids) do
+    local origin = origins and origins[index] or queue
+    if promoted[origin] then
+      promoted[origin] = promoted[origin] - 1
+    end
+  end
+  for name, number in pairs(promoted) do
+    ring(name, math.min(number, tokens))
+  end
+  local last = origins and origins[#ids] or queue
+  if #ids == limit and not promoted[last] then
+    ring(last, math.min(call('ZCARD', READY .. last), tokens))
+  end
 end
 
 -- The first of several queues: a line of their first tasks, from whose head is taken and where the next one steps in.
@@ -280,8 +305,21 @@ local function pick_among(asked, queues, limit)
   return ids, origins
 end
 
+-- The worker's present moment and the end of a lease, in its own clock.
+local function times(now, lease_until)
+  if string.sub(now, 1, 1) ~= '@' then
+    return now, lease_until
+  end
+  local time = call('TIME')
+  local moment = time[1] * 1000000 + time[2] + string.sub(now, 2)
+  return string.format('%.0f', moment), string.format('%.0f', moment + string.sub(lease_until, 2))
+end
+
+local now, lease_until, due_at = '', '', ''
+
 local function claim(limit)
-  local now, lease_until, worker = take(), take(), take()
+  now, lease_until = times(take(), take())
+  local worker = take()
   local queues, asked = {}, nil
   for index = 1, tonumber(take()) do
     queues[index] = take()
@@ -294,7 +332,7 @@ local function claim(limit)
     end
   end
 
-  promote(now)
+  due_at = promote(now)
   local ids, origins
   if asked then
     ids, origins = pick_among(asked, queues, limit)
@@ -307,6 +345,9 @@ local function claim(limit)
     else
       ids, origins = pick(queues, limit)
     end
+  end
+  if tokens > 0 and (#ids == limit or next(promoted)) then
+    ring_for_others(ids, origins, queues[1], limit)
   end
   if #ids == 0 then
     return {}
@@ -384,4 +425,4 @@ if limit > 0 then
   claims = claim(limit)
 end
 write_counts()
-return { lost, absent, claims }
+return { lost, absent, claims, due_at, now, lease_until }

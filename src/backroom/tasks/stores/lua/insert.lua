@@ -58,8 +58,10 @@ local function holder_of(draft)
   return holder
 end
 
-local known = values_of(TASKS, ids)
-local tasks, all, waiting, ready, collisions = {}, {}, {}, {}, {}
+-- One by itself is looked for and written at once: each command costs a server that was idle as much as all the rest.
+local is_alone = #drafts == 1 and not drafts[1].key
+local known = is_alone and { call('HSETNX', TASKS, ids[1], drafts[1][2]) == 0 } or values_of(TASKS, ids)
+local tasks, all, waiting, deferred, ready, collisions = {}, {}, {}, {}, {}, {}
 for index, draft in ipairs(drafts) do
   local id, queue, holder = draft[1], draft.queue, nil
   if not known[index] then
@@ -74,8 +76,10 @@ for index, draft in ipairs(drafts) do
       end
     else
       fresh[id] = true
-      tasks[#tasks + 1] = id
-      tasks[#tasks + 1] = draft[2]
+      if not is_alone then
+        tasks[#tasks + 1] = id
+        tasks[#tasks + 1] = draft[2]
+      end
       all[#all + 1] = '0'
       all[#all + 1] = id
       if draft.key then
@@ -89,12 +93,18 @@ for index, draft in ipairs(drafts) do
         call('ZADD', EXPIRES, draft.expires, id)
       end
       if draft.due then
-        add(waiting, DEFERRED, draft.due, id)
+        waiting[#waiting + 1] = draft.due
+        waiting[#waiting + 1] = id
+        deferred[id] = queue
         count('d', queue, 1)
       else
-        add(waiting, READY .. queue, score_of(draft.priority), id)
-        count('r', queue, 1)
-        ready[queue] = (ready[queue] or 0) + 1
+        local list = ready[queue]
+        if not list then
+          list = {}
+          ready[queue] = list
+        end
+        list[#list + 1] = score_of(draft.priority)
+        list[#list + 1] = id
       end
     end
   end
@@ -102,10 +112,15 @@ end
 
 with_all('HSET', TASKS, tasks)
 with_all('ZADD', ALL, all)
-do_all('ZADD', waiting)
-for queue, number in pairs(ready) do
+with_all('ZADD', DEFERRED, waiting)
+for queue, list in pairs(ready) do
+  with_all('ZADD', READY .. queue, list)
   call('SADD', QUEUES, queue)
-  ring(queue, math.min(number, most))
+  count('r', queue, #list / 2)
+  ring(queue, math.min(#list / 2, most))
+end
+if most > 0 then
+  ring_for_first(deferred)
 end
 write_counts()
 return collisions
