@@ -92,6 +92,14 @@ def test_an_enqueue_outlives_the_brokers_absence(
         broker.stop()
 
 
+def test_a_process_that_would_not_wait_for_the_broker_sends_what_it_enqueued_before_it_ends(
+    make_celery_site: Callable[..., CelerySite],
+) -> None:
+    site = make_celery_site(send_timeout=0.001)
+    site.enqueue_all(*[("add", [number, 1], "") for number in range(5)])
+    assert site.depth() == 5
+
+
 def test_an_absent_broker_is_told_of_once(make_celery_site: Callable[..., CelerySite], tmp_path: Path) -> None:
     site = make_celery_site(f"redis+socket://{tmp_path}/nobody.sock")
     printed = site.project.call(
