@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from backroom.tasks.execution import current
 from backroom.tasks.middleware import refresh_connections
@@ -90,6 +90,18 @@ def test_a_sound_connection_is_kept_from_task_to_task_and_one_that_went_away_is_
         assert connections["default"].connection is None
         with connections["default"].cursor() as cursor:
             cursor.execute("SELECT 1")
+        connections["default"].close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(slot).result(30)
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["backroom.tasks"])
+def test_a_transaction_that_a_task_left_open_ends_before_the_next_one():
+    def slot():
+        transaction.atomic().__enter__()
+        refresh_connections()
+        assert not connections["default"].in_atomic_block
         connections["default"].close()
 
     with ThreadPoolExecutor(1) as pool:
