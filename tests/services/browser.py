@@ -123,11 +123,21 @@ class Browser:
         from selenium.common.exceptions import (
             NoSuchElementException,
             StaleElementReferenceException,
+            WebDriverException,
         )
+
+        def is_true_of_one_page(_driver: Any) -> Any:
+            try:
+                return is_true(self)
+            except WebDriverException as error:
+                # The same in other words: what was found was the page's before.
+                if "does not belong to the document" not in str(error):
+                    raise
+                return None
 
         ignored = (NoSuchElementException, StaleElementReferenceException)
         wait = WebDriverWait(self.driver, seconds, poll_frequency=0.05, ignored_exceptions=ignored)
-        return wait.until(lambda _driver: is_true(self), message=what or "the page to change")
+        return wait.until(is_true_of_one_page, message=what or "the page to change")
 
     def wait_for(self, css: str, *, seconds: float = 20) -> WebElement:
         """Wait until an element matches and is visible, and return it."""

@@ -183,11 +183,12 @@ def test_a_process_that_cannot_hear_does_not_read_its_memory(own_redis_server, s
 def test_what_took_long_to_arrive_is_kept_the_shorter(place, monkeypatch):
     """Another may have replaced it from the moment on in which it was asked for."""
     cache = TieredCache("behind", PATIENT)
+    cache.set("key", 1, None)
+    # News comes in its order: once memory keeps this one, none of the other is under way.
     cache.set("warm", 1)
     wait_until(lambda: kept(cache, "warm"))
     behind: Any = cache.behind
     get, clock = behind.get_with_ttl, time.monotonic
-    cache.set("key", 1, None)
     late = 0.0
     monkeypatch.setattr("backroom.cache.backends.tiered.time.monotonic", lambda: clock() + late)
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from backroom.clock import after
+from backroom.tasks.policy import cancelled, requeued
 from backroom.tasks.records import Query, Record
 from backroom.tasks.stores.base import COUNT_CAP
-from backroom.testing.stores.case import NOW, StoreCase, deferred, failed, ids_of, request, succeeded, unique
+from backroom.testing.stores.case import NOW, RULES, StoreCase, deferred, failed, ids_of, request, succeeded, unique
 
 
 class Reading(StoreCase):
@@ -114,6 +115,15 @@ class Reading(StoreCase):
         self.insert(queue_name="mail")
         self.finish(self.insert_and_claim(queue_name="print"))
         assert self.store.oldest_ready() == [oldest, mail]
+
+    def test_a_queue_whose_one_finished_record_goes_back_into_it_is_no_empty_one(self) -> None:
+        # Of several names, as the order in which a store counts what went and what came may hang on them.
+        for name in map("queue-{}".format, range(10)):
+            (record,) = self.insert(queue_name=name)
+            self.store.apply([cancelled(record, rules=RULES, now=NOW)])
+            self.store.apply([requeued(self.read(record))])
+            assert ids_of(self.store.oldest_ready()) == [record.id]
+            assert ids_of(self.claim(10)) == [record.id]
 
     def test_what_has_been_kept_long_enough_is_pruned(self) -> None:
         old = self._finished(prune_at=NOW)

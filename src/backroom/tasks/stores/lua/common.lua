@@ -100,10 +100,15 @@ local function tidy_counts(queue)
 end
 
 local function write_counts()
+  local unused = {}
   for field, by in pairs(counted) do
     if by ~= 0 and call('HINCRBY', COUNTS, field, by) <= 0 and find(field, '^[sf]') then
-      tidy_counts(string.sub(field, 2))
+      unused[#unused + 1] = string.sub(field, 2)
     end
+  end
+  -- Not before all are written: what is ready again by an operator's retry may have been its queue's one finished task.
+  for _, queue in ipairs(unused) do
+    tidy_counts(queue)
   end
 end
 
