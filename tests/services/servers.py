@@ -19,8 +19,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 START_SECONDS = 30
 STOP_SECONDS = 20
 
@@ -227,6 +225,9 @@ class PostgresServer(Server):
 
     def kill(self) -> None:
         """End it with SIGKILL, and wait for its backends, which are in groups of their own and hold its memory."""
+        # Here, for the benchmarks start servers too and have no psutil.
+        import psutil
+
         backends = psutil.Process(self.process.pid).children(recursive=True) if self.process else []
         super().kill()
         psutil.wait_procs(backends, timeout=STOP_SECONDS)
