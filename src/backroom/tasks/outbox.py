@@ -5,10 +5,7 @@ from typing import Any
 from django.tasks import task_backends
 
 from backroom.tasks.signals import tidying
-from backroom.tasks.stores.committed import RELAYED, CommittedStore
-
-STEPS = 20
-"""Batches that one round sends at most."""
+from backroom.tasks.stores.committed import CommittedStore
 
 
 def relay(using: str, **_kwargs: Any) -> None:
@@ -17,9 +14,7 @@ def relay(using: str, **_kwargs: Any) -> None:
     # A backend on Celery keeps its records in a store inside its own.
     store = getattr(backend.store, "kept_in", backend.store)
     if isinstance(store, CommittedStore) and store.has_outbox:
-        for _ in range(STEPS):
-            if store.relay() < RELAYED:
-                return
+        store.relay()
 
 
 tidying.connect(relay, dispatch_uid="backroom.tasks.outbox")

@@ -26,6 +26,8 @@ LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries at a server that is away."""
 RELAYED: Final = 500
 """Records that one step of the relay moves."""
+STEPS: Final = 20
+"""Steps that one round of it takes at most."""
 
 
 class CommittedStore(RedisStore):
@@ -65,17 +67,16 @@ class CommittedStore(RedisStore):
             return self._patiently(lambda: super(CommittedStore, self).insert(records))
         return {}
 
-    def relay(self) -> int:
-        """Send what the outbox still holds, at most `RELAYED` records; return how many these were."""
-        rows = list(_outbox().using(self.database).filter(backend_name=self.backend_name).order_by("id")[:RELAYED])
-        records = []
-        for row in rows:
-            try:
-                records.append(Record(*json.loads(row.record)))
-            except (ValueError, TypeError):
-                logger.error("action=outbox_unreadable task_id=%s: its row is left where it is", row.id)  # noqa: TRY400
-        self._move(records)
-        return len(rows)
+    def relay(self) -> None:
+        """Send what the outbox still holds, in steps of `RELAYED` records and not more than `STEPS` of them."""
+        outbox = _outbox().using(self.database).filter(backend_name=self.backend_name).order_by("id")
+        last = ""
+        for _ in range(STEPS):
+            rows = list(outbox.filter(id__gt=last)[:RELAYED])
+            self._move([record for row in rows if (record := _read(row)) is not None])
+            if len(rows) < RELAYED:
+                return
+            last = rows[-1].id
 
     def _send(self, records: Sequence[Record]) -> None:
         try:
@@ -140,6 +141,14 @@ def _is_by_hand(using: str) -> bool:
         # Inside such a transaction atomic() makes savepoints alone.
         return not connection.commit_on_exit
     return not (connection.settings_dict["AUTOCOMMIT"] if connection.connection is None else connection.autocommit)
+
+
+def _read(row: Any) -> Record | None:
+    try:
+        return Record(*json.loads(row.record))
+    except (ValueError, TypeError):
+        logger.error("action=outbox_unreadable task_id=%s: its row is left where it is", row.id)  # noqa: TRY400
+        return None
 
 
 def _outbox() -> Any:
