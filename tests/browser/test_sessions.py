@@ -42,7 +42,7 @@ def sign_up(browser: Browser, site: Frontdesk, name: str) -> None:
     browser.fill("[name=username]", name)
     browser.fill("[name=password1]", PASSWORD)
     browser.fill("[name=password2]", PASSWORD)
-    browser.click("main button")
+    browser.follow("main button")
     browser.wait_for_text(f"Signed in as {name}")
 
 
@@ -52,12 +52,12 @@ def sign_in(browser: Browser, site: Frontdesk, name: str, *, remember: bool) -> 
     browser.fill("[name=password]", PASSWORD)
     if remember:
         browser.click("[name=remember]")
-    browser.click("main button")
+    browser.follow("main button")
     browser.wait_for_text(f"Signed in as {name}")
 
 
 def sign_out(browser: Browser) -> None:
-    browser.click(".leave button")
+    browser.follow(".leave button")
     browser.wait_for_text("Sign in")
 
 
@@ -87,7 +87,7 @@ def test_notes_survive_signing_in_and_the_session_page_does_what_its_buttons_say
     browser = open_browser(javascript=False)
     browser.goto(f"{site.address}/notepad/")
     browser.fill("[name=text]", "Buy <b>string</b>")
-    browser.click("main form.entry button")
+    browser.follow("main form.entry button")
     browser.wait_for_text("Buy <b>string</b>")
     sign_up(browser, site, "bob")
     assert "Buy <b>string</b>" in browser.text
@@ -96,29 +96,29 @@ def test_notes_survive_signing_in_and_the_session_page_does_what_its_buttons_say
     assert "until the browser is closed" in browser.text
     browser.fill("[name=name]", "basket")
     browser.fill("[name=value]", '{"apples": 3}')
-    browser.click("[name=set]")
+    browser.follow("[name=set]")
     browser.wait_for_text("The name was set")
     assert '{"apples": 3}' in browser.text
     browser.fill("[name=name]", "_auth_user_id")
     browser.fill("[name=value]", "1")
-    browser.click("[name=set]")
+    browser.follow("[name=set]")
     browser.wait_for_text("The site keeps that one itself")
     browser.goto(f"{site.address}/session/")
-    browser.click('[name=delete][value="basket"]')
+    browser.follow('[name=delete][value="basket"]')
     browser.wait_for_text("The name was deleted")
     assert "apples" not in browser.text
-    browser.click('[name=expiry][value="default"]')
+    browser.follow('[name=expiry][value="default"]')
     browser.wait_for_text("The end of the session was moved")
     assert "until the browser is closed" not in browser.text
-    before = browser.find("dd code").text, browser.text
-    browser.click("[name=renew]")
+    before = browser.read("dd code"), browser.text
+    browser.follow("[name=renew]")
     browser.wait_for_text("new id and the same contents")
     assert "Buy <b>string</b>" in browser.text
     assert before[1] != browser.text
-    browser.click("[name=clear]")
+    browser.follow("[name=clear]")
     browser.wait_for_text("Everything in the session was deleted")
     assert "Nothing of yours" in browser.text
-    browser.click("[name=flush]")
+    browser.follow("[name=flush]")
     browser.wait_for_text("The session was ended")
     assert "No row" in browser.text
     assert browser.errors() == []
@@ -129,9 +129,9 @@ def test_a_session_that_is_to_end_now_has_ended(site, open_browser):
     browser.goto(f"{site.address}/session/")
     browser.fill("[name=name]", "here")
     browser.fill("[name=value]", "1")
-    browser.click("[name=set]")
+    browser.follow("[name=set]")
     browser.wait_for_text("The name was set")
-    browser.click('[name=expiry][value="now"]')
+    browser.follow('[name=expiry][value="now"]')
     browser.wait_for_text("No row")
     assert not [each for each in browser.driver.get_cookies() if each["name"] == "frontdesk-session"]
 
@@ -143,7 +143,7 @@ def test_a_phone_is_signed_out_from_the_laptop(site, open_browser):
     sign_in(phone, site, "cleo", remember=True)
     laptop.goto(f"{site.address}/devices/")
     assert laptop.text.count("Chrome on Linux") >= 2
-    laptop.click(".device:not(.is-current) .device-end button")
+    laptop.follow(".device:not(.is-current) .device-end button")
     laptop.wait_for_text("That device is signed out")
     phone.goto(f"{site.address}/notepad/")
     assert "Signed in as" not in phone.text
@@ -156,13 +156,13 @@ def test_the_colours_are_the_visitors_choice_and_stay(site, open_browser, system
     browser.goto(f"{site.address}/notepad/")
     paper = "return getComputedStyle(document.body).backgroundColor"
     before = browser.script(paper)
-    browser.click(f'[name=theme][value="{chosen}"]')
+    browser.follow(f'[name=theme][value="{chosen}"]')
     browser.wait_until(lambda each: each.script(paper) != before)
     assert browser.url == f"{site.address}/notepad/"
     brightness = sum(map(int, browser.script(paper).removeprefix("rgb(").removesuffix(")").split(",")))
     assert (brightness < 384) is dark
     browser.goto(f"{site.address}/session/")
-    assert browser.find("html").get_attribute("data-theme") == chosen
-    browser.click('[name=theme][value=""]')
+    assert browser.attribute("html", "data-theme") == chosen
+    browser.follow('[name=theme][value=""]')
     browser.wait_until(lambda each: each.script(paper) == before)
     assert browser.errors() == []

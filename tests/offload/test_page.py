@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.o
 
 
 def attribute(name: str, part: str = "bar") -> Callable[[Browser], Any]:
-    return lambda browser: browser.find(f'[data-part="{part}"]').get_attribute(name)
+    return lambda browser: browser.attribute(f'[data-part="{part}"]', name)
 
 
 def shows(browser: Browser, percent: int) -> None:
@@ -62,7 +62,7 @@ def test_a_visitor_watches_the_work_and_sees_the_result_at_the_same_address(brow
 def test_a_form_leads_to_the_progress_and_on_to_the_result(browser, live_server):
     browser.goto(f"{live_server.url}/form/")
     browser.fill("[name=year]", "2024")
-    browser.click("[type=submit]")
+    browser.follow("[type=submit]")
     browser.wait_for_text("Waiting for its turn")
     Running().finish()
     browser.wait_for_text("Here is your result")
@@ -77,7 +77,7 @@ def test_cancelling_by_keyboard_ends_the_work_and_offers_to_start_again(browser,
     assert browser.script("return document.activeElement.textContent") == "Cancel"
     press(browser, "Enter")
     browser.wait_for_text("Start again")
-    browser.click("a.is-primary")
+    browser.follow("a.is-primary")
     browser.wait_for_text("Waiting for its turn")
 
 
@@ -115,7 +115,7 @@ def test_everybody_can_read_tap_and_hear_the_pages(open_browser, live_server, co
 
     browser.goto(f"{live_server.url}/everything/")
     look("form")
-    browser.click("[type=submit]")
+    browser.follow("[type=submit]")
     browser.wait_for(".errorlist")
     look("form that is filled in wrongly")
     browser.goto(f"{live_server.url}/report/2024/")
@@ -160,7 +160,7 @@ def test_a_visitor_without_javascript_gets_there_by_reloading(open_browser, live
 def test_a_visitor_without_javascript_can_cancel(open_browser, live_server):
     browser = open_browser(javascript=False)
     browser.goto(f"{live_server.url}/report/2024/")
-    browser.click("form button")
+    browser.follow("form button")
     browser.wait_for_text("The work was cancelled")
 
 
@@ -212,9 +212,9 @@ def test_a_connection_that_comes_and_goes_is_told_and_got_over(browser, live_ser
 def test_who_signed_out_elsewhere_is_shown_what_the_address_says_now(browser, live_server, no_streams):
     browser.goto(f"{live_server.url}/report/2024/")
     browser.wait_for_text("Waiting for its turn")
-    before = browser.find("[data-offload]").get_attribute("data-status-url")
+    before = browser.attribute("[data-offload]", "data-status-url")
     browser.driver.delete_all_cookies()
-    browser.wait_until(lambda page: page.find("[data-offload]").get_attribute("data-status-url") != before)
+    browser.wait_until(lambda page: page.attribute("[data-offload]", "data-status-url") != before)
 
 
 def test_a_tab_that_nobody_looks_at_holds_no_connection_and_still_gets_there(browser, live_server):

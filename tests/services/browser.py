@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -46,6 +47,11 @@ const isInside = box.bottom > 0 && box.top < window.innerHeight && box.right > 0
 const hasOutline = getComputedStyle(focused).outlineStyle !== "none";
 return [tabbed.indexOf(focused), focused.textContent.trim() || focused.name, isInside && hasOutline];
 """
+
+
+def is_of_another_page(error: WebDriverException) -> bool:
+    """Return whether the element that was found belonged to the page before: WebDriver says so in two ways."""
+    return isinstance(error, StaleElementReferenceException) or "does not belong to the document" in str(error)
 
 
 class Browser:
@@ -94,9 +100,18 @@ class Browser:
     @property
     def text(self) -> str:
         """Return the text that a visitor sees."""
+        return self.read("body")
+
+    def read(self, css: str) -> str:
+        """Return the text that a visitor sees of the first element that matches, or fail."""
         # WebDriver's own idea of visible text leaves out <noscript>, which a visitor without scripts sees.
-        shown: str = self.find("body").get_property("innerText")  # type: ignore[assignment]
+        shown: str = self._steady(lambda: self.find(css).get_property("innerText"))
         return shown
+
+    def attribute(self, css: str, name: str) -> str | None:
+        """Return an attribute of the first element that matches, or fail."""
+        found: str | None = self._steady(lambda: self.find(css).get_attribute(name))
+        return found
 
     def find(self, css: str) -> WebElement:
         """Return the first element that matches, or fail."""
@@ -107,8 +122,17 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
     def click(self, css: str) -> None:
-        """Click the first element that matches."""
-        self.find(css).click()
+        """Click the first element that matches, which leads to no other page: see :meth:`follow`."""
+        self._steady(lambda: self.find(css).click())
+
+    def follow(self, link: str | WebElement) -> None:
+        """Click the first element that matches, or this one, and wait until the page is another."""
+        before = self.find("html")
+        if isinstance(link, str):
+            self.click(link)
+        else:
+            link.click()
+        self.wait_until(lambda _: self._has_gone(before), seconds=30, what="another page")
 
     def fill(self, css: str, value: str) -> None:
         """Type into a field, or give a file field the path of a file."""
@@ -119,24 +143,18 @@ class Browser:
 
     def wait_until(self, is_true: Callable[[Browser], Any], *, seconds: float = 20, what: str = "") -> Any:
         """Wait until the function of this browser returns something true, and return that."""
-        # A page that is being replaced has no elements, or stale ones.
-        from selenium.common.exceptions import (
-            NoSuchElementException,
-            StaleElementReferenceException,
-            WebDriverException,
-        )
 
         def is_true_of_one_page(_driver: Any) -> Any:
             try:
                 return is_true(self)
+            except NoSuchElementException:  # a page that is being replaced has none
+                return None
             except WebDriverException as error:
-                # The same in other words: what was found was the page's before.
-                if "does not belong to the document" not in str(error):
+                if not is_of_another_page(error):
                     raise
                 return None
 
-        ignored = (NoSuchElementException, StaleElementReferenceException)
-        wait = WebDriverWait(self.driver, seconds, poll_frequency=0.05, ignored_exceptions=ignored)
+        wait = WebDriverWait(self.driver, seconds, poll_frequency=0.05)
         return wait.until(is_true_of_one_page, message=what or "the page to change")
 
     def wait_for(self, css: str, *, seconds: float = 20) -> WebElement:
@@ -203,6 +221,25 @@ class Browser:
     def close(self) -> None:
         """End the browser; the folder of its profile is the caller's."""
         self.driver.quit()
+
+    def _steady(self, act: Callable[[], Any]) -> Any:
+        """Find an element and do something with it in one go: again if the page was replaced in between."""
+        for _ in range(5):
+            try:
+                return act()
+            except WebDriverException as error:
+                if not is_of_another_page(error):
+                    raise
+        return act()
+
+    def _has_gone(self, element: WebElement) -> bool:
+        try:
+            element.is_enabled()
+        except WebDriverException as error:
+            if not is_of_another_page(error):
+                raise
+            return True
+        return False
 
     def _emulate(self, *, color_scheme: str, reduced_motion: bool) -> None:
         self.devtools(
