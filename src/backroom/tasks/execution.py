@@ -176,7 +176,8 @@ class TaskContext(DjangoTaskContext):  # type: ignore[misc, type-arg] # Django's
         """Tell watchers how far the task has come: `done` of `total` (None: unknown), and a word about it.
 
         Cheap enough for every turn of a loop: reports are kept in memory and written a few times a second. In a task
-        that never asks `is_cancelled()` it raises `TaskCancelled`, once, when somebody wants the task cancelled.
+        that never asks `is_cancelled()` it raises `TaskCancelled`, once, when somebody wants the task cancelled. Raises
+        ValueError where a number is not finite, or is none.
         """
         self.execution.report(done, total, message)
         self.execution.stop_if_cancelled()

@@ -45,17 +45,15 @@ def tidy(backend: Backend, now: Moment, *, but_not_of: str = "", held: Container
     send(tidying, type(backend), using=backend.alias)
 
 
-def reclaim(
-    backend: Backend, now: Moment, *, limit: int = BATCH, but_not: Callable[[Record], bool] | None = None
-) -> int:
+def reclaim(backend: Backend, now: Moment, *, but_not: Callable[[Record], bool] | None = None) -> int:
     """Take tasks from workers that let their leases run out; return how many."""
-    overdue = [claim for claim in backend.store.overdue(limit, now) if not (but_not and but_not(claim))]
+    overdue = [claim for claim in backend.store.overdue(BATCH, now) if not (but_not and but_not(claim))]
     return move(backend, overdue, lambda claim: crashed(backend, claim, now))
 
 
-def expire(backend: Backend, now: Moment, *, limit: int = BATCH) -> int:
+def expire(backend: Backend, now: Moment) -> int:
     """Fail waiting tasks whose time to be started is over; return how many."""
-    late = backend.store.unstarted(limit, now)
+    late = backend.store.unstarted(BATCH, now)
     return move(backend, late, lambda record: expired(record, rules=rules_of(record, backend.defaults), now=now))
 
 
