@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import batched
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,10 @@ from backroom.sessions.transactions import Witness
 
 LUA: Final = Path(__file__).with_name("lua")
 TAG: Final = "sessions"
-RENEWED_AT_ONCE: Final = 500
+AT_ONCE: Final = 500
+"""Sessions, or users, that one script sees to: nobody else is served meanwhile."""
+BEGINNING: Final = b"-inf"
+"""Before any moment."""
 FEW: Final = 2000
 """Arguments that Lua unpacks at once."""
 STANDS_ALONE: Final = frozenset({"merge"})
@@ -88,13 +92,14 @@ class RedisStore:
 
     def delete(self, keys: Sequence[KeyHash]) -> Steps[list[Header]]:
         """See Store."""
-        rows = yield self._running("delete", *keys)
-        return [_header(row) for row in rows]
+        found = []
+        for some in batched(keys, AT_ONCE):
+            found += [_header(row) for row in (yield self._running("delete", *some))]
+        return found
 
     def delete_of_user(self, user_id: str, now: Moment, but: KeyHash | None) -> Steps[list[Header]]:
         """See Store."""
-        rows = yield self._running("delete_of_user", user_id, now, but or "")
-        return [_header(row) for row in rows]
+        return (yield from self._paging("delete_of_user", user_id, now, but or ""))
 
     def delete_expired(self, now: Moment, limit: int) -> Steps[list[Header]]:
         """See Store."""
@@ -103,8 +108,9 @@ class RedisStore:
 
     def of_user(self, user_id: str, now: Moment) -> Steps[list[Header]]:
         """See Store."""
-        rows = yield self._running("of_user", user_id, now)
-        return [_header(row) for row in rows]
+        found = yield from self._paging("of_user", user_id, now)
+        # The last of a page is the first of the next one.
+        return sorted({each.key: each for each in found}.values(), key=attrgetter("created_at", "key"), reverse=True)
 
     def user_ids(self, after: str, limit: int) -> Steps[list[str]]:
         """See Store."""
@@ -115,13 +121,23 @@ class RedisStore:
 
     def renew_at_once(self, user_ids: Sequence[str]) -> Steps[None]:
         """See Store."""
-        for some in batched(user_ids, RENEWED_AT_ONCE):
-            yield self._running("renew_at_once", *some)
+        begins, moment = 0, BEGINNING
+        while some := user_ids[begins : begins + AT_ONCE]:
+            done, moment = yield self._running("renew_at_once", moment, AT_ONCE, *some)
+            begins += done
 
     def witness(self) -> Steps[Witness | None]:
         """See Store. The server knows nothing of the database's transactions."""
         yield from ()
         return None
+
+    def _paging(self, name: str, *arguments: Any) -> Steps[list[Header]]:
+        """Run a script for a user's sessions, page by page; those that begin meanwhile come last, and are not missed."""
+        found, moment = [], BEGINNING
+        while moment:
+            rows, moment = yield self._running(name, *arguments, moment, AT_ONCE)
+            found += [_header(row) for row in rows]
+        return found
 
     def _running(self, name: str, *arguments: Any) -> "_Run":
         return _Run(self, _script(name), arguments)

@@ -53,6 +53,18 @@ local function header(hash)
   return found
 end
 
+-- A page of a user's sessions, in the order in which they began: all that began at a moment, and so many of those after
+-- them. Returns their hashes, and the moment at which the next page begins, or "" if this is the last one. A session that
+-- gets a new id between two pages keeps its place in this order.
+local function page(id, moment, many)
+  local set = user(id)
+  local first = call('ZCOUNT', set, '-inf', '(' .. moment)
+  local last = first + many + call('ZCOUNT', set, moment, moment) - 1
+  local found = call('ZRANGE', set, first, last)
+  local final = found[last - first + 1]
+  return found, final and call('ZSCORE', set, final) or ''
+end
+
 local function end_session(hash)
   local found = header(hash)
   call('ZREM', ENDS, hash)

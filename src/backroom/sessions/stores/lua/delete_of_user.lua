@@ -1,10 +1,12 @@
--- ARGV: a user id, the present moment, a hash to spare or "". Ends the sessions that have not ended, but the one that
--- has this hash or has just taken its place. Returns their headers.
+-- ARGV: a user id, the present moment, a hash to spare or "", a moment to begin at, how many to look at. Ends the sessions
+-- of a page that have not ended, but the one that has this hash or has just taken its place. Returns their headers, and
+-- the moment at which the next page begins, or "".
 
 local found = {}
 local spared = call('GET', base .. ':was:' .. ARGV[3])
 spared = spared and string.match(spared, '^%S+')
-for _, hash in ipairs(call('ZRANGE', user(ARGV[1]), 0, -1, 'REV')) do
+local hashes, following = page(ARGV[1], ARGV[4], tonumber(ARGV[5]))
+for _, hash in ipairs(hashes) do
   local ends = call('HGET', session(hash), 'x')
   if not ends then
     leave(ARGV[1], hash)
@@ -12,4 +14,4 @@ for _, hash in ipairs(call('ZRANGE', user(ARGV[1]), 0, -1, 'REV')) do
     found[#found + 1] = end_session(hash)
   end
 end
-return found
+return { found, following }

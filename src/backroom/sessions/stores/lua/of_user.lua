@@ -1,7 +1,9 @@
--- ARGV: a user id, the present moment. Returns the headers of the sessions that have not ended, the newest first.
+-- ARGV: a user id, the present moment, a moment to begin at, how many to look at. Returns the headers of the sessions of a
+-- page that have not ended, and the moment at which the next page begins, or "".
 
 local found = {}
-for _, hash in ipairs(call('ZRANGE', user(ARGV[1]), 0, -1, 'REV')) do
+local hashes, following = page(ARGV[1], ARGV[3], tonumber(ARGV[4]))
+for _, hash in ipairs(hashes) do
   local it = header(hash)
   if not it then
     leave(ARGV[1], hash)
@@ -9,4 +11,4 @@ for _, hash in ipairs(call('ZRANGE', user(ARGV[1]), 0, -1, 'REV')) do
     found[#found + 1] = it
   end
 end
-return found
+return { found, following }
