@@ -4,7 +4,7 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 
 from backroom.tasks.management.subcommands import worker as subcommand
 from backroom.tasks.worker import WorkerSettings
@@ -76,6 +76,17 @@ def test_what_cannot_be_is_refused_with_what_to_do(started, arguments, words):
     with pytest.raises(CommandError, match="(?s)" + words.replace("[", r"\[").replace("(", r"\(")):
         call_command("backroom", "worker", *arguments)
     assert started == []
+
+
+def test_an_option_that_is_unknown_is_answered_with_the_usage_of_its_own_subcommand(capsys):
+    command = load_command_class("backroom.tasks", "backroom")
+    command._called_from_command_line = True
+    parser = command.create_parser("manage.py", "backroom")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["worker", "--thread", "4"])
+    printed = capsys.readouterr().err
+    assert "--threads N" in printed
+    assert printed.endswith("backroom worker: error: unrecognized arguments: --thread 4\n")
 
 
 def test_any_queue_may_be_named_where_the_backend_names_none(started, backroom, settings):

@@ -34,6 +34,17 @@ SHARED_OPTIONS: Final = (
 )
 
 
+class SubcommandParser(CommandParser):
+    """Refuses an option that it does not know itself: argparse leaves that to the parser above, which shows its own usage."""
+
+    def parse_known_args(self, *arguments: Any, **named: Any) -> Any:
+        """See ArgumentParser.parse_known_args()."""
+        namespace, unknown = super().parse_known_args(*arguments, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+
 class Command(BaseCommand):
     """Run workers, and look after tasks."""
 
@@ -43,7 +54,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Give each subcommand a parser of its own, which takes Django's options too."""
-        parsers = parser.add_subparsers(dest="subcommand", metavar="subcommand", required=True)
+        parsers = parser.add_subparsers(
+            dest="subcommand", metavar="subcommand", required=True, parser_class=SubcommandParser
+        )
         for name, subcommand in SUBCOMMANDS.items():
             # Abbreviations would get past the worker, which takes --reload out of its own command line.
             own = parsers.add_parser(
