@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
 
+from backroom.sessions.backends import database, redis
 from backroom.sessions.checks import check_session_security, check_sessions
+from backroom.sessions.middleware import SessionMiddleware
 
 DATABASE = "backroom.sessions.backends.database"
+REDIS = "backroom.sessions.backends.redis"
 OURS = "backroom.sessions.middleware.SessionMiddleware"
 
 
@@ -54,9 +59,34 @@ def test_options_that_are_no_dict_are_told(settings):
     assert ids(check_sessions()) == ["backroom.E401"]
 
 
-def test_an_app_that_is_not_installed_is_told(settings):
+@pytest.mark.parametrize("engine", [DATABASE, REDIS])
+def test_an_app_that_is_not_installed_is_told(settings, engine):
+    settings.SESSION_ENGINE = engine
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "backroom.sessions"]
     assert ids(check_sessions()) == ["backroom.E402"]
+
+
+def test_without_any_app_of_ours_there_is_no_check_and_the_engine_tells(settings):
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "backroom.sessions"]
+
+    class OnDatabase(database.SessionStore):
+        """One that was not used before the app went."""
+
+    settings.BACKROOM = {"REDIS_URL": "redis://not.asked"}
+    for engine in (OnDatabase, redis.SessionStore):
+        with pytest.raises(ImproperlyConfigured, match=r"Add .backroom\.sessions. to INSTALLED_APPS"):
+            engine().exists("a" * 32)
+
+
+@pytest.mark.parametrize(
+    ("backroom", "problem"),
+    [({}, "No Redis server .* BACKROOM\\['SESSIONS'\\]"), ({"SESSIONS": {"REDIS": {"ulr": "redis://x"}}}, "'url'")],
+)
+def test_a_server_that_is_not_named_is_told_as_soon_as_the_site_starts(settings, backroom, problem):
+    settings.SESSION_ENGINE = REDIS
+    settings.BACKROOM = backroom
+    with pytest.raises(ImproperlyConfigured, match=problem):
+        SessionMiddleware(lambda _request: HttpResponse())
 
 
 def test_a_database_of_another_vendor_is_told(monkeypatch):
@@ -73,7 +103,7 @@ def test_a_database_of_another_vendor_is_told(monkeypatch):
     ],
 )
 def test_a_server_that_cannot_be_reached_so_is_told(settings, backroom, problem):
-    settings.SESSION_ENGINE = "backroom.sessions.backends.redis"
+    settings.SESSION_ENGINE = REDIS
     settings.BACKROOM = backroom
     (message,) = check_sessions()
     assert message.id == "backroom.E404"

@@ -1,6 +1,7 @@
 """The Django app of the sessions."""
 
 from django.apps import AppConfig
+from django.core.exceptions import ImproperlyConfigured
 
 
 class SessionsConfig(AppConfig):
@@ -23,3 +24,16 @@ class SessionsConfig(AppConfig):
             from backroom.sessions import receivers
 
             receivers.connect()
+
+
+def require_app() -> None:
+    """Raise `ImproperlyConfigured` where an engine of ours is used without the app, which has its table and its receivers."""
+    from django.apps import apps
+    from django.conf import settings
+
+    if not apps.is_installed(SessionsConfig.name):
+        msg = (
+            f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, and its app is not installed. "
+            f"Add {SessionsConfig.name!r} to INSTALLED_APPS and run manage.py migrate."
+        )
+        raise ImproperlyConfigured(msg)

@@ -121,15 +121,15 @@ def _middleware() -> Iterator[checks.CheckMessage]:
 
 
 def _store(engine: type[Any]) -> Iterator[checks.CheckMessage]:
-    if not hasattr(engine, "get_model_class"):
-        yield from _redis()
-        return
     if not apps.is_installed("backroom.sessions"):
         yield checks.Error(
-            "SESSION_ENGINE keeps sessions in a table of 'backroom.sessions', which is not installed.",
+            "SESSION_ENGINE is Backroom's, and 'backroom.sessions', which has its table and its receivers, is not installed.",
             hint="Add 'backroom.sessions' to INSTALLED_APPS and run manage.py migrate.",
             id="backroom.E402",
         )
+        return
+    if not hasattr(engine, "get_model_class"):
+        yield from _redis()
         return
     from django.db import connections, router
 

@@ -31,6 +31,12 @@ current: Final = ContextVar[Callable[[], KeyHash | None]]("backroom.sessions.cur
 class SessionMiddleware(DjangosMiddleware):
     """Put it where `django.contrib.sessions.middleware.SessionMiddleware` stands. It serves any engine."""
 
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        super().__init__(get_response)
+        if issubclass(self.SessionStore, BackroomSession):
+            # What the engine lacks is told to who starts the server, not to the first visitor.
+            self.SessionStore.get_store()
+
     def process_request(self, request: HttpRequest) -> None:
         """Give the request its session, and the session its visitor."""
         super().process_request(request)

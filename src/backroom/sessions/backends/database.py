@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 
+from backroom.sessions.apps import require_app
 from backroom.sessions.backends.base import BackroomSession
 from backroom.sessions.codec import Codec
 from backroom.sessions.documents import contents_of
@@ -32,7 +33,7 @@ class SessionStore(BackroomSession):
     @classmethod
     def get_store(cls) -> Store:
         """See BackroomSession."""
-        return _store(cls.get_model_class())
+        return _store(cls)
 
     @property
     def model(self) -> Any:
@@ -63,7 +64,7 @@ class SessionStore(BackroomSession):
 
     def extra_columns(self, data: Mapping[str, Any]) -> Steps[dict[str, Any]]:
         """Return the values of the fields that a model adds to `AbstractSession`."""
-        fields = _own_fields(self.get_model_class())
+        fields = _own_fields(type(self))
         if not fields:
             return {}
         instance = yield _Instance(self, data)
@@ -85,13 +86,14 @@ class _Instance(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _store(model: Any) -> SQLStore:
-    return SQLStore(model)
+def _store(engine: type[SessionStore]) -> SQLStore:
+    require_app()
+    return SQLStore(engine.get_model_class())
 
 
 @lru_cache(maxsize=8)
-def _own_fields(model: Any) -> tuple[Any, ...]:
+def _own_fields(engine: type[SessionStore]) -> tuple[Any, ...]:
     from backroom.sessions.models import AbstractSession
 
     ours = {field.name for field in AbstractSession._meta.local_fields}
-    return tuple(field for field in model._meta.concrete_fields if field.name not in ours)
+    return tuple(field for field in engine.get_model_class()._meta.concrete_fields if field.name not in ours)

@@ -7,10 +7,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from django.core.exceptions import ImproperlyConfigured
+
 from backroom.clock import Moment
 from backroom.options import problems_of
 from backroom.redis import REDIS_URL, Address, RedisOptions, Script, key, server_in_loop, server_of
 from backroom.redis.options import problem_of_address
+from backroom.sessions.apps import require_app
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Columns, Header, Loaded, Written
@@ -182,9 +185,14 @@ class _Run(NamedTuple):
 
 
 def store() -> RedisStore:
-    """Return the store that the settings name."""
+    """Return the store that the settings name; raise `ImproperlyConfigured` where they name none."""
     said = (rules(), REDIS_URL.value)
     if _made is None or _made[0] != said:
+        require_app()
+        if problems := [*problems_of_options()]:
+            raise ImproperlyConfigured(
+                " ".join([*problems, "OPTIONS of the sessions are BACKROOM['SESSIONS']['REDIS']."])
+            )
         options = RedisOptions(**rules().options.REDIS)
         _remember(said, RedisStore(options.address, options.prefix))
     assert _made is not None  # noqa: S101 - it was just made
