@@ -1,13 +1,11 @@
 """Arguments and return values on their way into JSON text: what JSON cannot carry is refused, and named."""
 
-import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
+from backroom.tasks.compact import dumps
 from backroom.tasks.exceptions import InvalidArguments
-
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False).encode
 
 PLAIN: Final = frozenset({str, int, bool, type(None)})
 """What travels as it is; looked for before anything else is done with a value."""
@@ -75,11 +73,6 @@ def result_of(value: Any, *, limit: int) -> str:
         )
         raise InvalidArguments(msg)
     return text
-
-
-def dumps(value: Any) -> str:
-    """Return JSON text in ASCII, which every store can hold: no NUL, no lone surrogate."""
-    return _encode(value)
 
 
 def _finite(value: float, name: str) -> float:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
+from django.tasks import task_backends
 from django.tasks.base import Task as DjangoTask
 from django.tasks.exceptions import InvalidTask
 
@@ -112,6 +113,11 @@ class Task(_Base[P, R]):
         normalize(self)
         # Zero-argument super() needs the class cell, which a dataclass with slots replaces.
         DjangoTask.__post_init__(self)
+
+    def get_backend(self) -> Any:
+        """Return the backend that the task is enqueued on."""
+        # Django's looks for the handler in its package anew at each enqueue.
+        return task_backends[self.backend]
 
     def using(self, **changes: Unpack[Changes]) -> Self:
         """Return a task with some attributes and options changed; `run_after` may be a datetime or a timedelta.

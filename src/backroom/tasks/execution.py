@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django.tasks.base import TaskContext as DjangoTaskContext
 
+from backroom.tasks.compact import loads
 from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.records import Claim
 from backroom.tasks.resolve import Resolved
@@ -45,7 +46,7 @@ class Execution:
     def __init__(self, claim: Claim, resolved: Resolved) -> None:
         self.claim = claim
         self.resolved = resolved
-        payload = json.loads(claim.payload)
+        payload = loads(claim.payload)
         self.args: list[Any] = payload["args"]
         self.kwargs: dict[str, Any] = payload["kwargs"]
         self.timeout_error: type[TaskTimeout] = TaskTimeout

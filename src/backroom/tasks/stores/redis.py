@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from backroom.clock import LAST, SECOND, Moment
 from backroom.redis import RedisUnavailable, Script, Server, key
+from backroom.tasks.compact import dumps, loads
 from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.records import (
     DEFERRED,
@@ -58,8 +59,6 @@ POINTER_SECONDS: Final = 86_400
 LETTERS: Final[dict[State, str]] = {DEFERRED: "d", READY: "r", RUNNING: "x", SUCCESSFUL: "s", FAILED: "f"}
 STATES: Final[dict[str, State]] = {letter: state for state, letter in LETTERS.items()}
 NOTHING: Final = "-"
-
-dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class RedisStore:
@@ -556,7 +555,7 @@ def _parsed(task: bytes) -> tuple[str, int, list[Any], str]:
     """Return queue, priority, the rest of what never changes, and the payload."""
     line, body, payload = task.decode().split("\n", 2)
     _, priority, queue = line.split(" ", 2)
-    return _queue_in(queue), int(priority), json.loads(body), payload
+    return _queue_in(queue), int(priority), loads(body), payload
 
 
 def _changed(transition: Transition) -> list[Any]:
@@ -632,7 +631,7 @@ def _as_it_is(record: Record, live: bytes, progress: bytes, lease_until: Any) ->
         # A score is a double: the very last moment there is would come back as one beyond it.
         values["lease_until"] = min(int(float(lease_until)), LAST) if lease_until else None
     if body:
-        reason, due_at, expires_at, finished_at, prune_at, failures, crashes, result, errors = json.loads(body)
+        reason, due_at, expires_at, finished_at, prune_at, failures, crashes, result, errors = loads(body)
         values |= {
             "reason": reason,
             "due_at": due_at if state == DEFERRED else None,
