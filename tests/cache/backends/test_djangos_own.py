@@ -142,7 +142,6 @@ class TestDatabase(DjangosContract):
 
 MEMCACHED: Final = {
     "test_a_fraction_can_be_added_to": INTEGERS,
-    "test_a_lifetime_of_milliseconds": WHOLE_SECONDS,
     "test_half_a_second_is_not_nothing": WHOLE_SECONDS,
     "test_below_zero": UNSIGNED,
     "test_beyond_sixty_four_bits": UNSIGNED,
@@ -180,7 +179,6 @@ class TestPyLibMC(OnMemcached):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @with_gaps(
     {
-        "test_a_lifetime_of_milliseconds": WHOLE_SECONDS,
         "test_half_a_second_is_not_nothing": WHOLE_SECONDS,
         "test_beyond_sixty_four_bits": SIXTY_FOUR,
         "test_a_fraction_can_be_added_to": INTEGERS,

@@ -24,10 +24,16 @@ class CacheCase:
         """The cache under test."""
         return self.make_cache()
 
-    def expire(self, key: str) -> None:
+    @property
+    def brief(self) -> float:
+        """The seconds of a life that has at least `shortest` of them, where the store cuts the last one short."""
+        return 2 * self.shortest
+
+    def expire(self, key: str, seconds: float | None = None) -> None:
         """Store something under a key that has expired when this returns, without a look at it."""
-        self.cache.set(key, 1, self.shortest)
-        self.cache.set("witness", 1, self.shortest)
+        life = self.shortest if seconds is None else seconds
+        self.cache.set(key, 1, life)
+        self.cache.set("witness", 1, life)
         self.wait_until_gone("witness")
 
     def is_gone(self, key: str) -> bool:
@@ -37,6 +43,17 @@ class CacheCase:
     def wait_until_gone(self, key: str) -> None:
         """Return when a key has expired."""
         wait_until(lambda: self.is_gone(key))
+
+
+def promptly[T](act: Callable[[], T], within: float) -> T:
+    """Return what came about within so many seconds: of a machine that stood still longer it is asked again."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        begun = time.monotonic()
+        found = act()
+        if time.monotonic() - begun < within:
+            return found
+        assert begun < deadline, f"It never took less than {within} s."
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

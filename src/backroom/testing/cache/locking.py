@@ -29,7 +29,7 @@ class Locking(CacheCase):
     def test_how_long_is_left(self) -> None:
         self.cache.set("minute", 1, 60)
         self.cache.set("for-ever", 1, None)
-        assert 59 < self.cache.ttl("minute") <= 60
+        assert 50 < self.cache.ttl("minute") <= 60
         assert self.cache.ttl("for-ever") is None
         assert self.cache.ttl("missing") == 0
 
@@ -38,7 +38,7 @@ class Locking(CacheCase):
         self.cache.set("for-ever", 1, None)
         self.cache.incr_version("minute")
         self.cache.incr_version("for-ever")
-        assert 59 < self.cache.ttl("minute", version=2) <= 60
+        assert 50 < self.cache.ttl("minute", version=2) <= 60
         assert self.cache.ttl("for-ever", version=2) is None
 
     def test_what_moves_in_an_event_loop_keeps_its_lifetime_too(self) -> None:
@@ -49,7 +49,7 @@ class Locking(CacheCase):
         moved, left = asyncio.run(move())
         assert moved == 2
         assert left is not None
-        assert 59 < left <= 60
+        assert 50 < left <= 60
         with pytest.raises(ValueError, match="missing"):
             asyncio.run(self.cache.aincr_version("missing"))
 
@@ -58,14 +58,14 @@ class Locking(CacheCase):
         self.cache.set("for-ever", 2, None)
         value, left = self.cache.get_with_ttl("minute")
         assert value == [1]
-        assert 59 < left <= 60
+        assert 50 < left <= 60
         assert asyncio.run(self.cache.aget_with_ttl("for-ever")) == (2, None)
         assert self.cache.get_with_ttl("missing", "none") == ("none", 0)
 
     def test_a_sum_keeps_its_lifetime(self) -> None:
         self.cache.set("minute", 1, 60)
         self.cache.incr("minute")
-        assert 59 < self.cache.ttl("minute") <= 60
+        assert 50 < self.cache.ttl("minute") <= 60
 
     def test_a_lock_has_one_holder(self) -> None:
         first, second = self.cache.lock("key"), self.cache.lock("key")
@@ -89,7 +89,7 @@ class Locking(CacheCase):
         assert lock.extend() is False
         with lock:
             assert lock.extend(60) is True
-            assert 59 < self.cache.ttl("key") <= 60
+            assert 50 < self.cache.ttl("key") <= 60
 
     def test_who_waits_gets_it_when_it_is_given_back(self) -> None:
         first = self.cache.lock("key")
