@@ -123,6 +123,7 @@ def test_term_finishes_what_runs_and_leaves_the_rest_untouched(site: Site) -> No
     site.wait_for_line("begin")
     waiting = site.enqueue("effect", str(site.effects), many=5)
     worker.send_signal(signal.SIGTERM)
+    worker.wait_for_output("action=stopping")
     wait_until(lambda: site.states() == {"running": 1, "ready": 5}, what=lambda: f"{site.states()}")
     site.open_gate()
     assert worker.wait(timeout=20) == 0

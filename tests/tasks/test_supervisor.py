@@ -156,3 +156,13 @@ def test_a_process_that_does_not_end_in_its_grace_period_is_killed_and_its_tasks
     supervising._end_overdue()
     assert not child.process.is_alive()
     assert child.death().is_given_up
+
+
+def test_a_stop_is_said_when_the_processes_have_been_told(supervising, monkeypatch):
+    happened = []
+    monkeypatch.setattr(os, "kill", lambda _pid, _number: happened.append("told"))
+    monkeypatch.setattr(supervisor, "logger", SimpleNamespace(info=lambda *_said: happened.append("said")))
+    supervising._start_missing()
+    supervising.stop()
+    supervising._tell()
+    assert happened == ["told", "said"]

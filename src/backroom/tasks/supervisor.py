@@ -207,11 +207,12 @@ class Supervisor:
         """Pass on what this process was told."""
         while self._told < self._stops:
             self._told += 1
-            if self._told == 1:
-                self._kill_at = time.monotonic() + self.settings.grace + EXTRA
-                logger.info("action=stopping grace=%g", self.settings.grace)
             for child in self._children:
                 os.kill(child.process.pid, signal.SIGTERM if self._told == 1 else AT_ONCE)
+            if self._told == 1:
+                self._kill_at = time.monotonic() + self.settings.grace + EXTRA
+                # Said when they have been told: whoever reads it knows that no task is begun from here on.
+                logger.info("action=stopping grace=%g", self.settings.grace)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
