@@ -57,7 +57,7 @@ def unavailable(error: Exception, name: str) -> RedisUnavailable | None:
     for code, what, advice in REFUSAL_CODES:
         if str(error).startswith(code):
             return RedisUnavailable(f"{name} {what}. {advice}")
-    if isinstance(error, exceptions.TimeoutError):
+    if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return RedisUnavailable(f"{name} does not answer in time. {CONNECT}", may_have_happened=True)
     if (found := _REFUSED_CERTIFICATE.search(str(error))) is not None:
         return RedisUnavailable(f"{name} shows a certificate that is not trusted here: {found[1]}. {CERTIFICATE}")
