@@ -50,7 +50,9 @@ from backroom.tasks.stores.memory import MemoryStore
 from backroom.tasks.stores.sql import SQLStore
 from backroom.testing.stores.case import NOW, new_record, request
 
-QUEUES = ("mail", "print")
+QUEUES = ("mail", "print", "scan")
+MANY = (*(f"customer-{number}" for number in range(40)), *QUEUES)
+"""More than a store may look into one by one."""
 RULES = Rules(
     max_attempts=2,
     backoff=(5.0, 30.0),
@@ -88,7 +90,7 @@ plans = st.fixed_dictionaries(
 requests = st.fixed_dictionaries(
     {
         "limit": st.integers(1, 4),
-        "queues": st.sampled_from([(), ("mail",), QUEUES]),
+        "queues": st.sampled_from([(), ("mail",), QUEUES, MANY]),
         "worker_id": st.sampled_from(["worker-1", "worker-2"]),
         "lease": st.sampled_from([5.0, 30.0]),
     }

@@ -26,8 +26,16 @@ def store(only: TcpRedis) -> RedisStore:
 def finished(store: RedisStore, count: int) -> list[Record]:
     """Have so many tasks with a long payload and a long result."""
     store.insert([new_record(payload=f'{{"args":["{TEXT}"],"kwargs":{{}}}}') for _ in range(count)])
-    claims = store.claim(request(count))
+    claims = claimed(store, count)
     store.apply([succeeded(claim, RESULT)._replace(prune_at=NOW) for claim in claims])
+    return claims
+
+
+def claimed(store: RedisStore, count: int) -> list[Record]:
+    """Claim so many, in as many steps as it takes."""
+    claims: list[Record] = []
+    while len(claims) < count:
+        claims += store.claim(request(count - len(claims)))
     return claims
 
 
@@ -108,8 +116,54 @@ def test_what_is_long_is_written_a_few_at_a_time(store: RedisStore, only: TcpRed
     store.insert([new_record(payload=f'{{"args":["{"p" * BIG}"],"kwargs":{{}}}}') for _ in range(count)])
     parts = -(-count * BIG // CHUNK_BYTES)
     assert only.calls()["evalsha"] >= parts
-    claims = store.claim(request(count))
+    claims = claimed(store, count)
     only.ask("CONFIG", "RESETSTAT")
     # All of it is applied, and the claim comes with the last.
     assert len(store.exchange([succeeded(claim, RESULT) for claim in claims], request()).applied) == count
     assert parts <= only.calls()["evalsha"] <= parts + 1
+
+
+@pytest.mark.parametrize("queues", [(), ("default",), ("default", "mail")])
+def test_no_claim_brings_more_than_one_task_beyond_its_measure(
+    store: RedisStore, only: TcpRedis, queues: tuple[str, ...]
+) -> None:
+    records = [
+        new_record(payload=f'{{"args":["{"p" * BIG}"],"kwargs":{{}}}}', queue_name=name, priority=number % 3)
+        for number, name in enumerate(["default", "mail"] * 15)
+    ]
+    store.insert(records)
+    expected = sorted(
+        (each for each in records if not queues or each.queue_name in queues),
+        key=lambda each: (-each.priority, each.id),
+    )
+    found: list[Record] = []
+    sizes = []
+    only.ask("DEL", "backroom:{default}:bell:")
+    while len(found) < len(expected):
+        sizes.append(sent(only, lambda: found.extend(store.claim(request(30, queues=queues)))))
+        # What is left is as it was, and somebody is told of it.
+        is_left = len(found) < len(expected)
+        assert only.ask("LLEN", "backroom:{default}:bell:") == (1 if is_left else 0)
+        only.ask("DEL", "backroom:{default}:bell:")
+    assert [claim.id for claim in found] == [each.id for each in expected]
+    assert {(claim.attempts, claim.fence) for claim in found} == {(1, 1)}
+    assert max(sizes) < CHUNK_BYTES + 2 * BIG
+    assert store.counts() == {
+        (name, state): count
+        for name in ("default", "mail")
+        for state, count in [("running" if not queues or name in queues else "ready", 15)]
+    }
+
+
+def test_a_claim_by_id_brings_all_of_them(store: RedisStore) -> None:
+    # For whoever has come with an id, what he does not get is another's.
+    store.insert([new_record(payload=f'{{"args":["{"p" * BIG}"],"kwargs":{{}}}}') for _ in range(20)])
+    ids = [each.id for each in store.find(Query()).records]
+    assert len(store.claim(request(20, ids=ids))) == 20
+
+
+def test_what_failed_with_long_errors_counts_too(store: RedisStore, only: TcpRedis) -> None:
+    store.insert([new_record() for _ in range(20)])
+    claims = store.claim(request(20))
+    store.apply([raised(claim)._replace(errors=RESULT, due_at=NOW) for claim in claims])
+    assert len(store.claim(request(20, now=after(NOW, 1)))) == 10

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from backroom.redis import Address, server_of
-from backroom.tasks.records import Query
+from backroom.tasks.records import Claim, Query
 from backroom.tasks.stores.redis import RedisStore
 from backroom.testing.stores.case import NOW, new_record, released, request, succeeded
 from tests.redis.servers import TcpRedis
@@ -68,8 +69,66 @@ def test_names_of_queues_that_others_have_emptied_hide_no_task(store: RedisStore
     store.insert([new_record(queue_name=name) for name in names])
     for name in names[1:]:
         assert len(store.claim(request(1, queues=(name,)))) == 1
-    assert only.ask("SCARD", "backroom:{default}:queues") == FEW
+    assert only.ask("HLEN", "backroom:{default}:queues") == only.ask("ZCARD", "backroom:{default}:heads") == FEW
     assert [claim.queue_name for claim in store.claim(request(1))] == names[:1]
+    # That the others are empty is seen once.
+    assert [inside(only, lambda: store.claim(request(1)))["zrange"] > FEW for _ in range(2)] == [True, False]
+    assert only.ask("HLEN", "backroom:{default}:queues") == only.ask("ZCARD", "backroom:{default}:heads") == 0
+
+
+def test_a_claim_does_as_much_however_many_queues_there_are(store: RedisStore, only: TcpRedis) -> None:
+    did = {}
+    for count in (100, 10_000):
+        only.ask("FLUSHALL")
+        names = tuple(f"customer-{number}" for number in range(count))
+        store.insert([new_record(queue_name=name, priority=number % 3) for number, name in enumerate(names)])
+        for who, queues in (("all", ()), ("named", names)):
+            # The first claims of the test make the script known.
+            store.claim(request(20, queues=queues))
+            asked = request(20, queues=queues)
+            did[who, count] = inside(only, lambda asked=asked: store.claim(asked))
+            # What is given back finds its place again.
+            store.apply([released(claim) for claim in store.find(Query(states=("running",))).records])
+    assert did["all", 100] == did["all", 10_000]
+    assert did["named", 100] == did["named", 10_000]
+    assert sum(did["all", 10_000].values()) < 200
+    assert store.counts()[names[0], "ready"] == 1
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_each_queue_stands_at_its_first_task_or_before_it(store: RedisStore, only: TcpRedis, count: int) -> None:
+    draw = random.Random(count)
+    names = [f"customer-{number}" for number in range(count)]
+    held: list[Claim] = []
+    for _ in range(60):
+        store.insert([new_record(queue_name=draw.choice(names), priority=draw.randint(-2, 2)) for _ in range(9)])
+        asked = draw.choice([[], names[::2], draw.sample(names, 2)])
+        held += store.claim(request(draw.randint(1, 12), queues=asked))
+        draw.shuffle(held)
+        back, held = held[:3], held[3:]
+        store.apply([released(claim) for claim in back[:2]] + [succeeded(claim) for claim in back[2:]])
+        firsts = stands(store, names)
+        for name, ready in zip(names, first_ready(store, names), strict=True):
+            assert not ready or firsts[name] <= ready
+    while store.claim(request(50)):
+        continue
+    assert first_ready(store, names) == [()] * count
+    assert store.oldest_ready() == []
+
+
+def stands(store: RedisStore, names: list[str]) -> dict[str, tuple[float, bytes]]:
+    """Return where the queues stand, which is written down twice."""
+    known = store.server.call("HMGET", f"{store.shards[0]}:queues", *names)
+    pairs = [(name, each.split()) for name, each in zip(names, known, strict=True) if each]
+    heads = iter(store.server.call("ZRANGE", f"{store.shards[0]}:heads", 0, -1, "WITHSCORES"))
+    listed = {(float(score), head) for head, score in zip(heads, heads, strict=True)}
+    assert listed == {(float(score), id_ + b" " + name.encode()) for name, (score, id_) in pairs}
+    return {name: (float(score), id_) for name, (score, id_) in pairs}
+
+
+def first_ready(store: RedisStore, names: list[str]) -> list[tuple[float, bytes] | tuple[()]]:
+    asked = [("ZRANGE", f"{store.shards[0]}:ready:{name}", 0, 0, "WITHSCORES") for name in names]
+    return [(float(found[1]), found[0]) if found else () for found in store.server.call_each(asked)]
 
 
 def test_pruning_goes_in_steps(store: RedisStore, only: TcpRedis) -> None:

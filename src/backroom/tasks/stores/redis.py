@@ -234,7 +234,7 @@ class RedisStore:
 
     def bells(self) -> list[str]:
         """Return the keys of the lists on which a worker of this process waits for a token."""
-        queues = map(_queue_out, self.asked) if self.asked else [""]
+        queues = _queues_out(self.asked) or [""]
         return [f"{self.shards[0]}:bell:{queue}" for queue in queues]
 
     # ── What a listener sends ahead ──
@@ -602,7 +602,7 @@ def _changed(transition: Transition) -> list[Any]:
 
 def _asked(request: Request, *, now: Moment | str, lease_until: Moment | str) -> list[Any]:
     """Return what `exchange` is told of a request."""
-    queues = [_queue_out(name) for name in dict.fromkeys(request.queues)]
+    queues = _queues_out(request.queues)
     told: list[Any] = [request.limit, now, lease_until, request.worker_id, len(queues), *queues]
     if request.ids is None:
         return [*told, -1]
@@ -701,6 +701,12 @@ def _worker(id_: str, value: bytes) -> Worker:
 def _queue_out(name: str) -> str:
     """Return a queue's name as the server knows it: printable, and in one line."""
     return json.dumps(name)[1:-1]
+
+
+@lru_cache(maxsize=16)
+def _queues_out(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the queues of a worker, each once: they may be thousands, and are always the same."""
+    return tuple(map(_queue_out, dict.fromkeys(names)))
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,9 @@
 --                 who looks for something does not read through them
 --   :all          zset  every id, with the score 0: newest first in reverse
 --   :ready:QUEUE  zset  id, by the negative priority: ids sort by time within one
---   :queues       set   queues that have something ready, and some that had
+--   :heads        zset  "id queue", by the score in :ready: where each queue stands that has something ready, and some
+--                 that had. It is the queue's first task, or one that was that before: what is taken leaves it there
+--   :queues       hash  queue → "score id" of the same
 --   :deferred     zset  id, by due_at
 --   :leases       zset  id of what runs, by the end of its lease
 --   :expires      zset  id of what waits and may wait no longer than that
@@ -29,7 +31,7 @@
 local call, match, find, gsub, concat = redis.call, string.match, string.find, string.gsub, table.concat
 local base = KEYS[1]
 local TASKS, LIVE, ALL = base .. ':tasks', base .. ':live', base .. ':all'
-local READY, QUEUES, DEFERRED = base .. ':ready:', base .. ':queues', base .. ':deferred'
+local READY, HEADS, QUEUES, DEFERRED = base .. ':ready:', base .. ':heads', base .. ':queues', base .. ':deferred'
 local LEASES, EXPIRES = base .. ':leases', base .. ':expires'
 local FINISHED = { s = base .. ':successful', f = base .. ':failed' }
 local PAYLOADS, RESULTS = base .. ':payloads', base .. ':results'
@@ -83,6 +85,53 @@ local function count(state, queue, by)
   counted[field] = (counted[field] or 0) + by
 end
 
+-- Who sorts before whom in what is ready; each has a score, a number, and an id.
+local function is_before(one, other)
+  return one.score < other.score or (one.score == other.score and one.id < other.id)
+end
+
+local firsts = {}
+
+-- Note that a task is ready, by its score as text, for `place_firsts`.
+local function note_ready(queue, score, id)
+  local first = firsts[queue]
+  if not first then
+    firsts[queue] = { text = score, score = tonumber(score), id = id }
+  elseif score ~= first.text or id < first.id then
+    local one = { text = score, score = tonumber(score), id = id }
+    if is_before(one, first) then
+      firsts[queue] = one
+    end
+  end
+end
+
+-- Move queues up in :heads to what has become ready before their first.
+local function place_firsts()
+  for queue, first in pairs(firsts) do
+    local known = call('HGET', QUEUES, queue)
+    local score, id
+    if known then
+      score, id = match(known, '^(%S+) (%S+)$')
+    end
+    if not known or is_before(first, { score = tonumber(score), id = id }) then
+      if known then
+        call('ZREM', HEADS, id .. ' ' .. queue)
+      end
+      call('ZADD', HEADS, first.text, first.id .. ' ' .. queue)
+      call('HSET', QUEUES, queue, first.text .. ' ' .. first.id)
+    end
+  end
+  firsts = {}
+end
+
+local function forget_queue(queue)
+  local known = call('HGET', QUEUES, queue)
+  if known then
+    call('ZREM', HEADS, match(known, '%S+$') .. ' ' .. queue)
+    call('HDEL', QUEUES, queue)
+  end
+end
+
 -- What is nought stays for a while, for a queue that is in use has it again in a moment: it goes with the last task of
 -- its queue, and the tokens for it.
 local function tidy_counts(queue)
@@ -95,7 +144,7 @@ local function tidy_counts(queue)
   call('HDEL', COUNTS, unpack(unused))
   if #unused == #names then
     call('DEL', base .. ':bell:' .. queue)
-    call('SREM', QUEUES, queue)
+    forget_queue(queue)
   end
 end
 

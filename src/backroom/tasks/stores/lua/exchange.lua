@@ -36,7 +36,9 @@ end
 
 local function enter_state(id, state, priority, queue, score)
   if state == 'r' then
-    add(enter, READY .. queue, score_of(priority), id)
+    local ready_score = score_of(priority)
+    add(enter, READY .. queue, ready_score, id)
+    note_ready(queue, ready_score, id)
     made_ready[queue] = (made_ready[queue] or 0) + 1
   elseif state == 'd' then
     add(enter, DEFERRED, score, id)
@@ -131,9 +133,9 @@ local function apply(number)
   do_all('ZREM', leave)
   do_all('ZADD', enter)
   for queue, number in pairs(made_ready) do
-    call('SADD', QUEUES, queue)
     ring(queue, math.min(number, tokens))
   end
+  place_firsts()
   if tokens > 0 then
     ring_for_first(deferred)
   end
@@ -177,7 +179,9 @@ local function promote(now)
     if queue then
       changed[#changed + 1] = id
       changed[#changed + 1] = live
-      add(ready, READY .. queue, score_of(priority), id)
+      local score = score_of(priority)
+      add(ready, READY .. queue, score, id)
+      note_ready(queue, score, id)
       promoted[queue] = (promoted[queue] or 0) + 1
       count('d', queue, -1)
       count('r', queue, 1)
@@ -186,9 +190,7 @@ local function promote(now)
   with_all('HSET', LIVE, changed)
   with_all('ZREM', DEFERRED, ids)
   do_all('ZADD', ready)
-  for queue in pairs(promoted) do
-    call('SADD', QUEUES, queue)
-  end
+  place_firsts()
   return call('ZRANGE', DEFERRED, '0', '0', 'WITHSCORES')[2] or ''
 end
 
@@ -218,63 +220,146 @@ local function ring_for_others(ids, origins, queue, limit)
 end
 
 -- The first of several queues: a line of their first tasks, from whose head is taken and where the next one steps in.
-local STEP = 32
+-- It is as long as it need be: of the queues whose turn would come later nothing is read.
+local FEW, STEP = 8, 32
+-- So many named queues are each looked into. Of more it is quicker to go through what stands in :heads, where most are theirs.
+local NAMES = 32
+
+local function cursor_of(queue, score, id, head)
+  return { queue = queue, score = score, id = id, head = head, taken = 0, offset = 0, next = 1, found = {} }
+end
 
 local function look(cursor)
   if cursor.next > #cursor.found then
-    if cursor.is_last then
+    local step = cursor.offset == 0 and FEW or STEP
+    if not cursor.is_last then
+      cursor.found = call('ZRANGE', READY .. cursor.queue, cursor.offset, cursor.offset + step - 1, 'WITHSCORES')
+      cursor.offset, cursor.next = cursor.offset + step, 1
+    end
+    if cursor.is_last or #cursor.found == 0 then
+      cursor.is_empty = true
       return false
     end
-    cursor.found = call('ZRANGE', READY .. cursor.queue, cursor.offset, cursor.offset + STEP - 1, 'WITHSCORES')
-    cursor.offset, cursor.next = cursor.offset + STEP, 1
-    cursor.is_last = #cursor.found < 2 * STEP
-    if #cursor.found == 0 then
-      return false
-    end
+    cursor.is_last = #cursor.found < 2 * step
   end
-  cursor.id, cursor.score = cursor.found[cursor.next], tonumber(cursor.found[cursor.next + 1])
+  cursor.id, cursor.text = cursor.found[cursor.next], cursor.found[cursor.next + 1]
+  cursor.score = tonumber(cursor.text)
   return true
 end
 
-local function is_before(one, other)
-  return one.score < other.score or (one.score == other.score and one.id < other.id)
-end
-
-local function pick(queues, limit)
-  local line, ids, origins, taken = {}, {}, {}, {}
-  for _, queue in ipairs(queues) do
-    local cursor = { queue = queue, offset = 0, next = 1, found = {} }
-    if look(cursor) then
-      line[#line + 1] = cursor
-    else
-      call('SREM', QUEUES, queue)
-    end
+-- Where :heads says that the queues stand, the first first; of some alone, where names are given.
+local function heads(names)
+  local found, offset, at, allowed = {}, 0, 1, names and {}
+  for _, name in ipairs(names or {}) do
+    allowed[name] = true
   end
-  -- The last of the line comes first, for taking the end off costs nothing.
-  table.sort(line, function(one, other) return is_before(other, one) end)
-  while #ids < limit and #line > 0 do
-    local cursor = table.remove(line)
-    ids[#ids + 1] = cursor.id
-    origins[#ids] = cursor.queue
-    taken[cursor.queue] = (taken[cursor.queue] or 0) + 1
-    cursor.next = cursor.next + 2
-    if look(cursor) then
-      local low, high = 1, #line + 1
-      while low < high do
-        local middle = math.floor((low + high) / 2)
-        if is_before(cursor, line[middle]) then
-          low = middle + 1
-        else
-          high = middle
+  return function()
+    while true do
+      if at > #found then
+        found = call('ZRANGE', HEADS, offset, offset + STEP - 1, 'WITHSCORES')
+        offset, at = offset + STEP, 1
+        if #found == 0 then
+          return nil
         end
       end
-      table.insert(line, low, cursor)
+      local head, score = found[at], found[at + 1]
+      local id, queue = match(head, '^(%S+) (.*)$')
+      at = at + 2
+      if not allowed or allowed[queue] then
+        return cursor_of(queue, tonumber(score), id, head)
+      end
     end
   end
-  for queue, number in pairs(taken) do
-    call('ZPOPMIN', READY .. queue, number)
+end
+
+-- All of some queues, wherever they stand.
+local function each_of(names)
+  local index = 0
+  return function()
+    index = index + 1
+    return names[index] and cursor_of(names[index], -math.huge, '')
   end
+end
+
+local function step_in(line, cursor)
+  if not look(cursor) then
+    return
+  end
+  -- The last of the line comes first, for taking the end off costs nothing.
+  local low, high = 1, #line + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if is_before(cursor, line[middle]) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  table.insert(line, low, cursor)
+end
+
+-- Take off what was taken, and tell :heads where the queues stand that were looked at.
+local function leave_behind(seen)
+  local gone, placed, unused, noted = {}, {}, {}, {}
+  for _, cursor in ipairs(seen) do
+    if cursor.taken > 0 then
+      call('ZPOPMIN', READY .. cursor.queue, cursor.taken)
+    end
+    local head = not cursor.is_empty and cursor.id .. ' ' .. cursor.queue
+    if cursor.head and cursor.head ~= head then
+      gone[#gone + 1] = cursor.head
+      if head then
+        placed[#placed + 1] = cursor.text
+        placed[#placed + 1] = head
+        noted[#noted + 1] = cursor.queue
+        noted[#noted + 1] = cursor.text .. ' ' .. cursor.id
+      else
+        unused[#unused + 1] = cursor.queue
+      end
+    end
+  end
+  with_all('ZREM', HEADS, gone)
+  with_all('ZADD', HEADS, placed)
+  with_all('HDEL', QUEUES, unused)
+  with_all('HSET', QUEUES, noted)
+end
+
+local function pick(following, limit)
+  local line, ids, origins, seen = {}, {}, {}, {}
+  local coming = following()
+  while #ids < limit and (coming or #line > 0) do
+    local cursor = line[#line]
+    if coming and not (cursor and is_before(cursor, coming)) then
+      -- It stands no later than its first task, which may be further back in the line.
+      seen[#seen + 1] = coming
+      step_in(line, coming)
+      coming = following()
+    else
+      line[#line] = nil
+      ids[#ids + 1], origins[#origins + 1] = cursor.id, cursor.queue
+      cursor.taken, cursor.next = cursor.taken + 1, cursor.next + 2
+      step_in(line, cursor)
+    end
+  end
+  leave_behind(seen)
   return ids, origins
+end
+
+-- Returns ids and the queue of each, or of all of them.
+local function pick_first(queues, limit)
+  local queue = queues[1]
+  if #queues == 0 then
+    local some = call('ZRANGE', HEADS, '0', '1')
+    if #some > 1 then
+      return pick(heads(), limit)
+    end
+    queue = some[1] and match(some[1], '^%S+ (.*)$')
+  elseif #queues > NAMES and #queues * 4 > call('ZCARD', HEADS) then
+    return pick(heads(queues), limit)
+  elseif #queues > 1 then
+    return pick(each_of(queues), limit)
+  end
+  return queue and pop(queue, limit) or {}, nil, queue
 end
 
 local function pick_among(asked, queues, limit)
@@ -315,6 +400,18 @@ local function times(now, lease_until)
   return string.format('%.0f', moment), string.format('%.0f', moment + string.sub(lease_until, 2))
 end
 
+-- What is not given out after all, because it would be too much for one reply: while it is put together nobody else is
+-- served. Those who wait hear of it, and he who asked will ask again.
+local MOST_BYTES = 1000000
+
+local function put_back(id, task)
+  local priority, queue = match(task, '^%S+ (%S+) ([^\n]*)')
+  local score = score_of(priority)
+  call('ZADD', READY .. queue, score, id)
+  note_ready(queue, score, id)
+  ring(queue, math.min(1, tokens))
+end
+
 local now, lease_until, due_at = '', '', ''
 
 local function claim(limit)
@@ -333,21 +430,14 @@ local function claim(limit)
   end
 
   due_at = promote(now)
-  local ids, origins
+  local ids, origins, queue
   if asked then
     ids, origins = pick_among(asked, queues, limit)
   else
-    if #queues == 0 then
-      queues = call('SMEMBERS', QUEUES)
-    end
-    if #queues == 1 then
-      ids = pop(queues[1], limit)
-    else
-      ids, origins = pick(queues, limit)
-    end
+    ids, origins, queue = pick_first(queues, limit)
   end
   if tokens > 0 and (#ids == limit or next(promoted)) then
-    ring_for_others(ids, origins, queues[1], limit)
+    ring_for_others(ids, origins, queue, limit)
   end
   if #ids == 0 then
     return {}
@@ -356,11 +446,14 @@ local function claim(limit)
   local tasks, known = values_of(TASKS, ids), values_of(LIVE, ids)
   local claims, written, leases = {}, {}, {}
   local fresh, last = concat({ '1 x 1 ', now, ' ', now, ' ', worker, ' ' }), '\n' .. worker .. ' \n'
+  local bytes = 0
   for index, id in ipairs(ids) do
     local task, live, old = tasks[index], known[index], nil
     if not task then
       forget(id)
-      count('r', origins and origins[index] or queues[1], -1)
+      count('r', origins and origins[index] or queue, -1)
+    elseif bytes >= MOST_BYTES and not asked then
+      put_back(id, task)
     else
       local line = line_of(task)
       if live then
@@ -397,13 +490,15 @@ local function claim(limit)
       written[#written + 1] = new
       leases[#leases + 1] = lease_until
       leases[#leases + 1] = id
-      local queue = match(line, '^%S+ %S+ (.*)$')
-      count('r', queue, -1)
-      count('x', queue, 1)
+      local name = match(line, '^%S+ %S+ (.*)$')
+      count('r', name, -1)
+      count('x', name, 1)
       claims[#claims + 1] = id
       claims[#claims + 1] = whole(task, flags, 'l', PAYLOADS, id)
+      bytes = bytes + #claims[#claims]
       if old or flags ~= '-' then
         claims[#claims + 1] = whole(new, flags, 'm', RESULTS, id)
+        bytes = bytes + #claims[#claims]
         claims[#claims + 1] = call('HGET', HOLDS, id) or ''
         claims[#claims + 1] = call('HGET', PROGRESS, id) or ''
       else
@@ -413,6 +508,7 @@ local function claim(limit)
   end
   with_all('HSET', LIVE, written)
   with_all('ZADD', LEASES, leases)
+  place_firsts()
   return claims
 end
 

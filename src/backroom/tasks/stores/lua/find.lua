@@ -22,10 +22,10 @@ local function places()
     elseif state == 'r' and queue then
       keys[#keys + 1] = READY .. queue
     elseif state == 'r' then
-      if call('SCARD', QUEUES) > FEW then
+      if call('HLEN', QUEUES) > FEW then
         return nil
       end
-      for _, name in ipairs(call('SMEMBERS', QUEUES)) do
+      for _, name in ipairs(call('HKEYS', QUEUES)) do
         keys[#keys + 1] = READY .. name
       end
     else

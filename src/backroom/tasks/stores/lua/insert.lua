@@ -103,8 +103,10 @@ for index, draft in ipairs(drafts) do
           list = {}
           ready[queue] = list
         end
-        list[#list + 1] = score_of(draft.priority)
+        local score = score_of(draft.priority)
+        list[#list + 1] = score
         list[#list + 1] = id
+        note_ready(queue, score, id)
       end
     end
   end
@@ -115,10 +117,10 @@ with_all('ZADD', ALL, all)
 with_all('ZADD', DEFERRED, waiting)
 for queue, list in pairs(ready) do
   with_all('ZADD', READY .. queue, list)
-  call('SADD', QUEUES, queue)
   count('r', queue, #list / 2)
   ring(queue, math.min(#list / 2, most))
 end
+place_firsts()
 if most > 0 then
   ring_for_first(deferred)
 end

@@ -2,7 +2,7 @@
 -- Returns the lowest ready id of each queue: the first of each priority in use is looked at.
 
 local ids = {}
-for _, queue in ipairs(call('SMEMBERS', QUEUES)) do
+for _, queue in ipairs(call('HKEYS', QUEUES)) do
   local lowest
   local found = call('ZRANGE', READY .. queue, 0, 0, 'WITHSCORES')
   while #found > 0 do
