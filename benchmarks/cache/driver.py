@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from statistics import median
 from typing import Any
 
 VERBS = ("get", "again", "miss", "set", "get_many", "set_many", "incr", "together")
+ALONE = {"again", "together"}
+"""What is asked of one process only: many say no more of it."""
 CANNOT = {("dummy", "incr"), ("django-valkey", "together")}
 """Adding to what is not kept; asynchronous functions."""
 
@@ -44,8 +47,17 @@ class Agents:
 
     def ask(self, verb: str, size: str, seconds: float, *, of: int) -> float:
         """Return what so many of the processes answer, in all."""
+        self.begin(verb, size, seconds, of=of)
+        return self.end(of=of)
+
+    def begin(self, verb: str, size: str, seconds: float, *, of: int) -> None:
+        """Let so many of the processes begin in the same moment, when each of them has had time to draw its keys."""
+        moment = time.monotonic() + 0.005 + 0.002 * of
         for process in self.running[:of]:
-            self._say(process, [verb, size, seconds])
+            self._say(process, [verb, size, moment, seconds])
+
+    def end(self, *, of: int) -> float:
+        """Wait for what was begun, and return what they answer, in all."""
         return sum(float(self._answer(process)) for process in self.running[:of])
 
     def close(self) -> None:
@@ -73,21 +85,31 @@ def measure(
 ) -> dict[Cell, list[float]]:
     """Fill every store and return its rates, one a round; of large and small ones in the same rounds."""
     taken: dict[Cell, list[float]] = {}
-    for (name, entries), group in agents.items():
-        # What lives in the process has to be filled in each.
-        filling = len(group.running) if name == "locmem" else 1
-        print(f"filling {name} with {entries:,} × {size}", file=sys.stderr, flush=True)
-        group.ask("fill", size, 0, of=filling)
+    fill(agents, size)
     for turn in range(rounds):
         order = list(agents.items())
         for (name, entries), group in order[turn % len(order) :] + order[: turn % len(order)]:
             for count in processes:
                 for verb in VERBS:
-                    if (name, verb) not in CANNOT:
+                    if (name, verb) not in CANNOT and (count == min(processes) or verb not in ALONE):
                         rate = group.ask(verb, size, seconds, of=count)
                         taken.setdefault(Cell(name, entries, size, count, verb), []).append(rate)
         print(f"round {turn + 1} of {rounds} done", file=sys.stderr, flush=True)
     return taken
+
+
+def fill(agents: dict[tuple[str, int], Agents], size: str) -> None:
+    """Fill every store, all at once: what is idle while it waits for its server leaves a core to others."""
+    begun = time.monotonic()
+    # What lives in the process has to be filled in each.
+    filling = {
+        (name, entries): len(group.running) if name == "locmem" else 1 for (name, entries), group in agents.items()
+    }
+    for place, group in agents.items():
+        group.begin("fill", size, 0, of=filling[place])
+    for place, group in agents.items():
+        group.end(of=filling[place])
+    print(f"filled {len(agents)} stores with {size} in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
 def ratio(taken: dict[Cell, list[float]], ours: Cell, theirs: Cell) -> float | None:
