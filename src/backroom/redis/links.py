@@ -206,7 +206,7 @@ class Pool:
         try:
             link = self._idle.pop()
         except IndexError:
-            return self._one_more()
+            link = self._one_more()
         if link.is_stale():
             link.close()
         return link
