@@ -18,6 +18,8 @@ from backroom.tasks.records import DEFERRED, READY, Record
 from backroom.tasks.resolve import module_task
 
 _PAYLOAD: Final = Record._fields.index("payload")
+_ENQUEUED_AT: Final = Record._fields.index("enqueued_at")
+assert _ENQUEUED_AT == _PAYLOAD + 1  # noqa: S101 - what differs from call to call stands together
 
 
 class Drafted(NamedTuple):
@@ -29,36 +31,46 @@ class Drafted(NamedTuple):
 
 
 class Draft:
-    """A task's records-to-be, all enqueued at one moment."""
+    """What all records of a task have in common that are enqueued at one moment; at any, when it `lasts`."""
+
+    __slots__ = ("_after", "_before", "_limit", "_unique", "lasts", "task")
 
     def __init__(self, task: Any, *, backend_name: str, now: Moment, max_payload_bytes: int) -> None:
+        self.task = task
+        base = module_task(task.module_path)
+        # Whoever changed something, or may change it yet, has it looked at anew at each enqueue.
+        self.lasts = (
+            task is base
+            and task.run_after is None
+            and _expires_in(task) is None
+            and not getattr(task, "metadata", None)
+        )
         self._unique = getattr(task, "unique", None)
         self._limit = max_payload_bytes
-        blank = _blank(task, backend_name, now)
-        self._before, self._after = blank[1:_PAYLOAD], blank[_PAYLOAD + 1 :]
+        blank = _blank(task, base, backend_name, now)
+        self._before, self._after = blank[1:_PAYLOAD], blank[_ENQUEUED_AT + 1 :]
 
-    def record(self, id_: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Drafted:
+    def record(self, id_: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, now: Moment) -> Drafted:
         """Return the record of one call; raise `InvalidArguments` for what cannot travel."""
         plain_args, plain_kwargs, payload = payload_of(args, kwargs, limit=self._limit)
-        record = Record._make((id_, *self._before, payload, *self._after))
+        record = Record._make((id_, *self._before, payload, now, *self._after))
         if self._unique is not None:
             record = _with_unique_key(record, self._unique, plain_args, plain_kwargs)
         return Drafted(record, plain_args, plain_kwargs)
 
 
-def _blank(task: Any, backend_name: str, now: Moment) -> Record:
+def _blank(task: Any, base: Any, backend_name: str, now: Moment) -> Record:
     run_after = None if task.run_after is None else moment_of(task.run_after)
     is_deferred = run_after is not None and run_after > now
-    path = task.module_path
     return Record(
         "",
         backend_name,
         task.queue_name,
         int(task.priority),
-        path,
+        task.module_path,
         "",
         now,
-        encoded(task, module_task(path)),
+        encoded(task, base),
         _metadata(task),
         DEFERRED if is_deferred else READY,
         "",
@@ -74,8 +86,13 @@ def _metadata(task: Any) -> str:
 
 
 def _expires_at(task: Any, start: Moment) -> Moment | None:
-    expires = getattr(task, "expires", None)
+    expires = _expires_in(task)
     return None if expires is None else after(start, expires)
+
+
+def _expires_in(task: Any) -> float | None:
+    # Tasks that other backends' settings made have no options of ours.
+    return getattr(task, "expires", None)
 
 
 def _with_unique_key(record: Record, unique: Any, args: list[Any], kwargs: dict[str, Any]) -> Record:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
@@ -28,8 +28,7 @@ class UnknownTask(BackroomError, ImportError):
     """A record names a task that cannot be imported here."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
+class Defaults(NamedTuple):
     """What a backend's options say for every task that does not say it itself."""
 
     crash_budget: int = 3

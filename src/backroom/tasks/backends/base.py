@@ -35,7 +35,7 @@ type Call = tuple[Sequence[Any], Mapping[str, Any]]
 TRIES: Final = 5
 """How often an enqueue looks for the task that was in its way."""
 KEPT_VALID: Final = 1_024
-"""Tasks that a backend remembers having found sound."""
+"""Tasks that a backend remembers having found sound, and drafts that it keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,7 @@ class Backend(BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         self._valid: set[tuple[Any, ...]] = set()
+        self._drafts: dict[int, Draft] = {}
 
     @cached_property
     def settings(self) -> BackendOptions:
@@ -160,7 +161,8 @@ class Backend(BaseTaskBackend):
         carry, `StoreUnavailable` or the database's own error when nothing could be stored.
         """
         self.validate_task(task)
-        drafted = self._draft(task).record(new_id(), args, kwargs)
+        now = self.clock.now()
+        drafted = self._draft(task, now).record(new_id(), args, kwargs, now=now)
         with telling_of_missing_tables(self._database):
             for _ in range(TRIES):
                 if not (collisions := self.store.insert([drafted.record])):
@@ -186,12 +188,14 @@ class Backend(BaseTaskBackend):
         self.validate_task(task)
         if not (wanted := list(calls)):
             return []
-        draft, ids = self._draft(task), new_ids(len(wanted))
-        drafts = [draft.record(id_, args, kwargs) for id_, (args, kwargs) in zip(ids, wanted, strict=True)]
+        now = self.clock.now()
+        draft, ids = self._draft(task, now), new_ids(len(wanted))
+        drafts = [draft.record(id_, args, kwargs, now=now) for id_, (args, kwargs) in zip(ids, wanted, strict=True)]
         with telling_of_missing_tables(self._database):
             collisions = self.store.insert([drafted.record for drafted in drafts])
         self.wake()
-        holders = {record.id: self._result(record) for record in self.store.get(list(set(collisions.values())))}
+        holding = self.store.get(list(set(collisions.values()))) if collisions else ()
+        holders = {record.id: self._result(record) for record in holding}
         first = result_of(drafts[0].record, task, args=[], kwargs={})
         is_told = is_heard(task_enqueued, logging.DEBUG)
         results = []
@@ -250,13 +254,16 @@ class Backend(BaseTaskBackend):
     def _database(self) -> str:
         return self.database or DEFAULT_DB_ALIAS
 
-    def _draft(self, task: Any) -> Draft:
-        return Draft(
-            task,
-            backend_name=self.alias,
-            now=self.clock.now(),
-            max_payload_bytes=self.settings.max_payload_bytes,
-        )
+    def _draft(self, task: Any, now: Moment) -> Draft:
+        # By its identity, which the draft keeps it from losing to another: to compare tasks takes as long as to draft one.
+        draft = self._drafts.get(id(task))
+        if draft is None:
+            draft = Draft(task, backend_name=self.alias, now=now, max_payload_bytes=self.settings.max_payload_bytes)
+            if draft.lasts:
+                if len(self._drafts) >= KEPT_VALID:
+                    self._drafts.clear()
+                self._drafts[id(task)] = draft
+        return draft
 
     def _result(self, record: Record) -> TaskResult[..., Any]:
         return result_of(record, resolve(record, self.defaults).task)

@@ -51,20 +51,21 @@ class CommittedStore(RedisStore):
 
     def insert(self, records: Sequence[Record]) -> Mapping[str, str]:
         """See Store.insert(). Inside a transaction nothing is known of collisions yet: `holder_of` tells later."""
+        connection = connections[self.database]
         if self.has_outbox:
             self._write_down(records)
-        elif _is_by_hand(self.database):
+        elif _is_by_hand(connection):
             msg = (
                 f"The transaction on {self.database!r} is managed by hand (autocommit is off), and nothing tells when it "
                 f"commits. Use atomic(), or set 'outbox' in TASKS[{self.backend_name!r}]['OPTIONS']."
             )
             raise TransactionManagementError(msg)
-        elif connections[self.database].in_atomic_block:
+        elif connection.in_atomic_block:
             # An insert of nothing: what the server would refuse is told while the caller can still take all of it back.
-            self._patiently(lambda: self._run("insert", self.shards[0], [0, 0]))
+            self._patiently(self._run, "insert", self.shards[0], [0, 0])
             transaction.on_commit(lambda: self._send(records), using=self.database, robust=True)
         else:
-            return self._patiently(lambda: super(CommittedStore, self).insert(records))
+            return self._patiently(super().insert, records)
         return {}
 
     def relay(self) -> None:
@@ -80,7 +81,7 @@ class CommittedStore(RedisStore):
 
     def _send(self, records: Sequence[Record]) -> None:
         try:
-            self._patiently(lambda: self.insert_unasked(records))
+            self._patiently(self.insert_unasked, records)
         except StoreUnavailable as error:
             # The caller's transaction is committed, and others wait for their turn after it.
             logger.error(  # noqa: TRY400 - the reason says it all
@@ -96,7 +97,7 @@ class CommittedStore(RedisStore):
             model(id=record.id, backend_name=self.backend_name, record=json.dumps(record, separators=(",", ":")))
             for record in records
         ]
-        is_by_hand = _is_by_hand(self.database)
+        is_by_hand = _is_by_hand(connections[self.database])
         # On SQLite the end of a savepoint would be the end of a transaction that is managed by hand.
         with transaction.atomic(using=self.database, savepoint=not is_by_hand):
             _outbox().using(self.database).bulk_create(rows, batch_size=RELAYED)
@@ -119,13 +120,15 @@ class CommittedStore(RedisStore):
             for first in range(0, len(ids), RELAYED):
                 _outbox().using(self.database).filter(id__in=ids[first : first + RELAYED]).delete()
 
-    def _patiently[T](self, work: Callable[[], T]) -> T:
+    def _patiently[**P, T](self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do it again and again while the server is away, for as long as the settings say."""
+        if self.patience <= 0:
+            return work(*args, **kwargs)
         deadline = time.monotonic() + self.patience
         pause = FIRST_PAUSE
         while True:
             try:
-                return work()
+                return work(*args, **kwargs)
             except StoreUnavailable:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -134,9 +137,8 @@ class CommittedStore(RedisStore):
                 pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _is_by_hand(using: str) -> bool:
+def _is_by_hand(connection: Any) -> bool:
     """Tell whether somebody has switched autocommit off. Opens no connection."""
-    connection = connections[using]
     if connection.in_atomic_block:
         # Inside such a transaction atomic() makes savepoints alone.
         return not connection.commit_on_exit

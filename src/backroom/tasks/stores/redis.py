@@ -256,7 +256,7 @@ class RedisStore:
         _, _, claimed, due_at, now, lease_until = reply
         self._due_at = float(due_at) if due_at else None
         moment = int(now)
-        return self._claims(claimed, request._replace(now=moment, lease_until=int(lease_until))), moment
+        return self._claims(claimed, request.worker_id, moment, int(lease_until)), moment
 
     def moment_at_server(self, reply: Sequence[bytes]) -> Moment:
         """Return the moment that a reply to TIME says."""
@@ -336,7 +336,9 @@ class RedisStore:
             self._due_at = float(due_at) if due_at else None
         not_applied = set(map(_text, lost))
         applied = {transition.id for transition in transitions if transition.id not in not_applied}
-        claims = self._claims(claimed, request) if request is not None and claimed else []
+        if request is None or not claimed:
+            return applied, list(map(_text, absent)), []
+        claims = self._claims(claimed, request.worker_id, request.now, request.lease_until)
         return applied, list(map(_text, absent)), claims
 
     def _apply_in_shards(self, transitions: Sequence[Transition]) -> frozenset[str]:
@@ -363,15 +365,15 @@ class RedisStore:
                 claims += self._exchange(shard, (), request._replace(limit=request.limit - len(claims)))[2]
         return sorted(claims, key=lambda claim: (-claim.priority, claim.id))
 
-    def _claims(self, flat: list[Any], request: Request) -> list[Claim]:
+    def _claims(self, flat: list[Any], worker_id: str, now: Moment, lease_until: Moment) -> list[Claim]:
         claims = []
-        worker_ids = f"{request.worker_id} "
+        worker_ids = f"{worker_id} "
         rows = iter(flat)
         for id_ in rows:
             task, live = next(rows), next(rows)
             if live:
                 unique_key, progress = next(rows), next(rows)
-                claims.append(self._record((id_, task, live, unique_key, progress, request.lease_until)))
+                claims.append(self._record((id_, task, live, unique_key, progress, lease_until)))
                 continue
             # Nobody has touched it before, and so nearly all of it is as it was inserted.
             queue, priority, body, payload = _parsed(task)
@@ -400,12 +402,12 @@ class RedisStore:
                     0,
                     0,
                     False,  # noqa: FBT003 - a row
-                    request.now,
-                    request.now,
+                    now,
+                    now,
                     None,
                     None,
-                    request.lease_until,
-                    request.worker_id,
+                    lease_until,
+                    worker_id,
                     worker_ids,
                 )
             )
@@ -527,9 +529,8 @@ def _drafted(record: Record) -> list[Any]:
     if record.unique_key is not None:
         flags += "p" if record.unique_scope == "pending" else "u"
         more += (record.unique_key, NOTHING if record.unique_until is None else record.unique_until, record.enqueued_at)
-    body = _body(
+    path, rest = _round_the_moment(
         record.task_path,
-        record.enqueued_at,
         record.run_after,
         record.due_at if is_deferred else None,
         record.expires_at,
@@ -542,13 +543,17 @@ def _drafted(record: Record) -> list[Any]:
         flags += "l"
         more.append(record.payload[LONG:])
     queue = _queue_out(record.queue_name)
-    return [record.id, f"{flags or NOTHING} {record.priority} {queue}\n{body}\n{record.payload[:LONG]}", *more]
+    return [
+        record.id,
+        f"{flags or NOTHING} {record.priority} {queue}\n{path}{record.enqueued_at}{rest}\n{record.payload[:LONG]}",
+        *more,
+    ]
 
 
-@lru_cache(maxsize=16)
-def _body(*values: Any) -> str:
-    """Return the JSON that all tasks of one enqueue_many() have in common."""
-    return dumps(values)
+@lru_cache(maxsize=1024)
+def _round_the_moment(path: str, *values: Any) -> tuple[str, str]:
+    """Return what stands before and after `enqueued_at` in the JSON that all tasks alike have in common."""
+    return f"{dumps((path,))[:-1]},", f",{dumps(values)[1:]}"
 
 
 def _parsed(task: bytes) -> tuple[str, int, list[Any], str]:

@@ -159,7 +159,7 @@ class BellListener(Listener):
         """Read what has arrived, and what arrives together with it; tell whether it is a ring."""
         token, sent = link.reply(), self._sent
         reply = None if sent is None else link.reply()
-        refused = next((each for each in (reply, token) if isinstance(each, Exception)), None)
+        refused = reply if isinstance(reply, Exception) else token if isinstance(token, Exception) else None
         if refused is not None and not is_unknown(reply):
             self._lose(refused)
             return False
