@@ -137,13 +137,14 @@ def cluster(folder: Path, kind: type[TcpRedis] = TcpRedis) -> Iterator[list[TcpR
 
 
 class Proxy:
-    """Passes bytes between a port of its own and a server; `swallow` makes it accept all and pass nothing on."""
+    """Passes bytes between a port of its own and a server, until it is told to swallow all of them, or an answer."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._is_swallowing = threading.Event()
+        self._marker: bytes | None = None
         self._is_closed = False
         self._links: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -155,6 +156,15 @@ class Proxy:
     def swallow(self) -> None:
         """From now on nothing gets through, and nobody is told."""
         self._is_swallowing.set()
+
+    def lose(self, marker: bytes) -> None:
+        """Lose the next answer in which this stands, and what would follow it on its connection."""
+        self._marker = marker
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether that answer came, and is lost."""
+        return self._marker is None
 
     def heal(self) -> None:
         """Let new connections through; what was swallowed stays lost, and the old connections silent."""
@@ -181,10 +191,16 @@ class Proxy:
                 threading.Thread(target=self._pass, args=(source, target, is_lost), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, is_lost: threading.Event) -> None:
+        answers = b""
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 # A stream with a gap in it would be nonsense: once it has lost something it passes nothing more.
                 if self._is_swallowing.is_set():
+                    is_lost.set()
+                # It may have come in two pieces, of which the first is on its way already.
+                answers = b"" if source.getpeername()[1] != self._target else answers[-100:] + data
+                if self._marker is not None and self._marker in answers:
+                    self._marker = None
                     is_lost.set()
                 if not is_lost.is_set():
                     target.sendall(data)

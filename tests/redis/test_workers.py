@@ -189,6 +189,43 @@ def test_a_network_that_swallows_everything_is_outlived(
     proxy.close()
 
 
+def test_claims_whose_answer_is_lost_are_found_again_and_count_once(make_redis_site: MakeSite, only: TcpRedis) -> None:
+    proxy = Proxy(only.port)
+    # No lease runs out in this test.
+    site = make_redis_site(proxy.url, direct_url=only.url, timeout=0.5, connect_timeout=0.5, lease=600.0)
+    count = 600
+    ids = site.enqueue("effect", str(site.effects), many=count)
+    # In an answer to a worker this stands only where it was given the task to run.
+    proxy.lose(ids[count // 2].encode())
+    worker = site.worker("--threads", "2")
+    site.wait_for_states(successful=count)
+    assert proxy.has_lost
+    finished_once(site, ids, worker)
+    assert {(record.attempts, record.crashes) for record in site.records()} == {(1, 0)}
+    assert len(site.lines()) == count
+    assert stop(worker) == 0
+    assert "action=store_back" in worker.output()
+    proxy.close()
+
+
+@pytest.mark.soak
+def test_what_an_idle_worker_was_brought_in_an_answer_that_is_lost_is_found_too(
+    make_redis_site: MakeSite, only: TcpRedis
+) -> None:
+    proxy = Proxy(only.port)
+    site = make_redis_site(proxy.url, direct_url=only.url, timeout=0.5, connect_timeout=0.5, lease=600.0)
+    worker = site.worker("--threads", "2")
+    wait_until(lambda: "cmd=blpop" in str(only.ask("CLIENT", "LIST")), what="the worker to wait for a ring")
+    proxy.lose(b"tests.processes.jobs.effect")
+    make_redis_site(only.url).enqueue("effect", str(site.effects), 0)
+    wait_until(lambda: proxy.has_lost, what="the claim that waits at the server")
+    site.wait_for_states(successful=1)
+    [record] = site.records()
+    assert (record.attempts, record.crashes, site.lines()) == (1, 0, ["0"])
+    assert stop(worker) == 0
+    proxy.close()
+
+
 def wait_for(seconds: float) -> None:
     """Let time pass: a cut of the network has a length, which is what is tested."""
     import time

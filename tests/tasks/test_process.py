@@ -91,8 +91,9 @@ def test_a_change_that_the_store_refuses_harms_no_other(backend, answers, caplog
         return apply(transitions)
 
     answers.exchange, answers.apply = picky_exchange, picky_apply
-    work_off(backend)
-    # The one that is refused is left to its lease.
+    worker = work_off(backend)
+    # The one that is refused is left to its lease, and is none that was never heard of.
+    worker._recover()
     assert states(backend) == {"successful": 4, "running": 1}
     assert sorted(args for args, _kwargs in work.seen) == [(number,) for number in range(5)]
     assert [line for line in caplog.messages if "action=refused" in line and refused in line]
@@ -129,6 +130,39 @@ def test_all_claims_that_a_worker_never_heard_of_are_given_back_however_many(bac
     worker._holdings.take(claims[:2])
     worker._recover()
     assert backend.store.counts() == {("default", "ready"): 1_198, ("default", "running"): 2}
+
+
+def test_a_claim_that_arrives_long_after_it_was_given_up_is_found_and_given_back(backend, answers):
+    on(backend, work.note).enqueue(1)
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    exchange = answers.exchange
+    now = backend.clock.now()
+    given_up = Request((), 1, "the worker", now, after(now, 30))
+
+    def cut_off(*_asked: Any) -> Any:
+        raise OperationalError("the connection was lost before the request arrived")
+
+    answers.exchange = cut_off
+    assert worker._exchange(1) == []
+    answers.exchange = exchange
+    # Back again, and nothing is amiss yet.
+    assert worker._exchange(0) == []
+    assert states(backend) == {"ready": 1}
+    assert len(backend.store.claim(given_up)) == 1
+    assert worker._longest_wait(is_asking=True) <= process_module.LOOK_AGAIN
+    worker._look_at = 0.0
+    assert worker._exchange(0) == []
+    assert states(backend) == {"ready": 1}
+    assert attempts(backend) == [0]
+    # After a lease it looks once more, and then no more.
+    worker._doubts_until = worker._look_at = 0.0
+    assert backend.store.claim(given_up)
+    worker._exchange(0)
+    assert states(backend) == {"ready": 1}
+    assert backend.store.claim(given_up)
+    worker._exchange(0)
+    assert states(backend) == {"running": 1}
+    assert worker._longest_wait(is_asking=True) > process_module.LOOK_AGAIN
 
 
 def test_an_end_whose_confirmation_was_lost_is_announced_all_the_same(backend, answers, monkeypatch, caplog):

@@ -46,6 +46,9 @@ TIDY: Final = 5.0
 AWAY_FIRST: Final = 0.1
 AWAY_MOST: Final = 5.0
 """Seconds between two tries at a store that cannot be reached: doubled from the first to the most."""
+LOOK_AGAIN: Final = 2.0
+"""Seconds between two looks for claims of which this process never heard. It looks for a lease after it lost its store from
+sight: a network that was cut repeats what was sent, and so a request that was given up may arrive when all seems well."""
 BESIDE: Final = 10
 """Claims made for coroutines' sake while every thread is busy; what of them is for threads goes back."""
 
@@ -93,6 +96,9 @@ class WorkerProcess:
         self._asked = 0
         self._held_back_until = 0.0
         self._away_for = 0.0
+        self._look_at = math.inf
+        self._doubts_until = -math.inf
+        self._left_to_lease: set[tuple[str, int]] = set()
         self._is_recycling = False
         self._slots = Slots(self.backend, board, settings.threads, on_done=self._take_in)
         self._threads = Threads(settings.threads, self._slots.run, on_idle=self._ring)
@@ -223,7 +229,7 @@ class WorkerProcess:
     def _exchange(self, room: int) -> list[Claim]:
         """Settle what is done and claim up to `room` more, in one commit."""
         self._collect()
-        is_unsure = self._away_for > 0 or self._listener.has_missed()
+        is_unsure = self._is_unsure()
         request = self._request(room) if room > 0 and not is_unsure else None
         if request is None and not self._unsettled and not is_unsure:
             return []
@@ -242,6 +248,16 @@ class WorkerProcess:
         self._settle(applied)
         # Nothing was claimed while it was not certain what this process still held.
         return self._exchange(room) if is_unsure else claims
+
+    def _is_unsure(self) -> bool:
+        """Tell whether there may be claims for this process of which it has not heard."""
+        now = time.monotonic()
+        if self._away_for or self._listener.has_missed():
+            self._doubts_until = now + self.backend.settings.lease
+        elif now < self._look_at:
+            return False
+        self._look_at = now + LOOK_AGAIN if now < self._doubts_until else math.inf
+        return True
 
     def _settle_singly(self, error: Exception) -> bool:
         """Find the one among the changes that the store refuses, and leave that one to its lease; tell whether it did."""
@@ -284,6 +300,7 @@ class WorkerProcess:
                 moves.append(Move(claim, attempt.transition, attempt.result, attempt.exception))
             else:
                 logger.warning("action=lease_lost task_id=%s path=%s", claim.id, claim.task_path)
+                self._left_to_lease.add((claim.id, claim.fence))
         self._holdings.drop([attempt.claim.id for attempt in self._unsettled])
         self._finished += len(self._unsettled)
         self._unsettled = []
@@ -357,7 +374,8 @@ class WorkerProcess:
             return FLUSH
         if self._threads.unstarted or self._loop.unstarted:
             return HOLD
-        return ASKED if is_asking else self.backend.settings.poll
+        longest = ASKED if is_asking else self.backend.settings.poll
+        return min(longest, LOOK_AGAIN) if self._look_at < math.inf else longest
 
     def _take_brought(self) -> bool:
         """Hand out what the listener has brought; tell whether there may be more to claim."""
@@ -400,11 +418,14 @@ class WorkerProcess:
         self._hand_out(self._listener.call_back())
         query = Query(states=(RUNNING,), worker_id=self.worker_id)
         for records in pages_of(self.backend.store, query):
-            orphans = [record for record in records if record.id not in self._holdings]
+            orphans = [record for record in records if self._is_unheard_of(record)]
             self.backend.store.apply([self.backend.attempts.released(orphan) for orphan in orphans])
         if self._away_for:
             logger.warning("action=store_back")
         self._away_for = 0.0
+
+    def _is_unheard_of(self, claim: Record) -> bool:
+        return claim.id not in self._holdings and (claim.id, claim.fence) not in self._left_to_lease
 
     def _beat(self) -> None:
         self.backend.store.beat(
