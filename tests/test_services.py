@@ -135,6 +135,35 @@ User.objects.create(username="visitor")
     assert project.query("SELECT username FROM auth_user") == [("visitor",)]
 
 
+def test_code_runs_in_a_process_of_its_own(make_project):
+    project = make_project(migrate=False)
+    project.write("own.py", "WORD = 'written'")
+    code = (
+        "import atexit, os, threading, own\n"
+        "said = threading.Event()\n"
+        "threading.Thread(target=lambda: (said.wait(), print('a thread ends', flush=True))).start()\n"
+        "atexit.register(print, 'and all of it')\n"
+        "print(os.getpid(), own.WORD, os.environ['DJANGO_SETTINGS_MODULE'], os.getcwd(), flush=True)\n"
+        "said.set()\n"
+        "own.WORD = 'of one process'"
+    )
+    first, second = (project.python(code).splitlines() for _ in range(2))
+    assert first[0].split()[0] != second[0].split()[0]
+    assert first[0].split()[1:] == second[0].split()[1:] == ["written", "mysite.settings", str(project.folder)]
+    assert first[1:] == ["a thread ends", "and all of it"]
+
+
+def test_code_that_fails_or_does_not_end_is_told_and_harms_nobody(make_project):
+    project = make_project(migrate=False)
+    with pytest.raises(AssertionError, match=r"(?s)ended with 1.*no such luck"):
+        project.python("raise ValueError('no such luck')")
+    with pytest.raises(AssertionError, match="ended with -9"):
+        project.python("import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(subprocess.TimeoutExpired):
+        project.python("import time; print('begun'); time.sleep(600)", seconds=1)
+    assert project.python("print('the next')") == "the next\n"
+
+
 def test_a_projects_processes_end_with_it(make_project):
     project: Project = make_project(migrate=False)
     process = project.start("bash", "-c", "sleep 600 & echo child $!; wait")

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.services.servers import PgBouncer, PostgresServer, die_with_parent
+from tests.services.warm import REPOSITORY, warm
 
 Database = Literal["sqlite", "postgres", "pgbouncer"]
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 # What `startproject` gives, and nothing of ours: a page of the docs says what to add.
 PLAIN = """\
@@ -247,9 +246,10 @@ class Project:
         return self.call(sys.executable, "manage.py", *arguments, check=check, seconds=seconds)
 
     def python(self, code: str, *, check: bool = True, seconds: float = 60) -> str:
-        """Run code in a new process with Django set up, and return what it printed."""
+        """Run code in a process of its own with Django set up, and return what it printed."""
         setup = "import django\ndjango.setup()\n"
-        return self.call(sys.executable, "-c", setup + code, check=check, seconds=seconds).stdout
+        finished = warm.run(setup + code, env=self.env, cwd=self.folder, seconds=seconds)
+        return _checked(finished).stdout if check else finished.stdout
 
     def call(self, *command: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run any command in the project's folder and environment to its end."""
@@ -263,9 +263,7 @@ class Project:
             timeout=seconds,
             check=False,
         )
-        if check and finished.returncode != 0:
-            raise AssertionError(f"{command} ended with {finished.returncode}\n{finished.stdout}\n{finished.stderr}")
-        return finished
+        return _checked(finished) if check else finished
 
     def query(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Run SQL on the project's database, past Django and past PgBouncer, and return the rows."""
@@ -304,6 +302,13 @@ class Project:
             "NAME": self._database_name,
             "DISABLE_SERVER_SIDE_CURSORS": self.database == "pgbouncer",
         }
+
+
+def _checked(finished: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if finished.returncode != 0:
+        told = f"{finished.args} ended with {finished.returncode}\n{finished.stdout}\n{finished.stderr}"
+        raise AssertionError(told)
+    return finished
 
 
 def wait_until(
