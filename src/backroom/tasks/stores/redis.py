@@ -56,6 +56,9 @@ TRIES: Final = 3
 POINTER_SECONDS: Final = 86_400
 """For how long the id of a task that was kept out leads to the one that was in its way."""
 
+FIRST: Final = {"insert": ("insert_one",), "exchange": ("claim_few",)}
+"""The short way of a script, which stands before all else in it."""
+
 LETTERS: Final[dict[State, str]] = {DEFERRED: "d", READY: "r", RUNNING: "x", SUCCESSFUL: "s", FAILED: "f"}
 STATES: Final[dict[str, State]] = {letter: state for state, letter in LETTERS.items()}
 NOTHING: Final = "-"
@@ -506,10 +509,11 @@ def _keys(shard: str) -> tuple[str, str]:
 
 @cache
 def script(name: str) -> Script:
-    """Return one of the scripts in `lua/`; what they have in common stands below the line that says its flags."""
+    """Return one of the scripts in `lua/`, with what it does first, and what all have in common, below its flags."""
     folder = Path(__file__).parent / "lua"
     flags, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    return Script("\n".join((flags, (folder / "common.lua").read_text(), body)))
+    above = [*FIRST.get(name, ()), "common"]
+    return Script("\n".join((flags, *((folder / f"{each}.lua").read_text() for each in above), body)))
 
 
 # ── One record ─────────────────────────────────────────────────────────────────────────────────

@@ -195,6 +195,9 @@ local function promote(now)
 end
 
 local function pop(queue, limit)
+  if taken then
+    return taken
+  end
   local popped, ids = call('ZPOPMIN', READY .. queue, limit), {}
   for index = 1, #popped, 2 do
     ids[#ids + 1] = popped[index]
@@ -388,16 +391,6 @@ local function pick_among(asked, queues, limit)
     call('ZREM', READY .. found[index].queue, found[index].id)
   end
   return ids, origins
-end
-
--- The worker's present moment and the end of a lease, in its own clock.
-local function times(now, lease_until)
-  if string.sub(now, 1, 1) ~= '@' then
-    return now, lease_until
-  end
-  local time = call('TIME')
-  local moment = time[1] * 1000000 + time[2] + string.sub(now, 2)
-  return string.format('%.0f', moment), string.format('%.0f', moment + string.sub(lease_until, 2))
 end
 
 -- What is not given out after all, because it would be too much for one reply: while it is put together nobody else is
