@@ -314,3 +314,25 @@ def test_a_cluster_keeps_tasks(make_redis_site: MakeSite, own_folder: Path) -> N
         site.project.run("backroom", "retry", ids[0])
         wait_until(lambda: site.store.get([ids[0]])[0].attempts == 2)
         assert stop(worker) == 0
+
+
+def test_a_child_imports_nothing_that_its_supervisor_has_not(make_redis_site: MakeSite, only: TcpRedis) -> None:
+    site = make_redis_site(only.tcp_url)
+    site.enqueue("effect", str(site.effects), 0)
+    # What a child imports by itself lies in memory as often as there are children.
+    said = site.project.python(
+        "import sys\n"
+        "from backroom.tasks.board import Board, shared_memory\n"
+        "from backroom.tasks.process import ProcessSettings, WorkerProcess\n"
+        "from backroom.tasks.supervisor import warm_up\n"
+        "from tests.processes import jobs\n"
+        "assert jobs\n"
+        "memory = shared_memory(12)\n"
+        "warm_up('default')\n"
+        "known = set(sys.modules)\n"
+        "settings = ProcessSettings('default', (), 2, 10, 5.0, True, None, None, None)\n"
+        "assert WorkerProcess(settings, 'one', Board(memory)).run() == 0\n"
+        "print(sorted(set(sys.modules) - known))\n"
+    )
+    assert site.lines() == ["0"]
+    assert said.strip() == "[]"

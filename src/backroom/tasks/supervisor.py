@@ -4,6 +4,7 @@ Runs one thread, holds no database connection while it forks, for a connection m
 the project's tasks and receivers, which might leave either behind.
 """
 
+import codecs
 import contextlib
 import gc
 import logging
@@ -24,6 +25,7 @@ from django.db import connections
 from backroom.tasks.board import Board, Memory, shared_memory
 from backroom.tasks.clerk import PATIENCE
 from backroom.tasks.process import DONE, RECYCLE, ProcessSettings, WorkerProcess, new_worker_id
+from backroom.tasks.queries import backend_of
 from backroom.tasks.settling import AWAY, SETTLED, Death, run_settling
 
 logger = logging.getLogger("backroom.worker")
@@ -129,6 +131,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise; return the exit status."""
+        warm_up(self.settings.backend)
         with self._signals():
             self._start_missing()
             while self._children or self._settlements or (self._wanted and not self._stops):
@@ -225,6 +228,14 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def warm_up(backend: str) -> None:
+    """Do what each child would do first, short of a connection: the pages that this writes are then shared by all."""
+    found = backend_of(backend)
+    _ = found.store, found.attempts, found.listener()
+    # What a host's name is encoded by when the first connection is made.
+    codecs.lookup("idna")
 
 
 def run_child(settings: ProcessSettings, worker_id: str, memory: Memory) -> None:
