@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 SIZES = {"100 B": 100, "10 kB": 10_000}
+KEYS = 5_000
 MANY = 50
 HOT = 100
 COROUTINES = 200
@@ -51,6 +52,8 @@ class Work:
         self.entries = entries
         self.turn = number * 10_000_000
         self.random = random.Random(number)
+        # One set of keys for all rounds: how many of them are new to a process must not depend on how quick it is.
+        self.keys = [f"key-{n}" for n in self.random.choices(range(entries), k=KEYS)]
         self.body = os.urandom(5_000).hex()
 
     def value(self, size: str) -> Any:
@@ -69,21 +72,22 @@ class Work:
 
     def rate(self, verb: str, size: str, begin: float, seconds: float) -> float:
         """Return how often a second this was done, from a moment on at which others begin as well."""
-        # Keys are drawn beforehand, so that drawing them is not measured.
-        keys = [f"key-{n}" for n in self.random.choices(range(self.entries), k=5_000)]
-        self.keys = keys
-        self.size = size
-        if verb == "again":
-            keys[:] = keys[:HOT] * (len(keys) // HOT)
-            for key in keys[:HOT]:
-                self.cache.get(key)
+        keys, self.size = self.keys, size
+        match verb:
+            case "again":
+                keys = keys[:HOT] * (len(keys) // HOT)
+                for key in keys[:HOT]:
+                    self.cache.get(key)
+            case "anywhere":
+                keys = [f"key-{n}" for n in self.random.choices(range(self.entries), k=KEYS * 10)]
         time.sleep(max(begin - time.monotonic(), 0))
         if verb == "together":
             return asyncio.run(self.rate_together(seconds))
         step: Callable[[str], Any] = getattr(self, verb)
+        last = len(keys) - 5
         done, begun = 0, time.perf_counter()
         while (taken := time.perf_counter() - begun) < seconds:
-            for key in keys[done % 4_900 : done % 4_900 + 5]:
+            for key in keys[done % last : done % last + 5]:
                 step(key)
                 done += 1
         return done / taken
@@ -91,8 +95,7 @@ class Work:
     def get(self, key: str) -> None:
         self.cache.get(key)
 
-    def again(self, key: str) -> None:
-        self.cache.get(key)
+    again = anywhere = get
 
     async def rate_together(self, seconds: float) -> float:
         """Return how often a second any of so many coroutines got something, all of them in one event loop."""

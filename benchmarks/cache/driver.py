@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-VERBS = ("get", "again", "miss", "set", "get_many", "set_many", "incr", "together")
-ALONE = {"again", "together"}
+VERBS = ("get", "again", "miss", "set", "get_many", "set_many", "incr", "together", "anywhere")
+ALONE = {"again", "anywhere", "together"}
 """What is asked of one process only: many say no more of it."""
 CANNOT = {("dummy", "incr"), ("django-valkey", "together")}
 """Adding to what is not kept; asynchronous functions."""
