@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def running(*servers: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, kind: type[TcpRedis] = TcpRedis) -> Iterator[list[TcpRedis]]:
+def cluster(folder: Path, kind: Callable[..., TcpRedis] = TcpRedis) -> Iterator[list[TcpRedis]]:
     """Run three nodes that share the slots."""
     folder.mkdir()
     settings: dict[str, Any] = {

@@ -6,14 +6,16 @@ import asyncio
 import gc
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backroom.redis import Address, RedisUnavailable, Script, server_in_loop, server_of
+from backroom.redis import Address, RedisUnavailable, Script, server_in_loop, server_of, slot_of
+from backroom.tasks.stores.redis import RedisStore
 from tests.redis.conftest import Site
-from tests.redis.servers import Sentinel, TcpRedis, free_port, running
+from tests.redis.servers import Sentinel, TcpRedis, cluster, free_port, running
 from tests.redis.tls import Authority
 from tests.services.project import wait_until
 
@@ -152,3 +154,105 @@ def test_sentinels_are_asked_over_tls_too(secret: Secret, own_folder: Path, how:
             return await server_in_loop(address).call("PING")
 
         assert (asyncio.run(in_loop()) if how == "loop" else server_of(address).call("PING")) == b"PONG"
+
+
+class SecretNode(TcpRedis):
+    """A node of a cluster that speaks TLS alone, to clients and to its peers."""
+
+    def __init__(self, folder: Path, *, authority: Authority, **settings: Any) -> None:
+        super().__init__(folder, **settings)
+        self.settings |= authority.settings(self.port) | {"tls_cluster": "yes", "tls_replication": "yes"}
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--port", "0"]
+
+
+@pytest.fixture(scope="module")
+def secret_cluster(services_folder: Path) -> Iterator[tuple[str, list[TcpRedis]]]:
+    """Give the URL of a cluster's first node and the nodes; what they show is signed by who is named in it."""
+    folder = services_folder / "tls-cluster"
+    authority = Authority(folder, "ours")
+    with cluster(folder / "nodes", partial(SecretNode, authority=authority)) as nodes:
+        for node in nodes:
+            node.ask("ACL", "SETUSER", "clerk", "on", f">{PASSWORD}", "~*", "&*", "+@all")
+        yield f"rediss://clerk:{PASSWORD}@127.0.0.1:{nodes[0].port}/0?ssl_ca_certs={authority.file}", nodes
+
+
+@pytest.mark.parametrize("how", ["threads", "loop"])
+def test_every_node_of_a_cluster_is_asked_over_tls(secret_cluster: tuple[str, list[TcpRedis]], how: str) -> None:
+    url, nodes = secret_cluster
+    address = Address(url=url, cluster=True)
+    names = [f"{{{how}{number}}}" for number in range(30)]
+    writes, reads = [("SET", name, "1") for name in names], [("GET", name) for name in names]
+
+    async def in_loop() -> Any:
+        server = server_in_loop(address)
+        return [*(await server.call_each(writes)), *(await server.call_each(reads)), await server.call("GET", names[0])]
+
+    def in_threads() -> Any:
+        server = server_of(address)
+        return [*server.call_each(writes), *server.call_each(reads), server.call("GET", names[0])]
+
+    found = asyncio.run(in_loop()) if how == "loop" else in_threads()
+    assert found == [b"OK"] * 30 + [b"1"] * 31
+    assert all(int(node.ask("DBSIZE")) for node in nodes)
+
+
+@pytest.mark.parametrize("how", ["threads", "loop"])
+def test_a_slot_that_has_moved_is_followed_over_tls(secret_cluster: tuple[str, list[TcpRedis]], how: str) -> None:
+    url, nodes = secret_cluster
+    address, name = Address(url=url, cluster=True), f"{{moves {how}}}"
+    home = next(index for index, end in enumerate((5460, 10921, 16383)) if slot_of(name) <= end)
+    heir = nodes[(home + 1) % 3]
+
+    def move() -> None:
+        for node in (heir, *nodes):
+            node.ask("CLUSTER", "SETSLOT", slot_of(name), "NODE", heir.ask("CLUSTER", "MYID"))
+
+    async def in_loop() -> None:
+        server = server_in_loop(address)
+        assert await server.call("GET", name) is None
+        move()
+        assert await server.call("SET", name, "1") == b"OK"
+
+    if how == "loop":
+        asyncio.run(in_loop())
+    else:
+        server = server_of(address)
+        assert server.call("GET", name) is None
+        move()
+        assert server.call("SET", name, "1") == b"OK"
+    assert heir.ask("GET", name) == "1"
+
+
+@pytest.mark.parametrize("how", ["threads", "loop"])
+def test_a_cluster_whose_certificates_nobody_vouches_for_is_refused(
+    secret_cluster: tuple[str, list[TcpRedis]], how: str
+) -> None:
+    address = Address(url=secret_cluster[0].partition("?")[0], cluster=True)
+
+    async def in_loop() -> Any:
+        return await server_in_loop(address).call("GET", "a")
+
+    with pytest.raises(RedisUnavailable, match=r"not trusted here: .*Name who signed it") as caught:
+        asyncio.run(in_loop()) if how == "loop" else server_of(address).call("GET", "a")
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_worker_on_a_cluster_is_woken_over_tls(
+    secret_cluster: tuple[str, list[TcpRedis]], make_redis_site: Callable[..., Site]
+) -> None:
+    url, nodes = secret_cluster
+    site = make_redis_site(url, cluster=True, shards=3, poll=30.0)
+    site.store = RedisStore(server_of(Address(url=url, cluster=True)), "default", shards=3)
+    worker = site.worker()
+    wait_until(
+        lambda: any("cmd=blpop" in str(node.ask("CLIENT", "LIST")) for node in nodes), what="the worker to listen"
+    )
+    site.enqueue("effect", str(site.effects), many=60)
+    # Nobody looks by itself within the half minute.
+    site.wait_for_states(seconds=20, successful=60)
+    assert sum(1 for node in nodes if "{default." in str(node.ask("KEYS", "*"))) > 1
+    worker.terminate()
+    assert worker.wait(timeout=20) == 0
+    assert PASSWORD not in worker.output()

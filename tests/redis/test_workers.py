@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backroom.redis import Address, server_of
+from backroom.tasks.process import GAVE_UP
 from backroom.tasks.records import Query
 from backroom.tasks.stores.redis import RedisStore
 from tests.processes.conftest import children, stop
@@ -224,6 +225,15 @@ def test_what_an_idle_worker_was_brought_in_an_answer_that_is_lost_is_found_too(
     assert (record.attempts, record.crashes, site.lines()) == (1, 0, ["0"])
     assert stop(worker) == 0
     proxy.close()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("how", [[], ["--in-process"]])
+def test_a_burst_ends_without_its_server_and_says_why(make_redis_site: MakeSite, how: list[str]) -> None:
+    worker = make_redis_site("redis://127.0.0.1:1/0").worker("--burst", *how)
+    assert worker.wait(timeout=90) == GAVE_UP
+    assert "action=store_away" in worker.output()
+    assert "action=gave_up" in worker.output()
 
 
 def wait_for(seconds: float) -> None:

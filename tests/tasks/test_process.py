@@ -204,6 +204,58 @@ def test_a_burst_does_not_end_before_it_has_asked_whether_there_is_more(backend,
     assert states(backend) == {"successful": 1}
 
 
+def test_a_burst_waits_for_its_store_and_gives_up_when_nothing_runs(backend, answers, monkeypatch, caplog):
+    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    monkeypatch.setattr(process_module, "AWAY_MOST", 0.001)
+    tries: list[None] = []
+
+    def away(*_asked: Any) -> Any:
+        tries.append(None)
+        if len(tries) == 10:
+            monkeypatch.setattr(process_module, "BURST_PATIENCE", 0.0)
+        raise OperationalError("nobody listens there")
+
+    answers.exchange = away
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    assert worker.run() == process_module.GAVE_UP
+    assert len(tries) >= 10
+    assert len([line for line in caplog.messages if "action=gave_up" in line]) == 1
+
+
+def test_a_burst_whose_store_is_back_in_time_does_its_work(backend, answers, monkeypatch):
+    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    on(backend, work.note).enqueue(1)
+    exchange = answers.exchange
+    tries: list[None] = []
+
+    def away_at_first(*asked: Any) -> Any:
+        tries.append(None)
+        if len(tries) < 5:
+            raise OperationalError("nobody listens there")
+        return exchange(*asked)
+
+    answers.exchange = away_at_first
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    assert worker.run() == process_module.DONE
+    assert states(backend) == {"successful": 1}
+
+
+def test_a_worker_that_is_no_burst_waits_for_its_store_as_long_as_it_takes(backend, answers, monkeypatch):
+    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    monkeypatch.setattr(process_module, "BURST_PATIENCE", 0.0)
+    tries: list[None] = []
+    worker = WorkerProcess(worker_settings(backend)._replace(is_burst=False), "the worker", Board(shared_memory(2)))
+
+    def away(*_asked: Any) -> Any:
+        tries.append(None)
+        if len(tries) == 5:
+            worker.stop()
+        raise OperationalError("nobody listens there")
+
+    answers.exchange = away
+    assert worker.run() == process_module.DONE
+
+
 def test_a_claim_that_a_worker_never_heard_of_starts_again_though_it_alone_is_there(backend):
     on(backend, work.note).enqueue(1)
     now = backend.clock.now()

@@ -12,7 +12,7 @@ import pytest
 
 from backroom.tasks import supervisor
 from backroom.tasks.clerk import PATIENCE
-from backroom.tasks.process import ProcessSettings
+from backroom.tasks.process import BURST_PATIENCE, GAVE_UP, ProcessSettings
 from backroom.tasks.settling import AWAY, SETTLED, Death
 from backroom.tasks.supervisor import EXTRA, SETTLE, SETTLE_AGAIN, Settlement, Supervisor
 
@@ -109,6 +109,23 @@ def test_a_death_is_settled_again_while_the_store_is_away_but_not_for_one_who_wa
     assert len(now.started) == 2
     now.started[-1].exitcode = AWAY
     assert settlement.is_over(is_stopping=True)
+
+
+def test_a_burst_whose_store_stays_away_says_so_and_leaves_no_death_to_be_settled_for_ever(now, supervising):
+    supervising.settings = supervising.settings._replace(is_burst=True)
+    supervising._start_missing()
+    supervising._children[0].process.exitcode = 1
+    supervising._bury()
+    supervising._settle_dead()
+    now.seconds += BURST_PATIENCE + 1
+    now.started[-1].exitcode = AWAY
+    supervising._settle_dead()
+    supervising._start_missing()
+    [child] = supervising._children
+    child.process.exitcode = GAVE_UP
+    supervising._bury()
+    assert (supervising._settlements, supervising._children, supervising._wanted) == ([], [], 0)
+    assert supervising._status == GAVE_UP
 
 
 def test_a_settled_death_is_over(now):

@@ -46,6 +46,8 @@ TIDY: Final = 5.0
 AWAY_FIRST: Final = 0.1
 AWAY_MOST: Final = 5.0
 """Seconds between two tries at a store that cannot be reached: doubled from the first to the most."""
+BURST_PATIENCE: Final = 30.0
+"""Seconds for which a burst waits for a store that is away, once nothing runs: who started it, or what, is to hear of that."""
 LOOK_AGAIN: Final = 2.0
 """Seconds between two looks for claims of which this process never heard. It looks for a lease after it lost its store from
 sight: a network that was cut repeats what was sent, and so a request that was given up may arrive when all seems well."""
@@ -55,6 +57,8 @@ BESIDE: Final = 10
 DONE: Final = 0
 RECYCLE: Final = 75
 """Exit status of a process that asks to be replaced (EX_TEMPFAIL of sysexits.h)."""
+GAVE_UP: Final = 69
+"""Exit status of a burst whose store stayed away (EX_UNAVAILABLE)."""
 
 
 class ProcessSettings(NamedTuple):
@@ -96,6 +100,8 @@ class WorkerProcess:
         self._asked = 0
         self._held_back_until = 0.0
         self._away_for = 0.0
+        self._away_since = 0.0
+        self._has_given_up = False
         self._look_at = math.inf
         self._doubts_until = -math.inf
         self._left_to_lease: set[tuple[str, int]] = set()
@@ -137,6 +143,8 @@ class WorkerProcess:
             self._hand_back()
             self._bell.close()
             connections.close_all()
+        if self._has_given_up:
+            return GAVE_UP
         return RECYCLE if self._is_recycling and not self._stops else DONE
 
     def stop(self) -> None:
@@ -171,6 +179,9 @@ class WorkerProcess:
             self._is_recycling = self._is_used_up()
             # With no room nothing was asked for, and slots may have ended everything since there was none.
             if self.settings.is_burst and self._is_idle and wanted > 0 and not claims:
+                return
+            if self.settings.is_burst and self._has_waited_in_vain():
+                self._give_up()
                 return
             self._is_expecting = 0 < wanted <= len(claims)
             may_be_more = True
@@ -402,9 +413,21 @@ class WorkerProcess:
 
     def _store_is_away(self, error: Exception) -> None:
         if not self._away_for:
+            self._away_since = time.monotonic()
             logger.error("action=store_away reason=%r: waiting for it to return", str(error).strip())
         self._away_for = min(AWAY_MOST, max(AWAY_FIRST, 2 * self._away_for))
         connections.close_all()
+
+    def _has_waited_in_vain(self) -> bool:
+        waited = time.monotonic() - self._away_since
+        return self._away_for > 0 and self._running == 0 and waited >= BURST_PATIENCE
+
+    def _give_up(self) -> None:
+        logger.error(
+            "action=gave_up seconds=%g: the store stayed away, and what is due in it is unknown", BURST_PATIENCE
+        )
+        self._has_given_up = True
+        self.hand_back()
 
     def _applied_before(self, applied: frozenset[str]) -> frozenset[str]:
         """Return the ids of what the store changed as it was told although its confirmation never arrived."""

@@ -24,7 +24,7 @@ from django.db import connections
 
 from backroom.tasks.board import Board, Memory, shared_memory
 from backroom.tasks.clerk import PATIENCE
-from backroom.tasks.process import DONE, RECYCLE, ProcessSettings, WorkerProcess, new_worker_id
+from backroom.tasks.process import BURST_PATIENCE, DONE, GAVE_UP, RECYCLE, ProcessSettings, WorkerProcess, new_worker_id
 from backroom.tasks.queries import backend_of
 from backroom.tasks.settling import AWAY, SETTLED, Death, run_settling
 
@@ -85,6 +85,12 @@ class Settlement:
         self._process: Any = None
         self._next_at = 0.0
         self._begun_at = 0.0
+        self._made_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has gone on."""
+        return time.monotonic() - self._made_at
 
     def is_over(self, *, is_stopping: bool) -> bool:
         """Go on with it; tell whether there is nothing more to do."""
@@ -128,6 +134,7 @@ class Supervisor:
         self._kill_at = float("inf")
         self._start_after = 0.0
         self._quick_deaths = 0
+        self._status = DONE
 
     def run(self) -> int:
         """Supervise; return the exit status."""
@@ -142,7 +149,7 @@ class Supervisor:
                 self._bury()
                 self._settle_dead()
                 self._start_missing()
-        return DONE
+        return self._status
 
     def stop(self) -> None:
         """Let the children finish what runs; called again, let them hand back at once."""
@@ -171,11 +178,13 @@ class Supervisor:
             self._children.remove(child)
             child.process.join()
             status = child.process.exitcode
-            if status not in {DONE, RECYCLE}:
+            if status == GAVE_UP:
+                self._status = GAVE_UP
+            if status not in {DONE, RECYCLE, GAVE_UP}:
                 logger.error("action=worker_died worker_id=%s status=%s", child.worker_id, status)
                 self._slow_down(child)
                 self._settlements.append(Settlement(self.settings.backend, child.death()))
-            elif self.settings.is_burst and status == DONE:
+            elif self.settings.is_burst and status != RECYCLE:
                 self._wanted -= 1
 
     def _slow_down(self, child: Child) -> None:
@@ -199,8 +208,15 @@ class Supervisor:
                 child.process.kill()
 
     def _settle_dead(self) -> None:
-        is_stopping = bool(self._stops)
-        self._settlements = [each for each in self._settlements if not each.is_over(is_stopping=is_stopping)]
+        self._settlements = [
+            each
+            for each in self._settlements
+            if not each.is_over(is_stopping=bool(self._stops) or self._is_stale(each))
+        ]
+
+    def _is_stale(self, settlement: Settlement) -> bool:
+        """Tell whether a burst has waited long enough for a store to settle a death in; its next process will see."""
+        return self.settings.is_burst and settlement.age > BURST_PATIENCE
 
     def _look_after_parent(self) -> None:
         if self._with_parent is not None and not self._stops and not _is_alive(self._with_parent):
