@@ -59,7 +59,7 @@ class CeleryWorker:
         """Return what it has printed."""
         return self.process.output()
 
-    def stop(self, seconds: float = 30) -> int:
+    def stop(self, seconds: float = 60) -> int:
         """Ask it for a warm shutdown; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)

@@ -36,14 +36,14 @@ def test_a_task_that_kills_its_worker_has_a_budget(make_celery_site: Callable[..
 
 
 def test_another_worker_takes_over_from_one_that_was_killed(make_celery_site: Callable[..., CelerySite]) -> None:
-    site = make_celery_site("rabbit", lease=2)
+    site = make_celery_site("rabbit", lease=3)
     killed = site.celery(concurrency=2)
     site.enqueue("gated", str(site.effects), str(site.gate))
     waiting = site.enqueue("effect", str(site.effects), many=6)
     site.wait_for_line("begin 1")
     killed.kill()
     other = site.celery(concurrency=2)
-    site.wait_for_line("begin 2", seconds=30)
+    site.wait_for_line("begin 2")
     site.open_gate()
     site.wait_for_states(successful=1 + len(waiting))
     assert Counter(line for line in site.lines() if line.isdecimal()) == Counter(map(str, range(6)))
@@ -58,7 +58,7 @@ def test_what_a_worker_holds_that_is_told_to_end_at_once_goes_back(make_celery_s
     first.process.terminate()
     first.process.wait_for_output("Warm shutdown")
     first.process.send_signal(signal.SIGQUIT)
-    first.process.wait(30)
+    first.process.wait(60)
     assert site.column("state", task_id) == "ready"
     assert (site.column("attempts", task_id), site.column("crashes", task_id)) == (0, 0)
     site.celery()
@@ -80,7 +80,7 @@ def test_a_pool_that_can_kill_nothing_hands_back_in_a_cold_shutdown(
     wait_until(lambda: site.column("state", task_id) == "ready", what="the task to be handed back")
     assert (site.column("attempts", task_id), site.column("failures", task_id)) == (0, 0)
     site.open_gate()
-    first.process.wait(30)
+    first.process.wait(60)
     assert "NotImplementedError" not in first.output()
     # What it found before it ended was not taken.
     assert site.column("state", task_id) == "ready"

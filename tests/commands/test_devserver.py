@@ -138,7 +138,7 @@ def test_runserver_has_one_worker_which_ends_with_ctrl_c(site, options):
     assert server.output().count("a worker for TASKS['default'] runs beside runserver") == 1
     assert sum(1 for each in processes if "--reload" in each.cmdline()) == 1
     server.interrupt()
-    server.wait(timeout=20)
+    server.wait(timeout=60)
     wait_until(lambda: all_gone(processes), what=server.output)
 
 
@@ -149,7 +149,7 @@ def test_the_worker_ends_however_runserver_does(site, options, number):
     beside = [each for each in processes if "backroom" in each.cmdline()]
     assert beside
     os.kill(server.pid, number)
-    server.wait(timeout=20)
+    server.wait(timeout=60)
     wait_until(lambda: all_gone(beside), what=server.output)
 
 
@@ -193,7 +193,7 @@ def test_a_port_that_is_taken_leaves_no_worker_behind(site):
         server = site.manage("runserver", f"127.0.0.1:{listener.getsockname()[1]}")
         server.wait_for_output("runs beside runserver (pid ")
         worker = psutil.Process(int(server.output().partition("(pid ")[2].partition(")")[0]))
-        assert server.wait(timeout=20) == 1
+        assert server.wait(timeout=60) == 1
     wait_until(lambda: all_gone([worker]), what=server.output)
 
 

@@ -56,7 +56,7 @@ def test_an_interrupt_ends_it_without_a_traceback(make_project):
     watching = project.manage("backroom", "status", "--watch", "60")
     watching.wait_for_output("TASKS['default']")
     watching.interrupt()
-    assert watching.wait(timeout=20) == 130
+    assert watching.wait(timeout=60) == 130
     assert "Traceback" not in watching.output()
 
 

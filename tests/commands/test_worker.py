@@ -235,4 +235,4 @@ def test_a_worker_starts_while_its_database_is_away(make_project, own_postgres_s
     own_postgres_server.start()
     worker.wait_for_output("action=store_back")
     worker.terminate()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0

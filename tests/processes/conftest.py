@@ -55,7 +55,7 @@ class Site:
         """Return the effects so far."""
         return self.effects.read_text().splitlines()
 
-    def wait_for_states(self, seconds: float = 30, **counts: int) -> None:
+    def wait_for_states(self, seconds: float = 60, **counts: int) -> None:
         """Wait until so many tasks are in these states."""
         wait_until(
             lambda: all(self.states()[state] == count for state, count in counts.items()),
@@ -63,7 +63,7 @@ class Site:
             what=lambda: f"{counts}, it is {dict(self.states())}; effects: {self.lines()[-5:]}",
         )
 
-    def wait_for_line(self, start: str, seconds: float = 20) -> str:
+    def wait_for_line(self, start: str, seconds: float = 60) -> str:
         """Wait until an effect begins so, and return it."""
         wait_until(
             lambda: any(line.startswith(start) for line in self.lines()),
@@ -82,7 +82,7 @@ def children(process: Process) -> list[psutil.Process]:
     return psutil.Process(process.pid).children()
 
 
-def stop(process: Process, seconds: float = 30) -> int:
+def stop(process: Process, seconds: float = 60) -> int:
     """Ask a worker to finish and return its exit status."""
     process.send_signal(signal.SIGTERM)
     return process.wait(timeout=seconds)

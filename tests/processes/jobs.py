@@ -211,7 +211,7 @@ async def add_in_loop(a, b):
     return a + b
 
 
-@task(atomic=True, timeout=0.5)
+@task(atomic=True, timeout=2)
 def holds_the_write_lock(path):
     Group.objects.create(name="written")
     note(path, "locked")

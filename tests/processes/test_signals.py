@@ -33,7 +33,7 @@ def words(rows: list[tuple[str, int]]) -> list[str]:
 @pytest.mark.parametrize("name", ["add", "add_in_loop"])
 def test_receivers_use_the_orm_and_fail_without_harm(site: Site, told: Callable, name: str) -> None:
     site.enqueue(name, 1, 2)
-    assert site.worker("--burst").wait(timeout=30) == 0
+    assert site.worker("--burst").wait(timeout=60) == 0
     assert site.states() == {"successful": 1}
     assert words(told()) == [
         *(f"async finished {name} 1", f"async started {name} 1"),
@@ -75,6 +75,6 @@ def test_what_ended_with_the_last_process_is_told_too(site: Site, told: Callable
     worker.send_signal(signal.SIGTERM)
     worker.wait_for_output("action=stopping")
     os.kill(pid, signal.SIGKILL)
-    assert worker.wait(timeout=30) == 0
+    assert worker.wait(timeout=60) == 0
     assert site.states() == {"failed": 1}
     assert f"action=lost task_id={task_id}" in worker.output()

@@ -91,7 +91,7 @@ def test_no_task_waits_in_a_process_whose_slots_are_busy(make_site: Callable[...
 
 def test_a_task_that_holds_the_write_lock_is_stopped_in_time(make_site: Callable[..., Site]) -> None:
     # Renewing has to wait for the lock, and what watches the limits must not wait with it.
-    site = make_site(lease=0.9)
+    site = make_site(lease=4.0)
     site.enqueue("holds_the_write_lock", str(site.effects))
     worker = site.worker("--threads", "1")
     site.wait_for_states(failed=1)

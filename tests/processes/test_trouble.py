@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -50,14 +49,13 @@ def test_workers_killed_at_random_lose_nothing_and_finish_each_task_once(site: S
     print(f"{len(killed)} processes killed, {sum(len(pids) - 1 for pids in again.values())} runs repeated")
 
 
-def test_a_killed_processs_tasks_start_again_within_two_seconds(site: Site) -> None:
+def test_a_killed_processs_tasks_start_again_without_waiting_for_the_lease(site: Site) -> None:
+    site.project.add_settings("TASKS['default']['OPTIONS'] = {'lease': 600.0}")
     site.enqueue("gated", str(site.effects), str(site.gate))
     worker = site.worker()
     killed = int(site.wait_for_line("begin 1").split()[2])
     os.kill(killed, signal.SIGKILL)
-    started = time.monotonic()
-    site.wait_for_line("begin 2", seconds=10)
-    assert time.monotonic() - started < 2
+    site.wait_for_line("begin 2")
     site.open_gate()
     site.wait_for_states(successful=1)
     assert stop(worker) == 0
@@ -73,20 +71,20 @@ def test_a_killed_machines_tasks_start_elsewhere_within_the_lease(make_site: Cal
     for process in processes:
         process.kill()
     other = site.worker()
-    site.wait_for_line("begin 2", seconds=20)
+    site.wait_for_line("begin 2")
     site.open_gate()
     site.wait_for_states(successful=1)
     assert stop(other) == 0
 
 
 def test_a_worker_that_lost_its_lease_cannot_finish(make_site: Callable[..., Site]) -> None:
-    site = make_site(lease=1.0)
+    site = make_site(lease=3.0)
     [task_id] = site.enqueue("gated", str(site.effects), str(site.gate))
     paused = site.worker()
     pid = int(site.wait_for_line("begin 1").split()[2])
     os.kill(pid, signal.SIGSTOP)
     other = site.worker()
-    taker = site.wait_for_line("begin 2", seconds=20).split()[2]
+    taker = site.wait_for_line("begin 2").split()[2]
     site.open_gate()
     site.wait_for_states(successful=1)
     result, fence = site.column("result", task_id), site.column("fence", task_id)
@@ -98,13 +96,13 @@ def test_a_worker_that_lost_its_lease_cannot_finish(make_site: Callable[..., Sit
 
 
 def test_a_worker_that_lives_keeps_its_lease_however_long_the_task_takes(make_site: Callable[..., Site]) -> None:
-    site = make_site(lease=2.0)
+    site = make_site(lease=6.0)
     [task_id] = site.enqueue("gated", str(site.effects), str(site.gate))
     workers = [site.worker("--threads", "1"), site.worker("--threads", "1")]
     site.wait_for_line("begin 1")
     first, holder = site.column("lease_until", task_id), site.column("worker_id", task_id)
-    # Two leases long, and idle workers beside it that look for lost ones.
-    wait_until(lambda: site.column("lease_until", task_id) > after(first, 4), what="the lease to be renewed")
+    # Longer than a lease, and idle workers beside it that look for lost ones.
+    wait_until(lambda: site.column("lease_until", task_id) > after(first, 7), what="the lease to be renewed")
     assert site.column("worker_id", task_id) == holder
     site.open_gate()
     site.wait_for_states(successful=1)

@@ -14,13 +14,13 @@ from tests.services.project import wait_until
 
 def test_a_burst_runs_what_is_due_and_ends(site: Site) -> None:
     site.enqueue("add", 1, many=300)
-    assert site.worker("--burst").wait(timeout=30) == 0
+    assert site.worker("--burst").wait(timeout=60) == 0
     assert site.states() == {"successful": 300}
 
 
 def test_a_burst_leaves_what_is_not_due(site: Site) -> None:
     site.enqueue("add", 1, 2, using="run_after=__import__('datetime').timedelta(hours=1)")
-    assert site.worker("--burst").wait(timeout=30) == 0
+    assert site.worker("--burst").wait(timeout=60) == 0
     assert site.states() == {"deferred": 1}
 
 
@@ -46,7 +46,7 @@ def test_a_worker_serves_only_the_queues_it_is_given(make_site: Callable[..., Si
     site.project.add_settings("TASKS['default']['QUEUES'] = ['default', 'mail']")
     site.enqueue("add", 1, 2)
     [mail] = site.enqueue("add", 1, 2, using="queue_name='mail'")
-    assert site.worker("--burst", "--queues", "mail").wait(timeout=30) == 0
+    assert site.worker("--burst", "--queues", "mail").wait(timeout=60) == 0
     assert site.column("state", mail) == "successful"
     assert site.states() == {"successful": 1, "ready": 1}
 
@@ -56,7 +56,7 @@ def test_an_idle_worker_starts_a_task_at_once(site: Site) -> None:
     site.enqueue("add", 1, 2)
     site.wait_for_states(successful=1)
     site.enqueue("effect", str(site.effects), 1)
-    site.wait_for_line("1", seconds=5)
+    site.wait_for_line("1")
     assert stop(worker) == 0
 
 
@@ -100,7 +100,7 @@ def test_progress_is_seen_while_the_task_runs(site: Site) -> None:
 def test_coroutines_overlap_in_one_process(site: Site) -> None:
     # Each waits until thirty have begun, so they finish only if thirty run at once.
     site.enqueue("overlaps", 30, many=30)
-    assert site.worker("--burst", "--threads", "1").wait(timeout=30) == 0
+    assert site.worker("--burst", "--threads", "1").wait(timeout=60) == 0
     assert site.states() == {"successful": 30}
 
 
@@ -126,7 +126,7 @@ def test_term_finishes_what_runs_and_leaves_the_rest_untouched(site: Site) -> No
     worker.wait_for_output("action=stopping")
     wait_until(lambda: site.states() == {"running": 1, "ready": 5}, what=lambda: f"{site.states()}")
     site.open_gate()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0
     assert site.states() == {"successful": 1, "ready": 5}
     assert [site.column("attempts", task_id) for task_id in waiting] == [0] * 5
 
@@ -140,12 +140,12 @@ def test_what_outlasts_the_grace_period_or_a_second_signal_is_handed_back(site: 
     if signals == 2:
         worker.wait_for_output("stopping")
         worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0
     assert site.column("state", task_id) == "ready"
     assert (site.column("attempts", task_id), site.column("crashes", task_id)) == (0, 0)
     assert site.column("expires_at", task_id) is None, "it was started in time"
     site.open_gate()
-    assert site.worker("--burst").wait(timeout=30) == 0
+    assert site.worker("--burst").wait(timeout=60) == 0
     assert site.column("state", task_id) == "successful"
 
 
@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_terminal_stops_gracefully(make_site: Callable[..., Site]) -
     for child in children(worker):
         child.terminate()
     site.open_gate()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0
     assert site.states() == {"successful": 1}
 
 
@@ -236,7 +236,7 @@ def test_a_killed_worker_is_started_again_by_the_reloader(make_site: Callable[..
 
 def test_atomic_writes_and_their_completion_are_one(site: Site) -> None:
     ids = [site.enqueue("creates_group", f"group {number}")[0] for number in (0, 0, 1, 2)]
-    assert site.worker("--burst").wait(timeout=30) == 0
+    assert site.worker("--burst").wait(timeout=60) == 0
     assert sorted(site.column("state", task_id) for task_id in ids) == ["failed"] + ["successful"] * 3
     assert site.project.query("SELECT count(*) FROM auth_group") == [(3,)]
 

@@ -123,7 +123,7 @@ class Site:
         """Return the effects so far."""
         return self.effects.read_text().splitlines()
 
-    def wait_for_states(self, seconds: float = 40, **counts: int) -> None:
+    def wait_for_states(self, seconds: float = 60, **counts: int) -> None:
         """Wait until so many tasks are in these states, whether or not the server answers meanwhile."""
         wait_until(
             partial(self._are, counts),

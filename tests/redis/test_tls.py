@@ -118,7 +118,7 @@ def test_a_worker_is_woken_and_says_no_password(
     told = site.project.run("backroom", "doctor", check=False)
     checked = site.project.run("check", "--database", "default", check=False)
     worker.terminate()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0
     assert "rediss://127.0.0.1" in told.stdout
     assert PASSWORD not in f"{told.stdout}{told.stderr}{checked.stdout}{checked.stderr}{worker.output()}"
 

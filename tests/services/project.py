@@ -128,7 +128,7 @@ class Process(subprocess.Popen[bytes]):
         """Return what the process has printed so far, both streams."""
         return self.log.read_text(errors="replace")
 
-    def wait_for_output(self, text: str, *, seconds: float = 20) -> None:
+    def wait_for_output(self, text: str, *, seconds: float = 60) -> None:
         """Wait until the process has printed this text."""
         wait_until(
             lambda: text in self.output(),
@@ -246,7 +246,10 @@ class Project:
         return self.call(sys.executable, "manage.py", *arguments, check=check, seconds=seconds)
 
     def python(self, code: str, *, check: bool = True, seconds: float = 60) -> str:
-        """Run code in a process of its own with Django set up, and return what it printed."""
+        """Run code in a process of its own with Django set up, and return what it printed.
+
+        It has imported modules before the code does: what shows in `sys.modules` is shown by `call` alone.
+        """
         setup = "import django\ndjango.setup()\n"
         finished = warm.run(setup + code, env=self.env, cwd=self.folder, seconds=seconds)
         return _checked(finished).stdout if check else finished.stdout
@@ -314,7 +317,7 @@ def _checked(finished: subprocess.CompletedProcess[str]) -> subprocess.Completed
 def wait_until(
     is_true: Callable[[], object],
     *,
-    seconds: float = 20,
+    seconds: float = 60,
     what: str | Callable[[], str] = "the condition",
     give_up: Callable[[], bool] = lambda: False,
 ) -> None:

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 # What needs no settings. Nothing of ours: tests ask which of our modules import which.
 PRELOADED = (
-    *("asyncio", "psycopg"),
+    *("asyncio", "celery.app.base", "kombu.transport.pyamqp", "kombu.transport.redis", "psycopg"),
     *("django.contrib.admin", "django.contrib.sessions.middleware", "django.core.management", "django.tasks"),
     *("django.db.backends.postgresql.base", "django.db.backends.sqlite3.base", "django.views.generic"),
 )
