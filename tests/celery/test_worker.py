@@ -42,6 +42,25 @@ def test_tasks_run_in_an_ordinary_celery_worker(celery_site: CelerySite, pool: s
     assert site.project.query("SELECT count(*) FROM backroom_tasks_workerrecord") == [(0,)]
 
 
+def test_children_that_make_way_after_so_many_tasks_lose_none(celery_site: CelerySite) -> None:
+    site = celery_site
+    count, most = 80, 20
+    worker = site.celery("--max-tasks-per-child", str(most), concurrency=2)
+    site.enqueue("effect", str(site.effects), many=count)
+    site.wait_for_states(successful=count)
+    assert sorted(map(int, site.lines())) == list(range(count))
+    assert site.project.query("SELECT DISTINCT attempts, crashes FROM backroom_tasks_taskrecord") == [(1, 0)]
+    ran = [
+        how_many
+        for (how_many,) in site.project.query("SELECT count(*) FROM backroom_tasks_taskrecord GROUP BY worker_ids")
+    ]
+    assert max(ran) <= most
+    # Each that made way has taken leave, and none was taken for dead.
+    assert worker.stop() == 0
+    assert "action=worker_died" not in worker.output()
+    assert site.project.query("SELECT count(*) FROM backroom_tasks_workerrecord") == [(0,)]
+
+
 def test_a_prefork_worker_stops_what_must_stop(make_celery_site: Callable[..., CelerySite]) -> None:
     site = make_celery_site(timeout_grace=0.3, cancel_grace=0.3)
     site.celery(concurrency=3)
