@@ -7,8 +7,10 @@ STORE ?= sqlite
 CACHE ?= sqlite
 PYTEST_ARGS ?=
 BENCH ?= tasks
-# As many test processes as cores, each file in one of them; a server that tests share is started once for each.
-PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One test process more than cores, for tests wait: for leases, for ends of lifetimes, for what they started. Each file is
+# in one of them; a server that tests share is started once for each.
+CORES = $(shell getconf _NPROCESSORS_ONLN)
+PARALLEL ?= --numprocesses $(shell expr $(CORES) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PY := .venv/bin/python
 ENVIRONMENT := pyproject.toml scripts/venv.sh
 

@@ -49,6 +49,11 @@ LONGEST = (
     "tests/sessions/test_processes.py",
     "tests/commands",
     "tests/offload",
+    "tests/cache/test_pages.py",
+    "tests/cache/backends/test_djangos_own.py",
+    "tests/redis/test_contract.py",
+    "tests/conformance/test_cache_servers.py",
+    "tests/test_services.py",
 )
 """What takes minutes, begun first: a file runs in one process, and the last one to end has the others wait."""
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.services.servers import PgBouncer, PostgresServer, die_with_parent
-from tests.services.warm import REPOSITORY, warm
+from tests.services.warm import warm
 
 Database = Literal["sqlite", "postgres", "pgbouncer"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 # What `startproject` gives, and nothing of ours: a page of the docs says what to add.
 PLAIN = """\

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.services.servers import die_with_parent
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 # What needs no settings. Nothing of ours: tests ask which of our modules import which.
 PRELOADED = (
@@ -73,7 +73,7 @@ class Warm:
                 [sys.executable, "-c", "from tests.services.warm import serve\nserve()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                cwd=REPOSITORY,
+                cwd=ROOT,
                 env={name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTEST_"))},
             )
         return self._process
@@ -111,7 +111,7 @@ def _become(code: str, env: dict[str, str], cwd: str, out: str, err: str) -> Non
     os.environ.clear()
     os.environ.update(env)
     own = ["", *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.path[:] = own + [entry for entry in sys.path if entry not in {*own, str(REPOSITORY)}]
+    sys.path[:] = own + [entry for entry in sys.path if entry not in {*own, str(ROOT)}]
     main = sys.modules["__main__"].__dict__
     main.clear()
     main |= {"__name__": "__main__", "__builtins__": __builtins__}
