@@ -56,7 +56,7 @@ TRIES: Final = 3
 POINTER_SECONDS: Final = 86_400
 """For how long the id of a task that was kept out leads to the one that was in its way."""
 
-FIRST: Final = {"insert": ("insert_one",), "exchange": ("claim_few",)}
+FIRST: Final = {"insert": ("insert_plain",), "exchange": ("claim_few",)}
 """The short way of a script, which stands before all else in it."""
 
 LETTERS: Final[dict[State, str]] = {DEFERRED: "d", READY: "r", RUNNING: "x", SUCCESSFUL: "s", FAILED: "f"}
