@@ -20,7 +20,6 @@ from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.execute import outcome_of
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
 from backroom.tasks.records import DEFERRED, RUNNING, SUCCESSFUL, Cancelled, Claim, Worker
-from backroom.tasks.resolve import resolve
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request
@@ -149,7 +148,7 @@ class Runner:
 
     def _attempt(self, holding: Holding, place: int) -> Attempt:
         try:
-            if self._is_coroutine(holding):
+            if holding.is_for_loop(self.backend.defaults):
                 asyncio.run(self._slots.arun(holding, place))
             else:
                 self._slots.run(holding, place)
@@ -189,14 +188,6 @@ class Runner:
             # The clock that this message followed is ahead of ours, or the task was deferred once more.
             self.backend.deliver(early)
         logger.debug("action=passed_by task_id=%s state=%s", task_id, found[0].state if found else "gone")
-
-    def _is_coroutine(self, holding: Holding) -> bool:
-        try:
-            holding.resolved = resolve(holding.claim, self.backend.defaults)
-        except Exception:  # noqa: BLE001 - the slot finds that out again, and says it where errors are recorded
-            return False
-        # A transaction belongs to a thread, and to functions therefore.
-        return holding.resolved.is_coroutine and not holding.resolved.atomic
 
     def _note(self, attempt: Attempt) -> None:
         self._ended[attempt.claim.id, attempt.claim.fence] = attempt

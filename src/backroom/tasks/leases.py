@@ -15,7 +15,7 @@ from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled
 from backroom.tasks.execution import Execution
 from backroom.tasks.records import Claim, Renewal
-from backroom.tasks.resolve import Resolved
+from backroom.tasks.resolve import Defaults, Resolved, resolve
 
 logger = logging.getLogger("backroom.worker")
 
@@ -38,6 +38,15 @@ class Holding:
         self.soft_at: float | None = None
         self.hard_at = 0.0
         self.cancel_seen_at: float | None = None
+
+    def is_for_loop(self, defaults: Defaults) -> bool:
+        """Look the claim's function up, and tell whether it is for an event loop."""
+        try:
+            self.resolved = resolve(self.claim, defaults)
+        except Exception:  # noqa: BLE001 - a slot finds that out again, and says it where errors are recorded
+            return False
+        # A transaction belongs to a thread: in the loop others would write into it.
+        return self.resolved.is_coroutine and not self.resolved.atomic
 
 
 class Holdings(dict[str, Holding]):

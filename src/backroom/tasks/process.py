@@ -26,7 +26,6 @@ from backroom.tasks.memory import MemoryWatch
 from backroom.tasks.pool import Loop, Threads
 from backroom.tasks.queries import backend_of
 from backroom.tasks.records import RUNNING, Claim, Query, Record, Transition, Worker
-from backroom.tasks.resolve import resolve
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request, pages_of
@@ -323,17 +322,9 @@ class WorkerProcess:
         for_threads: list[Holding] = []
         for_loop: list[Holding] = []
         for holding in self._holdings.take(claims):
-            (for_loop if self._is_coroutine(holding) else for_threads).append(holding)
+            (for_loop if holding.is_for_loop(self.backend.defaults) else for_threads).append(holding)
         self._threads.put(for_threads)
         self._loop.put(for_loop)
-
-    def _is_coroutine(self, holding: Holding) -> bool:
-        try:
-            holding.resolved = resolve(holding.claim, self.backend.defaults)
-        except Exception:  # noqa: BLE001 - a slot finds that out again, and says it where errors are recorded
-            return False
-        # A transaction belongs to a thread: in the loop others would write into it.
-        return holding.resolved.is_coroutine and not holding.resolved.atomic
 
     def _give_back(self) -> None:
         """Return what the slots did not come to: another worker may have a slot free."""

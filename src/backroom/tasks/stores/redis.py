@@ -35,6 +35,7 @@ from backroom.tasks.records import (
     Worker,
 )
 from backroom.tasks.stores.base import COUNT_CAP, Exchange, Mark, Request
+from backroom.tasks.stores.chunks import chunks_of, size_of_record, size_of_transition
 
 CHUNK: Final = 1_000
 """Records in one script: while it runs the server serves nobody else."""
@@ -114,7 +115,7 @@ class RedisStore:
             return Exchange(frozenset(), [])
         applied: set[str] = set()
         claims: list[Claim] = []
-        chunks: list[Sequence[Transition]] = list(_chunks(transitions, _length_of)) or [()]
+        chunks: list[Sequence[Transition]] = list(_chunks(transitions, size_of_transition)) or [()]
         for chunk in chunks:
             asked = request if chunk is chunks[-1] else None
             done, _, claims = self._exchange(self.shards[0], chunk, asked)
@@ -292,7 +293,7 @@ class RedisStore:
             tokens = TOKENS if shard == self.shards[0] else 0
             calls += [
                 (_keys(shard), [tokens, pointer_seconds, *(part for record in chunk for part in _drafted(record))])
-                for chunk in _chunks(some, lambda record: len(record.payload))
+                for chunk in _chunks(some, size_of_record)
             ]
         for few in batched(calls, AHEAD):
             for reply in self._run_each("insert", few):
@@ -349,13 +350,13 @@ class RedisStore:
         elsewhere = []
         for shard in self.shards:
             home = [each for each in transitions if self._shard_of(each.id) == shard]
-            for chunk in _chunks(home, _length_of):
+            for chunk in _chunks(home, size_of_transition):
                 done, absent, _ = self._exchange(shard, chunk, None)
                 applied |= done
                 elsewhere += [each for each in chunk if each.id in absent]
         # A unique record lives where its key does, which its id does not tell.
         for shard in self.shards if elsewhere else ():
-            for chunk in _chunks(elsewhere, _length_of):
+            for chunk in _chunks(elsewhere, size_of_transition):
                 applied |= self._exchange(shard, chunk, None)[0]
         return frozenset(applied)
 
@@ -738,20 +739,5 @@ def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
     return dict(zip(texts, texts, strict=True))
 
 
-def _chunks[T](items: Sequence[T], length_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """Cut records or transitions into lists short enough for one script each."""
-    chunk: list[T] = []
-    size = 0
-    for item in items:
-        length = length_of(item)
-        if chunk and (len(chunk) == CHUNK or size + length > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += length
-    if chunk:
-        yield chunk
-
-
-def _length_of(transition: Transition) -> int:
-    return len(transition.result or "") + len(transition.errors)
+def _chunks[T](items: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    return chunks_of(items, size_of, count=CHUNK, size=CHUNK_BYTES)

@@ -19,6 +19,7 @@ from backroom.sql.dialect import (
 )
 from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
 from backroom.tasks.stores.base import Exchange, Mark, Request, page_of
+from backroom.tasks.stores.chunks import chunks_of, size_of_record, size_of_transition
 from backroom.tasks.stores.statements import (
     APPLY_ONE,
     BEAT,
@@ -216,7 +217,7 @@ class SQLStore:
 
     def _insert_many(self, records: Sequence[Record]) -> None:
         with write_transaction(self.alias):
-            for chunk in _chunks(records, _size_of_record):
+            for chunk in _chunks(records, size_of_record):
                 rows = [_inserted(record) for record in chunk]
                 if dialect_of(self.alias).writes_row_by_row:
                     execute_each(self.alias, INSERT, rows)
@@ -231,7 +232,7 @@ class SQLStore:
         with write_transaction(self.alias):
             # The holder of a key may finish between the insert and the look for it; then the key is free again.
             while waiting := list(left.values()):
-                for chunk in _chunks(waiting, _size_of_record):
+                for chunk in _chunks(waiting, size_of_record):
                     self._insert_unique_chunk(chunk, left)
                 keys = json.dumps([record.unique_key for record in left.values()])
                 holders = dict(self._fetch(self._texts.select_holders, self.backend_name, keys)) if left else {}
@@ -272,7 +273,7 @@ class SQLStore:
             return frozenset(transition.id for transition in transitions)
         return frozenset(
             id_
-            for chunk in _chunks(transitions, _size_of_transition)
+            for chunk in _chunks(transitions, size_of_transition)
             for (id_,) in self._fetch(self._texts.apply, json.dumps(chunk))
         )
 
@@ -387,26 +388,7 @@ def _in_order(claims: Iterable[Claim]) -> list[Claim]:
 
 
 def _chunks[T](rows: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """Cut rows into lists short enough for one statement each."""
-    chunk: list[T] = []
-    size = 0
-    for row in rows:
-        added = size_of(row)
-        if chunk and (len(chunk) == CHUNK or size + added > CHUNK_CHARACTERS):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += added
-    if chunk:
-        yield chunk
-
-
-def _size_of_record(record: Record) -> int:
-    return len(record.payload) + len(record.metadata) + len(record.overrides)
-
-
-def _size_of_transition(transition: Transition) -> int:
-    return len(transition.result or "") + len(transition.errors) + len(transition.progress or "")
+    return chunks_of(rows, size_of, count=CHUNK, size=CHUNK_CHARACTERS)
 
 
 def _inserted(record: Record) -> tuple[Any, ...]:
