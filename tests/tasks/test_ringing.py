@@ -1,9 +1,14 @@
 """Workers are woken when there is work for them, and not before it is committed."""
 
+from collections.abc import Callable
+from contextlib import closing
+
 import pytest
 from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from backroom.tasks import enqueue_many
+from backroom.tasks.transports import wakeups
 from backroom.tasks.transports.wakeups import Doorbell, Notifications, Silence, channel_of, is_heard, wakeup_of
 from backroom.testing.stores.case import deferred, new_record
 from tests.tasks import work
@@ -132,3 +137,74 @@ class TestNotifications:
         with connections[backend.alias].cursor() as cursor:
             cursor.execute("SELECT pg_notify(%s, '')", [channel_of("another's \" name")])
         assert heard() == 0
+
+    def test_it_is_heard_on_the_connection_that_claims_next(self, backend, listening):
+        assert listening.fileno() == connections[backend.alias].connection.fileno()
+        assert connections[backend.alias].connection.execute("SELECT pg_listening_channels()").fetchall() == [
+            (channel_of(backend.alias),)
+        ]
+
+    def test_what_arrives_with_the_reply_to_a_statement_is_heard(self, backend, listening):
+        backend.wakeup.ring()
+        # Notifications come before the reply to what was asked after them.
+        backend.store.get(["whatever"])
+        assert listening.hear()
+        assert not listening.hear()
+
+    def test_after_the_loss_of_its_connection_it_listens_on_the_next_one(self, backend, listening):
+        connections[backend.alias].close()
+        assert not listening.hear()
+        backend.store.get(["whatever"])
+        assert listening.fileno() == connections[backend.alias].connection.fileno()
+        # Whatever was enqueued in between was not heard, so it rings once.
+        assert listening.hear()
+        on(backend, work.note).enqueue()
+        assert is_heard(listening, within=10)
+
+    def test_a_server_that_ends_the_connection_is_found_out_and_asked_again(self, backend, listening, monkeypatch):
+        connection = connections[backend.alias].connection
+        monkeypatch.setattr(wakeups, "PATIENCE", 0.0)
+        with closing(connections.create_connection(backend.alias)) as other, other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 30000)", [connection.info.backend_pid])
+        # To listen anew rings, as above.
+        assert is_heard(listening, within=30)
+        assert connections[backend.alias].connection is not connection
+        on(backend, work.note).enqueue()
+        assert is_heard(listening, within=10)
+
+    def test_closed_it_leaves_the_connection_as_it_was(self, backend, listening):
+        connection = connections[backend.alias].connection
+        listening.close()
+        assert connections[backend.alias].connection is connection
+        assert connection.execute("SELECT pg_listening_channels()").fetchall() == []
+
+
+class TestRoundTrips:
+    """What one call costs: each statement is a round trip, and outside a transaction a commit."""
+
+    @pytest.fixture
+    def count(self, backend):
+        """Give a function that returns how many statements some work takes, BEGIN and COMMIT among them."""
+
+        def statements(call: Callable[[], object]) -> int:
+            with CaptureQueriesContext(connections[backend.alias]) as captured:
+                call()
+            return len(captured)
+
+        return statements
+
+    def test_an_enqueue_is_one_statement(self, backend, count):
+        task = on(backend, work.note)
+        assert count(task.enqueue) == 1
+
+    def test_a_thousand_at_once_are_one_statement_with_their_notification(self, backend, count):
+        task = on(backend, work.note)
+        calls = [((), {})] * 1_000
+        # SQLite writes row by row, between BEGIN and COMMIT.
+        assert count(lambda: enqueue_many(task, calls)) == {"default": 3, "postgres": 1}[backend.alias]
+        assert backend.store.counts() == {("default", "ready"): 1_000}
+
+    def test_a_thousand_within_the_callers_transaction_can_be_taken_back_alone(self, backend, count):
+        task = on(backend, work.note)
+        with transaction.atomic(using=backend.alias):
+            assert count(lambda: enqueue_many(task, [((), {})] * 1_000)) == 3

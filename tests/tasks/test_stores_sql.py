@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from backroom.clock import after
@@ -92,9 +92,17 @@ class TestStatements(SQLCase):
     def test_inserting_one_is_one_statement(self):
         assert self.count(lambda: self.store.insert([new_record()])) == 1
 
-    def test_inserting_five_thousand_is_one_statement_in_a_transaction(self):
+    def test_inserting_five_thousand_is_one_statement_and_on_postgresql_no_transaction_round_it(self):
         records = [new_record() for _ in range(5_000)]
-        assert self.count(lambda: self.store.insert(records)) == 3
+        assert self.count(lambda: self.store.insert(records)) == {"default": 3, "postgres": 1}[self.alias]
+
+    def test_what_is_inserted_with_the_callers_changes_can_be_taken_back_alone(self):
+        kept, refused = [new_record() for _ in range(2)], [new_record() for _ in range(2)]
+        with transaction.atomic(using=self.alias):
+            self.store.insert(kept)
+            with pytest.raises(DatabaseError):
+                self.store.insert([*refused, refused[0]])
+        assert [record.id for record in self.store.get(ids_of(kept + refused))] == sorted(ids_of(kept))
 
     def test_inserting_five_thousand_unique_ones_takes_two_more_at_most(self):
         records = [new_record(**unique(str(index))) for index in range(5_000)]

@@ -173,7 +173,10 @@ class WorkerProcess:
             room = self._room()
             wanted = room if may_be_more else 0
             claims = self._exchange(wanted)
-            self._hand_out(claims)
+            if len(claims) < wanted:
+                self._hand_out_last(claims)
+            else:
+                self._hand_out(claims)
             self._give_back()
             self._is_recycling = self._is_used_up()
             # With no room nothing was asked for, and slots may have ended everything since there was none.
@@ -326,6 +329,12 @@ class WorkerProcess:
         self._threads.put(for_threads)
         self._loop.put(for_loop)
 
+    def _hand_out_last(self, claims: Sequence[Claim]) -> None:
+        """Hand out what may well be all there is, and leave the interpreter to the slots: nothing here is as urgent."""
+        if claims:
+            self._hand_out(claims)
+            time.sleep(REST)
+
     def _give_back(self) -> None:
         """Return what the slots did not come to: another worker may have a slot free."""
         unstarted: list[Holding] = []
@@ -384,10 +393,7 @@ class WorkerProcess:
         claims = self._listener.brought()
         if claims is None:
             return True
-        if claims:
-            self._hand_out(claims)
-            # The slots want the interpreter now, and this thread could do nothing that is as urgent.
-            time.sleep(REST)
+        self._hand_out_last(claims)
         return len(claims) >= self._asked
 
     def _take_in(self, attempt: Attempt) -> None:

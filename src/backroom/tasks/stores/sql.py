@@ -2,25 +2,28 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Final
 
 from django.db import InterfaceError, OperationalError, transaction
 
 from backroom.clock import Moment
 from backroom.sql.dialect import (
+    change,
     dialect_of,
     execute_each,
-    fetch,
     in_transaction,
     patiently,
+    select,
     vendor_of,
     write_transaction,
 )
 from backroom.tasks.records import READY, Claim, Held, Page, Query, Record, Renewal, State, Transition, Worker
 from backroom.tasks.stores.base import Exchange, Mark, Request, page_of
+from backroom.tasks.stores.batches import Columns, batch_of
 from backroom.tasks.stores.chunks import chunks_of, size_of_record, size_of_transition
 from backroom.tasks.stores.statements import (
+    APPLY,
     APPLY_ONE,
     BEAT,
     CANCELLING,
@@ -28,9 +31,14 @@ from backroom.tasks.stores.statements import (
     COUNT,
     FIND,
     INSERT,
+    INSERT_MANY,
+    INSERT_MANY_RINGING,
     INSERT_RINGING,
+    INSERT_UNIQUE,
+    INSERTED,
     IS_READY,
     LOOK,
+    MOVED,
     OLDEST_READY,
     OVERDUE,
     READY_QUEUES,
@@ -177,7 +185,7 @@ class SQLStore:
         for worker in workers:
             values = (worker.host, worker.pid, ",".join(worker.queues), worker.threads)
             moments = (worker.started_at, worker.seen_at, worker.running)
-            patiently(self.alias, lambda: self._fetch(BEAT, worker.id, self.backend_name, *values, *moments))  # noqa: B023 - called at once
+            patiently(self.alias, lambda: self._change(BEAT, worker.id, self.backend_name, *values, *moments))  # noqa: B023 - called at once
 
     def workers(self) -> list[Worker]:
         """See Store.workers()."""
@@ -199,7 +207,7 @@ class SQLStore:
 
     def forget(self, ids: Sequence[str]) -> None:
         """See Store.forget()."""
-        patiently(self.alias, lambda: self._fetch(self._texts.forget, self.backend_name, json.dumps(sorted(ids))))
+        patiently(self.alias, lambda: self._change(self._texts.forget, self.backend_name, json.dumps(sorted(ids))))
 
     def transaction(self) -> AbstractContextManager[None]:
         """See Store.transaction()."""
@@ -209,21 +217,27 @@ class SQLStore:
         if self.channel and record.state == READY:
             self._fetch(INSERT_RINGING, *_inserted(record), self.channel)
         else:
-            self._fetch(INSERT, *_inserted(record))
+            self._change(INSERT, *_inserted(record))
 
     def _ring(self) -> None:
         if self.channel:
             self._fetch(RING, self.channel)
 
     def _insert_many(self, records: Sequence[Record]) -> None:
-        with write_transaction(self.alias):
-            for chunk in _chunks(records, size_of_record):
-                rows = [_inserted(record) for record in chunk]
-                if dialect_of(self.alias).writes_row_by_row:
-                    execute_each(self.alias, INSERT, rows)
-                else:
-                    self._fetch(self._texts.insert_many, json.dumps(rows))
-            self._ring()
+        if dialect_of(self.alias).writes_row_by_row:
+            with write_transaction(self.alias):
+                execute_each(self.alias, INSERT, [_inserted(record) for record in records])
+            return
+        *chunks, last = _chunks(records, size_of_record)
+        # A statement alone needs no transaction round it.
+        is_alone = not chunks and not in_transaction(self.alias)
+        with nullcontext() if is_alone else write_transaction(self.alias):
+            for chunk in chunks:
+                self._change(*self._reading(INSERT_MANY, INSERTED, map(_inserted, chunk)))
+            if self.channel:
+                self._fetch(*self._reading(INSERT_MANY_RINGING, INSERTED, map(_inserted, last)), self.channel)
+            else:
+                self._change(*self._reading(INSERT_MANY, INSERTED, map(_inserted, last)))
 
     def _insert_unique(self, records: Sequence[Record]) -> Mapping[str, str]:
         collisions: dict[str, str] = {}
@@ -245,9 +259,8 @@ class SQLStore:
     def _insert_unique_chunk(self, records: Sequence[Record], left: dict[str, Record]) -> None:
         now = max(record.enqueued_at for record in records)
         keys = json.dumps([record.unique_key for record in records if record.unique_key])
-        self._fetch(self._texts.release_past_windows, self.backend_name, keys, now)
-        rows = json.dumps([_inserted(record) for record in records])
-        for (id_,) in self._fetch(self._texts.insert_unique, rows):
+        self._change(self._texts.release_past_windows, self.backend_name, keys, now)
+        for (id_,) in self._fetch(*self._reading(INSERT_UNIQUE, INSERTED, map(_inserted, records))):
             del left[id_]
 
     def _look(self, request: Request) -> tuple[bool, bool]:
@@ -274,7 +287,7 @@ class SQLStore:
         return frozenset(
             id_
             for chunk in _chunks(transitions, size_of_transition)
-            for (id_,) in self._fetch(self._texts.apply, json.dumps(chunk))
+            for (id_,) in self._fetch(*self._reading(APPLY, MOVED, chunk))
         )
 
     def _apply_all(self, transitions: Sequence[Transition]) -> bool:
@@ -302,7 +315,7 @@ class SQLStore:
 
     def _claim(self, request: Request, *, due: bool) -> list[Claim]:
         if due:
-            self._fetch(self._texts.promote, self.backend_name, request.now)
+            self._change(self._texts.promote, self.backend_name, request.now)
         if request.ids is not None:
             pick = self._texts.pick_ids.format(queues=_among(request.queues))
             values = [self.backend_name, _ids(request.ids), *request.queues, request.limit]
@@ -358,7 +371,15 @@ class SQLStore:
         return tuple(name for (name,) in self._fetch(READY_QUEUES, self.backend_name, self.backend_name))
 
     def _fetch(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return fetch(self.alias, statement, parameters)
+        return select(self.alias, statement, parameters)
+
+    def _change(self, statement: str, *parameters: Any) -> int:
+        return change(self.alias, statement, parameters)
+
+    def _reading(self, statement: str, columns: Columns, rows: Iterable[Sequence[Any]]) -> list[Any]:
+        """Return a statement that reads these rows, and the parameters which these are in it."""
+        batch = batch_of(vendor_of(self.alias), columns, rows)
+        return [statement.format(rows=batch.item), *batch.parameters]
 
     @property
     def _texts(self) -> Texts:

@@ -72,6 +72,10 @@ INSERT_MANY: Final = f"""
     INSERT INTO {TABLE} ({INSERTED_COLUMNS}) SELECT {INSERTED_COLUMNS} FROM {{rows}} AS new WHERE true
 """
 
+# One statement, so that outside a transaction a batch takes one round trip and one commit. It is carried out to its end
+# although the SELECT asks nothing of it.
+INSERT_MANY_RINGING: Final = f"WITH added AS ({INSERT_MANY}) {RING}"
+
 INSERT_UNIQUE: Final = f"""
     {INSERT_MANY} ON CONFLICT (backend_name, unique_key) WHERE unique_key IS NOT NULL DO NOTHING RETURNING id
 """
@@ -273,8 +277,6 @@ class Texts:
         dialect = DIALECTS[vendor]
         ids = dialect.ids()
         locked = {"skip_locked": dialect.skip_locked}
-        self.insert_many = INSERT_MANY.format(rows=dialect.rows(INSERTED))
-        self.insert_unique = INSERT_UNIQUE.format(rows=dialect.rows(INSERTED))
         self.release_past_windows = RELEASE_PAST_WINDOWS.format(ids=ids)
         self.select_holders = SELECT_HOLDERS.format(ids=ids)
         self.promote = PROMOTE.format(**locked)
@@ -283,7 +285,6 @@ class Texts:
         self.first_of_queues = FIRST_OF_QUEUES.format(names=names)
         self.pick = PICK.format(**locked)
         self.pick_ids = PICK_IDS.format(ids=ids, queues="{queues}", **locked)
-        self.apply = APPLY.format(rows=dialect.rows(MOVED))
         self.renew = RENEW.format(rows=dialect.rows(RENEWED))
         self.request_cancel = REQUEST_CANCEL.format(ids=ids)
         self.get = GET.format(ids=ids)

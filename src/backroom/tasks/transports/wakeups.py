@@ -244,7 +244,7 @@ class _DoorbellListener(Listener):
 
 
 class Notifications:
-    """PostgreSQL's LISTEN, on a connection of its own."""
+    """PostgreSQL's LISTEN and NOTIFY."""
 
     def __init__(self, database: str, channel: str) -> None:
         self._database = database
@@ -255,7 +255,13 @@ class Notifications:
 
     def ring(self) -> None:
         """See Wakeup.ring()."""
-        fetch(self._database, "SELECT pg_notify(%s, '')", [self.channel])
+        # Not on the connection that may listen: behind a pooler it would hear itself, and nobody else.
+        wrapper: Any = connections.create_connection(self._database)
+        try:
+            with wrapper.cursor() as cursor:
+                cursor.execute("SELECT pg_notify(%s, '')", [self.channel])
+        finally:
+            wrapper.close()
 
     def listener(self) -> Listener:
         """See Wakeup.listener()."""
@@ -263,59 +269,73 @@ class Notifications:
 
 
 class _NotificationListener(Listener):
+    """Hears on its thread's own connection: the server's process that wakes this one is awake for what is asked next."""
+
     def __init__(self, database: str, channel: str) -> None:
         self._database = database
         self._channel = channel
-        self._wrapper: Any = None
+        self._listening: Any = None
+        self._is_rung = False
         self._retry_at = 0.0
-        self._is_fresh = False
 
     def open(self) -> None:
         """See Listener.open()."""
-        wrapper: Any = connections.create_connection(self._database)
         try:
-            with wrapper.cursor() as cursor:
-                cursor.execute(f'LISTEN "{self._channel}"')
+            fetch(self._database, f'LISTEN "{self._channel}"')
         except Exception as error:  # noqa: BLE001 - whatever the driver raises: polling goes on, and so does this
-            self._lose(wrapper, error)
+            self._lose(error)
             return
-        self._wrapper = wrapper
+        self._listening = self._connection
+        # What arrives with the reply to a statement, the driver hands out itself.
+        self._listening.add_notify_handler(self._take)
         # What was enqueued before LISTEN took hold was not heard.
-        self._is_fresh = True
+        self._is_rung = True
 
     def fileno(self) -> int | None:
         """See Listener.fileno()."""
-        if self._wrapper is None and time.monotonic() >= self._retry_at:
+        if not self._is_listening and time.monotonic() >= self._retry_at:
             self.open()
-        return self._wrapper.connection.fileno() if self._wrapper else None
+        return self._listening.fileno() if self._is_listening else None
 
     def hear(self) -> bool:
         """See Listener.hear()."""
-        if self._wrapper is None:
-            return False
-        is_rung, self._is_fresh = self._is_fresh, False
-        try:
-            connection = self._wrapper.connection.pgconn
-            connection.consume_input()
-            while connection.notifies():
-                is_rung = True
-        except Exception as error:  # noqa: BLE001 - as above
-            self._lose(self._wrapper, error)
+        if self._is_listening:
+            try:
+                self._listening.pgconn.consume_input()
+                while self._listening.pgconn.notifies():
+                    self._is_rung = True
+            except Exception as error:  # noqa: BLE001 - as above
+                self._lose(error)
+        is_rung, self._is_rung = self._is_rung, False
         return is_rung
 
     def close(self) -> None:
         """See Listener.close()."""
-        if self._wrapper is not None:
+        if self._is_listening:
+            self._listening.remove_notify_handler(self._take)
             with contextlib.suppress(Exception):
-                self._wrapper.close()
-            self._wrapper = None
+                # Others may use the connection after this.
+                fetch(self._database, f'UNLISTEN "{self._channel}"')
+        self._listening = None
 
-    def _lose(self, wrapper: Any, error: Exception) -> None:
+    @property
+    def _connection(self) -> Any:
+        """The driver's connection, which is another one after each loss of the server."""
+        return connections[self._database].connection
+
+    @property
+    def _is_listening(self) -> bool:
+        return self._listening is not None and self._listening is self._connection
+
+    def _take(self, _notification: object) -> None:
+        self._is_rung = True
+
+    def _lose(self, error: Exception) -> None:
         logger.debug("action=listen_lost reason=%r", str(error))
         self._retry_at = time.monotonic() + PATIENCE
-        self._wrapper = None
+        self._listening = None
         with contextlib.suppress(Exception):
-            wrapper.close()
+            connections[self._database].close()
 
 
 def is_heard(listener: Listener, *, within: float) -> bool:
