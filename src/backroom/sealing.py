@@ -35,26 +35,33 @@ def signature(data: bytes, *, purpose: str, context: bytes = b"") -> str:
 
     `purpose` parts one use of the key from the others; `context`, without a NUL, says what the data belongs to.
     """
-    return mac(keys_for(purpose)[0], data, context)
+    return mac(macs_for(purpose)[0], data, context)
 
 
 def is_signed(data: bytes, signed: str, *, purpose: str, context: bytes = b"") -> bool:
     """Tell whether this is the signature of the data, by the secret key or one of its fallbacks."""
-    return any(is_mac(key, data, context, signed) for key in keys_for(purpose))
+    return any(is_mac(keyed, data, context, signed) for keyed in macs_for(purpose))
 
 
-def is_mac(key: bytes, data: bytes, context: bytes, signed: str) -> bool:
-    """Tell whether this is the signature by one key. It may be any text that somebody sent."""
-    # Of texts compare_digest() takes only ASCII.
-    return signed.isascii() and compare_digest(mac(key, data, context), signed)
-
-
-def mac(key: bytes, data: bytes, context: bytes) -> str:
-    """Return the signature by one key."""
-    made = _keyed(key).copy()
+def is_mac(keyed: blake2b, data: bytes, context: bytes, signed: str) -> bool:
+    """Tell whether this is the signature by one of `macs_for()`. It may be any text that somebody sent."""
+    made = keyed.copy()
     made.update(context + b"\0" + data)
-    digest: str = made.hexdigest()
-    return digest
+    # Of texts compare_digest() takes only ASCII.
+    return signed.isascii() and compare_digest(made.hexdigest(), signed)
+
+
+def mac(keyed: blake2b, data: bytes, context: bytes) -> str:
+    """Return the signature by one of `macs_for()`."""
+    made = keyed.copy()
+    made.update(context + b"\0" + data)
+    return made.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def macs_for(purpose: str) -> tuple[blake2b, ...]:
+    """Return what signs, for each of `keys_for()`: a hash that has taken the key in, to be copied for each signature."""
+    return tuple(blake2b(key=key, digest_size=SIGNATURE_BYTES) for key in keys_for(purpose))
 
 
 @lru_cache(maxsize=64)
@@ -67,6 +74,7 @@ def keys_for(purpose: str) -> tuple[bytes, ...]:
 def _forget(*, setting: str, **_signal: object) -> None:
     if setting in {"SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
         keys_for.cache_clear()
+        macs_for.cache_clear()
 
 
 def seal(data: bytes, *, purpose: str, context: bytes = b"") -> str:
@@ -108,11 +116,6 @@ def can_seal() -> bool:
 
 def _key(secret: str | bytes, purpose: str) -> bytes:
     return blake2b(force_bytes(f"backroom.{purpose}:") + force_bytes(secret)).digest()
-
-
-@lru_cache(maxsize=64)
-def _keyed(key: bytes):  # type: ignore[no-untyped-def]  # the class has no public name
-    return blake2b(key=key, digest_size=SIGNATURE_BYTES)
 
 
 def _cipher(key: bytes, salt: bytes):  # type: ignore[no-untyped-def]

@@ -4,34 +4,23 @@ The first letter says which: `j` JSON, `b` bytes of another serializer, `e` encr
 project can begin to encrypt, stop, or change its serializer, and read what is there.
 """
 
-import json
 import logging
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 from django.contrib.sessions.serializers import JSONSerializer
 
-from backroom.sealing import SIGNATURE_LENGTH, BadSeal, is_mac, keys_for, seal, signature, unseal_with_age
+from backroom.sealing import SIGNATURE_LENGTH, BadSeal, is_mac, macs_for, seal, signature, unseal_with_age
+from backroom.sessions.compact import from_json, to_json
 from backroom.sessions.documents import Document, Plain, field_of, name_of
 
 PURPOSE: Final = "sessions.value"
 PLAIN_AT: Final = 1 + SIGNATURE_LENGTH
 """Where in a stored text that is signed the value begins."""
 
-
-def _encoder() -> Callable[[Any], str]:
-    """Return what writes JSON. An encoder of the library makes this for each value anew, in longer than it takes to use."""
-    encoder = json.JSONEncoder(separators=(",", ":"))
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return encoder.encode
-    write = make(None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True)  # noqa: FBT003 - as the library calls it
-    return lambda value: "".join(write(value, 0))
-
-
-_to_json = _encoder()
-_from_json = json.JSONDecoder().decode
 
 logger = logging.getLogger("django.security.SuspiciousSession")
 
@@ -60,7 +49,7 @@ class Codec:
     def plain(self, name: str, value: Any) -> Plain:
         """See ValueCodec."""
         try:
-            return _to_json(value) if self._is_json else self._serializer.dumps(value)
+            return to_json(value) if self._is_json else self._serializer.dumps(value)
         except TypeError as error:
             error.add_note(f"It is, or is in, session[{name!r}]. SESSION_SERIALIZER says what a session can hold.")
             raise
@@ -82,28 +71,28 @@ class Codec:
         """
         plains: dict[str, Plain] = {}
         outdated = []
-        keys = keys_for(PURPOSE)
+        keyed = macs_for(PURPOSE)
         for name, text in stored.items():
             # What nearly all of them are, before the rest.
             if text[:1] == self._kind == "j" and is_mac(
-                keys[0], text[PLAIN_AT:].encode(), name.encode(), text[1:PLAIN_AT]
+                keyed[0], text[PLAIN_AT:].encode(), name.encode(), text[1:PLAIN_AT]
             ):
                 plains[name] = text[PLAIN_AT:]
                 continue
             try:
-                plains[name], is_recent = _plain_of(name, text, keys)
+                plains[name], is_recent = _plain_of(name, text, keyed)
                 if not is_recent or text[:1] != self._kind:
                     outdated.append(name)
             except BadSeal:
                 logger.warning("Session data corrupted")
         try:
             # One call for all of them is what it would otherwise take for one.
-            values = dict(zip(plains, _from_json(f"[{','.join(plains.values())}]"), strict=True))  # type: ignore[arg-type]
+            values = dict(zip(plains, from_json(f"[{','.join(plains.values())}]"), strict=True))  # type: ignore[arg-type]
         except (TypeError, ValueError):
             values = self._values(plains)
         for name in outdated:
             plains.pop(name, None)
-        if any("\\" in name for name in values):
+        if "\\" in "".join(values):
             values = {name_of(name): value for name, value in values.items()}
         return Document(values, plains)
 
@@ -112,11 +101,17 @@ class Codec:
         values = {}
         for name, plain in list(plains.items()):
             try:
-                values[name] = _from_json(plain) if isinstance(plain, str) else self._serializer.loads(plain)
+                values[name] = from_json(plain) if isinstance(plain, str) else self._serializer.loads(plain)
             except Exception:  # noqa: BLE001 - a serializer may raise anything
                 logger.warning("Session data cannot be read by SESSION_SERIALIZER")
                 del plains[name]
         return values
+
+
+@lru_cache(maxsize=8)
+def codec_for(serializer: type[Any], *, encrypts: bool) -> Codec:
+    """Return the codec of a serializer."""
+    return Codec(serializer, encrypts=encrypts)
 
 
 def writable(contents: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
@@ -132,14 +127,14 @@ def writable(contents: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
     return found
 
 
-def _plain_of(name: str, stored: str, keys: Sequence[bytes]) -> tuple[Plain, bool]:
+def _plain_of(name: str, stored: str, keyed: Sequence[blake2b]) -> tuple[Plain, bool]:
     """Return the serialised value, and whether it was written with the first key."""
     kind, context = stored[:1], name.encode()
     if kind in {"j", "b"}:
         signed, text = stored[1:PLAIN_AT], stored[PLAIN_AT:]
         data = text.encode()
-        for index, key in enumerate(keys):
-            if is_mac(key, data, context, signed):
+        for index, each in enumerate(keyed):
+            if is_mac(each, data, context, signed):
                 return text if kind == "j" else b64decode(text), index == 0
         raise BadSeal("The signature of a session's value is not ours.")
     if kind in {"e", "x"}:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from backroom.errors import BackroomError
+from backroom.sessions.compact import to_json
 
 UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
 """Types of values that cannot be changed in place: without an assignment they are as they were loaded."""
@@ -128,7 +129,7 @@ class Changes(NamedTuple):
 
     def patch(self) -> str:
         """Return the changes as a JSON merge patch (RFC 7396): every value is a string, and null deletes."""
-        return json.dumps({**self.stored, **dict.fromkeys(self.deleted)}, separators=(",", ":"))
+        return to_json({**self.stored, **dict.fromkeys(self.deleted)})
 
 
 def contents_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) -> Changes:
@@ -158,9 +159,10 @@ def changes_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) ->
     # What was larger before there was a limit may stay so, and shrink.
     if size > max_bytes and size > sum(len(name) + len(plain) for name, plain in known.items()):
         raise SessionTooLarge(_too_large(data, codec, size=size, max_bytes=max_bytes))
-    gone = (known.keys() | {field_of(name) for name in assigned if name not in data}) - present
+    gone = {name for name in known if name not in present}
+    gone.update(field_of(name) for name in assigned if name not in data)
     stored = {name: codec.stored(name, plain) for name, plain in plains.items()}
-    return Changes(stored=stored, plains=plains, deleted=frozenset(gone), replaces=whole)
+    return Changes(stored, plains, frozenset(gone), whole)
 
 
 def field_of(name: Any) -> str:

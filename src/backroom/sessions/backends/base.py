@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from backroom.clock import SECOND, Moment, SystemClock, after, from_datetime, to_datetime
 from backroom.sessions import lifecycle, signals
-from backroom.sessions.codec import Codec, writable
+from backroom.sessions.codec import Codec, codec_for, writable
 from backroom.sessions.documents import Changes, Document, changes_of, contents_of
 from backroom.sessions.guessing import guesses
 from backroom.sessions.info import SessionInfo
@@ -28,6 +28,8 @@ from backroom.sessions.transactions import Deed, Witness
 
 EXPIRY: Final = "_session_expiry"
 """The name under which Django's sessions keep what `set_expiry` was given."""
+MOMENTS: Final = (str, datetime)
+"""As what that names a moment, and not a number of seconds."""
 BATCH: Final = 500
 OLDEST_COOKIE: Final = 400 * 24 * 3600.0
 """Seconds. Browsers keep none for longer (RFC 6265bis, 5.5)."""
@@ -356,7 +358,8 @@ class BackroomSession(SessionBase):
             if not (yield from self._inserting(data)):
                 raise CreateError
             return
-        yield from self._recognising()
+        if self._header is None:
+            yield from self._recognising()
         if self._header is None or self.session_key is None:
             raise UpdateError
         columns = self._new_id_columns(hash_of(self.session_key)) if self._has_unwritten_id else {}
@@ -382,17 +385,17 @@ class BackroomSession(SessionBase):
         changes = changes_of(data, self._codec(law), max_bytes=law.options.MAX_BYTES)
         columns = self._seen(now, law) if self._is_due(header, now, law) else {}
         began = header.created_at
-        if changes.names(USER_ID) and (user_id := _user_id(data)) is not None and user_id != header.user_id:
-            # A user's session begins when the user signs in, whatever the visitor's had been before.
-            began = columns["created_at"] = now
+        if changes.names(USER_ID):
+            columns["user_id"] = user_id = _user_id(data)
+            if user_id is not None and user_id != header.user_id:
+                # A user's session begins when the user signs in, whatever the visitor's had been before.
+                began = columns["created_at"] = now
         end = self._end(data, began, now, law)
         # The end is in an index, which is not worth writing for a few seconds.
         if changes.names(EXPIRY) or abs(end - header.ends_at) >= min(
             max(law.touch, 1) * SECOND, (end - now) // TOUCHES_PER_LIFE
         ):
             columns["ends_at"] = end
-        if changes.names(USER_ID):
-            columns["user_id"] = _user_id(data)
         if not changes and not columns and not new_id_columns:
             return True
         extra = yield from self.extra_columns(data)
@@ -566,7 +569,7 @@ class BackroomSession(SessionBase):
         return {}
 
     def _codec(self, law: Rules) -> Codec:
-        return Codec(self.serializer, encrypts=law.options.ENCRYPT)
+        return codec_for(self.serializer, encrypts=law.options.ENCRYPT)
 
     def _seen(self, now: Moment, law: Rules) -> dict[str, Any]:
         seen: dict[str, Any] = {"seen_at": now}
@@ -580,7 +583,7 @@ class BackroomSession(SessionBase):
     def _end(self, data: Mapping[str, Any], created_at: Moment, now: Moment, law: Rules) -> Moment:
         """Return until when the session lives if it is used now."""
         expiry = data.get(EXPIRY)
-        if type(self).get_expiry_date is SessionBase.get_expiry_date and not isinstance(expiry, str | datetime):
+        if not isinstance(expiry, MOMENTS) and type(self).get_expiry_date is SessionBase.get_expiry_date:
             # As get_expiry_date() has it, without a datetime.
             return law.end(after(now, expiry or self.get_session_cookie_age()), created_at=created_at, now=now)
         asked: datetime = self.get_expiry_date(modification=to_datetime(now), expiry=expiry)

@@ -1,6 +1,5 @@
 """Sessions in a table: a row each, whose contents are one JSON document that statements merge changes into."""
 
-import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import batched
@@ -11,6 +10,7 @@ from django.db import connections, router
 from django.db.models import Model
 
 from backroom.clock import Moment
+from backroom.sessions.compact import from_json
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Columns, Header, Loaded, Written
@@ -110,11 +110,11 @@ class SQLStore:
         """See Store."""
         way = _way(changes)
         alias = self.alias_for_writes
-        if not changes and not columns:
+        if way == "leaves" and not columns:
             rows = yield Call(select, (alias, self._text(EXISTS), (key,)))
             return bool(rows)
         waits = waits or rules().options.DURABLE or not MATTERS.isdisjoint(columns)
-        contents = (changes.patch(),) if changes else ()
+        contents = (changes.patch(),) if way != "leaves" else ()
         parameters = (*contents, *columns.values(), key)
         written: Written = yield Call(_update, (self._table, alias, way, tuple(columns), waits, parameters))
         return written
@@ -201,7 +201,7 @@ def _way(changes: Changes) -> str:
         return "replaces"
     if changes.deleted:
         return "merges"
-    return "adds" if changes else "leaves"
+    return "adds" if changes.stored else "leaves"
 
 
 def _update(
@@ -214,12 +214,13 @@ def _update(
 ) -> Written:
     # Asked here, in the thread that has the connection. Not to wait is for a transaction of our own alone.
     connection = connections[alias]
-    waits = waits or connection.in_atomic_block or not connection.get_autocommit()
+    # One that has yet to be opened says that it has no autocommit, and waits.
+    waits = waits or connection.in_atomic_block or not connection.autocommit
     text = _update_text(table, alias, way, columns, waits)
-    if way == "leaves" and "new_key" not in columns:
-        # That it was seen need not be written again.
-        return bool(_patiently_change(alias, text, parameters))
-    return _written(alias, text, parameters)
+    written = bool(_patiently_change(alias, text, parameters))
+    # That it was seen need not be written again.
+    is_worth_a_witness = written and (way != "leaves" or "new_key" in columns)
+    return (witness_of(connection) or True) if is_worth_a_witness else written
 
 
 @lru_cache(maxsize=256)
@@ -247,4 +248,4 @@ def _header(row: tuple[Any, ...]) -> Header:
 def _loaded(rows: list[tuple[Any, ...]], now: Moment) -> Loaded | None:
     if not rows or rows[0][ENDS_AT] <= now:
         return None
-    return Loaded(_header(rows[0]), json.loads(rows[0][-1]))
+    return Loaded(_header(rows[0]), from_json(rows[0][-1]))
