@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -329,9 +330,11 @@ def test_a_cluster_keeps_tasks(make_redis_site: MakeSite, own_folder: Path) -> N
 def test_a_child_imports_nothing_that_its_supervisor_has_not(make_redis_site: MakeSite, only: TcpRedis) -> None:
     site = make_redis_site(only.tcp_url)
     site.enqueue("effect", str(site.effects), 0)
-    # What a child imports by itself lies in memory as often as there are children.
-    said = site.project.python(
-        "import sys\n"
+    # What a child imports by itself lies in memory as often as there are children. The interpreter is a new one, in
+    # which nothing has been imported by others.
+    code = (
+        "import sys, django\n"
+        "django.setup()\n"
         "from backroom.tasks.board import Board, shared_memory\n"
         "from backroom.tasks.process import ProcessSettings, WorkerProcess\n"
         "from backroom.tasks.supervisor import warm_up\n"
@@ -344,5 +347,6 @@ def test_a_child_imports_nothing_that_its_supervisor_has_not(make_redis_site: Ma
         "assert WorkerProcess(settings, 'one', Board(memory)).run() == 0\n"
         "print(sorted(set(sys.modules) - known))\n"
     )
+    said = site.project.call(sys.executable, "-c", code).stdout
     assert site.lines() == ["0"]
     assert said.strip() == "[]"
