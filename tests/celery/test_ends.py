@@ -35,14 +35,17 @@ def test_a_task_that_kills_its_worker_has_a_budget(make_celery_site: Callable[..
     assert len(site.lines()) == 2
 
 
-def test_another_worker_takes_over_from_one_that_was_killed(make_celery_site: Callable[..., CelerySite]) -> None:
-    site = make_celery_site("rabbit", lease=3)
-    killed = site.celery(concurrency=2)
+@pytest.mark.parametrize(("pool", "broker"), [("prefork", "rabbit"), ("threads", "redis")])
+def test_another_worker_takes_over_from_one_that_was_killed(
+    make_celery_site: Callable[..., CelerySite], pool: str, broker: str
+) -> None:
+    site = make_celery_site(broker, lease=3)
+    killed = site.celery(pool=pool, concurrency=2)
     site.enqueue("gated", str(site.effects), str(site.gate))
     waiting = site.enqueue("effect", str(site.effects), many=6)
     site.wait_for_line("begin 1")
     killed.kill()
-    other = site.celery(concurrency=2)
+    other = site.celery(pool=pool, concurrency=2)
     site.wait_for_line("begin 2")
     site.open_gate()
     site.wait_for_states(successful=1 + len(waiting))

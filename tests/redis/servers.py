@@ -49,6 +49,15 @@ class TcpRedis(RedisServer):
         with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)) as client:
             return client.execute_command(*command)
 
+    @property
+    def is_primary(self) -> bool:
+        """Whether it says that it is one. At the moment when it becomes one it hangs up on everybody."""
+        import redis
+
+        with contextlib.suppress(redis.ConnectionError):
+            return bool(self.ask("ROLE")[0] == "master")
+        return False
+
     def info(self, section: str) -> str:
         """Return what INFO says, as text."""
         return run_cli("-s", str(self.socket), "INFO", section)

@@ -61,6 +61,8 @@ def test_a_claim_does_as_much_however_long_the_queue_is(store: RedisStore, only:
         done.append(inside(only, lambda: store.claim(request(20))))
         store.apply([released(claim) for claim in store.find(Query(states=("running",))).records])
     assert done[0] == done[1]
+    assert inside(only, store.counts).items() >= {"hgetall": 1}.items()
+    assert sum(inside(only, store.counts).values()) <= 2
     assert done[0]["evalsha"] == done[0]["zpopmin"] == 1
 
 
