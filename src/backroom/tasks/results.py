@@ -104,22 +104,84 @@ def result_of(
 def alike(other: TaskResult[..., Any], record: Record, args: list[Any], kwargs: dict[str, Any]) -> TaskResult[..., Any]:
     """Return the result of a record that was enqueued with `other`'s, as another call of the same task."""
     metadata = json.loads(record.metadata) if record.metadata else {}
-    task, status, enqueued_at, backend = other.task, other.status, other.enqueued_at, other.backend
     return _made(
-        *(task, record.id, status, enqueued_at, None, None, None),
-        *(args, kwargs, backend, [], [], None, other.label, None, metadata),
+        other.task,
+        record.id,
+        other.status,
+        other.enqueued_at,
+        None,
+        None,
+        None,
+        args,
+        kwargs,
+        other.backend,
+        [],
+        [],
+        None,
+        other.label,
+        None,
+        metadata,
     )
 
 
-_SETTERS: Final = [getattr(TaskResult, each.name).__set__ for each in fields(TaskResult)]
+_new: Final = object.__new__
+(
+    _set_task,
+    _set_id,
+    _set_status,
+    _set_enqueued_at,
+    _set_started_at,
+    _set_finished_at,
+    _set_last_attempted_at,
+    _set_args,
+    _set_kwargs,
+    _set_backend,
+    _set_errors,
+    _set_worker_ids,
+    _set_return_value,
+    _set_label,
+    _set_progress,
+    _set_metadata,
+) = [getattr(TaskResult, each.name).__set__ for each in fields(TaskResult)]
 
 
-def _made(*values: Any) -> TaskResult[..., Any]:
+def _made(
+    task: Any,
+    id_: str,
+    status: Any,
+    enqueued_at: datetime | None,
+    started_at: datetime | None,
+    finished_at: datetime | None,
+    last_attempted_at: datetime | None,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    backend: str,
+    errors: list[TaskError],
+    worker_ids: list[str],
+    return_value: Any,
+    label: str,
+    progress: Progress | None,
+    metadata: dict[str, Any],
+) -> TaskResult[..., Any]:
     """Return the result with these values, in the order of its fields."""
-    # The class's own way takes twice as long, and every enqueue and every attempt make one.
-    result: TaskResult[..., Any] = object.__new__(TaskResult)
-    for set_value, value in zip(_SETTERS, values, strict=True):
-        set_value(result, value)
+    # The class's own way takes four times as long, and a loop twice; every enqueue and every attempt make one.
+    result: TaskResult[..., Any] = _new(TaskResult)
+    _set_task(result, task)
+    _set_id(result, id_)
+    _set_status(result, status)
+    _set_enqueued_at(result, enqueued_at)
+    _set_started_at(result, started_at)
+    _set_finished_at(result, finished_at)
+    _set_last_attempted_at(result, last_attempted_at)
+    _set_args(result, args)
+    _set_kwargs(result, kwargs)
+    _set_backend(result, backend)
+    _set_errors(result, errors)
+    _set_worker_ids(result, worker_ids)
+    _set_return_value(result, return_value)
+    _set_label(result, label)
+    _set_progress(result, progress)
+    _set_metadata(result, metadata)
     return result
 
 
