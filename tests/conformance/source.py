@@ -6,6 +6,7 @@ of the lock file, and kept in a folder that git ignores. None of it is part of t
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import re
 import subprocess
@@ -39,14 +40,17 @@ def load() -> dict[str, ModuleType]:
 
 def prepare() -> None:
     """Have Django's tests at hand under the names that its own runner gives them."""
-    if not all((FOLDER / suite).is_dir() for suite in SUITES):
-        _fetch()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    # One of the test processes fetches it, and the others wait for that: pip builds what it downloads.
+    with FOLDER.with_name("lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all((FOLDER / suite).is_dir() for suite in SUITES):
+            _fetch()
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
 
 
 def _fetch() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
     # Beside its place, so that each gets there whole by a rename.
     with tempfile.TemporaryDirectory(dir=FOLDER.parent) as name:
         folder = Path(name)
@@ -57,12 +61,8 @@ def _fetch() -> None:
             opened.extractall(folder, members=wanted, filter="data")
         (tests,) = folder.glob("*/tests")
         for suite in SUITES:
-            try:
+            if not (FOLDER / suite).is_dir():
                 (tests / suite).rename(FOLDER / suite)
-            except OSError:
-                # Of two runs that fetch at once the second finds it there.
-                if not (FOLDER / suite).is_dir():
-                    raise
 
 
 def _suite_of(name: str) -> str:
