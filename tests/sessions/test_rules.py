@@ -81,8 +81,11 @@ def test_an_absolute_limit_ends_a_session_however_active(engine, law, clock):
         busy = engine(session.session_key)
         busy["a"] += 1
         busy.save()
+    assert busy.info.expires_at - busy.info.created_at == timedelta(seconds=3600)
     clock.advance(100)
     assert not alive(engine, session)
+    # Its end is stored, so that it is removed and told of then, not when the cookie ends.
+    assert run(engine.clearing(10)) == 1
 
 
 def test_stricter_rules_hold_for_sessions_that_are_there(engine, law, clock):
@@ -339,6 +342,8 @@ def test_expired_sessions_are_removed_in_bounded_batches(engine, clock, monkeypa
     kept = made(engine)
     signals.session_expired.connect(hear)
     try:
+        assert run(engine.clearing(2)) == 2
+        assert len(gone) == 2
         call_command("clearsessions")
     finally:
         signals.session_expired.disconnect(hear)
