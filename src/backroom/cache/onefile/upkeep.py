@@ -1,7 +1,7 @@
 """What keeps a cache file in its bounds: a bounded step every few writes, and checkpoints in a thread.
 
-A step looks at a stretch of the table, deletes what has expired in it, and, when the cache is over its budget, what was
-asked for least. It takes a tenth of a millisecond, which is less than handing it to a thread would cost. Only a checkpoint
+A step looks at a stretch of the table, deletes what has expired in it, and, when the cache is over its budget, what is the
+least loss. It takes a tenth of a millisecond, which is less than handing it to a thread would cost. Only a checkpoint
 waits for the disk, so a thread does it.
 """
 
@@ -9,6 +9,7 @@ import math
 import random
 import sqlite3
 import threading
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final
 
 from backroom.cache.lifetimes import now
 from backroom.cache.onefile.demand import Demand
-from backroom.cache.onefile.eviction import IDS, Census, expired, least_asked_for
+from backroom.cache.onefile.eviction import IDS, Census, Entry, Rivals, expired, least_asked_for, longest_idle
 from backroom.cache.onefile.links import Link
 from backroom.cache.onefile.statements import AT_ONCE, FIRST_ID, LAST_ID, PAGE_BYTES, PAGES, SWEEP, delete_many
 
@@ -28,8 +29,6 @@ SHARE_TO_FORGET: Final = 0.25
 """The most of a sample that is forgotten: beyond it, what is in use would go too."""
 SMALL: Final = 256
 STEPS_AT_ONCE: Final = 8
-LIVES: Final = 4
-"""After so many times as many writes as there are entries, every count of demand has been halved."""
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
 
@@ -49,6 +48,7 @@ class Upkeep:
         self.budget = budget
         self.demand = demand
         self.census = Census()
+        self.rivals = Rivals()
         self.hand = random.randrange(FIRST_ID, LAST_ID)  # noqa: S311 - no secret
         # Of a small cache every write counts, so that it never has more than it may.
         self._room = min(WRITES_A_STEP_WHEN_FULL, max(1, (budget.max_entries or 2**30) // 32))
@@ -63,8 +63,11 @@ class Upkeep:
         self._stepping = threading.Lock()
         self._checkpoints = _Checkpoints(path)
 
-    def wrote(self, link: Link, entries: int, payload_bytes: int) -> None:
+    def wrote(self, link: Link, ids: Sequence[int], payload_bytes: int) -> None:
         """Take in that so much was written, and do the steps that are due."""
+        entries = len(ids)
+        for mark in self.demand.marks_of(ids):
+            self.rivals.came_back(mark)
         self._checkpoints.wrote(entries * PAGE_BYTES + payload_bytes)
         self._writes += entries
         self._written += entries
@@ -77,7 +80,7 @@ class Upkeep:
             if self._excess > self._room * 2:
                 # As much comes as one step lets go: another one, to catch up.
                 self.step(link)
-            self.demand.age(writes / (LIVES * max(self.census.entries, SAMPLE)))
+            self.demand.age(writes / max(self.census.entries, SAMPLE))
         finally:
             self._stepping.release()
 
@@ -94,13 +97,22 @@ class Upkeep:
             dead = set(gone)
             left = [entry for entry in sample if entry[0] not in dead]
             most = len(left) if is_whole else math.ceil(len(left) * SHARE_TO_FORGET)
-            gone += least_asked_for(left, min(math.ceil(self._excess), most), self.demand.of)
+            gone += self._chosen(left, min(math.ceil(self._excess), most))
         for first in range(0, len(gone), AT_ONCE):
             some = gone[first : first + AT_ONCE]
             link.ask(delete_many(len(some)), some)
         self.hand = FIRST_ID if len(sample) < limit else sample[-1][0]
         # While there is room, the next look can wait until half of it is taken.
         self._every = min(max(self._room, int(-self._excess / 2)), WRITES_A_STEP)
+
+    def _chosen(self, sample: Sequence[Entry], count: int) -> list[int]:
+        demand = self.demand
+        chosen = self.rivals.choose(
+            least_asked_for(sample, count, demand.of), longest_idle(sample, count, demand.idle, demand.of)
+        )
+        for id_, mark in chosen:
+            demand.mark(id_, mark)
+        return [id_ for id_, _ in chosen]
 
     def estimate(self, link: Link) -> float:
         """Return how many entries there are, about, after looking at a stretch more."""
