@@ -36,7 +36,6 @@ class Slots:
 
     def run(self, holding: Holding, place: int) -> None:
         """Attempt a function's claim in this thread."""
-        refresh_connections()
         attempt: Attempt | None = None
         execution: Execution | Attempt | None = None
         try:
@@ -52,6 +51,8 @@ class Slots:
                 # The exception may have struck between a BEGIN and Django's note of it.
                 discard_connections()
             self._end(holding, attempt)
+            # Now, when nobody waits for it: what a task left open, a lock say, must not stay for as long as no other comes.
+            refresh_connections()
 
     async def arun(self, holding: Holding, place: int) -> None:
         """Attempt a coroutine's claim in this event loop."""
