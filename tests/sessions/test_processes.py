@@ -82,7 +82,7 @@ def test_a_session_that_another_process_flushes_stays_gone(project):
     ).strip()
     project.write("late.py", FLUSH.format(begin=BEGIN))
     late = project.start(sys.executable, "late.py", key)
-    late.wait_for_output("at work", seconds=30)
+    late.wait_for_output("at work")
     project.python(BEGIN + f"session = SessionStore({key!r})\nsession.load()\nsession.flush()")
     assert late.wait(60) == 0, late.output()
     assert project.python(BEGIN + f"print(SessionStore().exists({key!r}))").strip() == "False"

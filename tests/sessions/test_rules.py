@@ -10,7 +10,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.management import call_command
 
-from backroom.sessions import signals
+from backroom.sessions import endings, signals
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import hash_of
 from backroom.sessions.maintenance import Round
@@ -85,7 +85,7 @@ def test_an_absolute_limit_ends_a_session_however_active(engine, law, clock):
     clock.advance(100)
     assert not alive(engine, session)
     # Its end is stored, so that it is removed and told of then, not when the cookie ends.
-    assert run(engine.clearing(10)) == 1
+    assert run(endings.clearing(engine, 10)) == 1
 
 
 def test_stricter_rules_hold_for_sessions_that_are_there(engine, law, clock):
@@ -216,7 +216,7 @@ def test_signing_out_ends_a_session_that_was_renewed_meanwhile(engine, law, cloc
 def test_many_are_ended_at_once(engine):
     sessions = [made(engine) for _ in range(102)]
     kept = made(engine)
-    assert len(run(engine.ending([each.key_hash for each in sessions], reason="test"))) == 102
+    assert len(run(endings.ending(engine, [each.key_hash for each in sessions], reason="test"))) == 102
     assert not alive(engine, sessions[0])
     assert not alive(engine, sessions[-1])
     assert alive(engine, kept)
@@ -342,7 +342,7 @@ def test_expired_sessions_are_removed_in_bounded_batches(engine, clock, monkeypa
     kept = made(engine)
     signals.session_expired.connect(hear)
     try:
-        assert run(engine.clearing(2)) == 2
+        assert run(endings.clearing(engine, 2)) == 2
         assert len(gone) == 2
         call_command("clearsessions")
     finally:

@@ -13,6 +13,7 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.serializers import JSONSerializer
 from django.db import connections, transaction
 
+from backroom.sessions import endings
 from backroom.sessions.documents import SessionTooLarge
 from backroom.sessions.guessing import guesses
 from backroom.sessions.keys import hash_of, new_id
@@ -390,7 +391,7 @@ def test_every_script_forgets_nothing_that_redis_keeps(redis_server, settings):
     assert client.zcard("backroom:{sessions}:user:7") == 2
     first.flush()
     assert client.zrange("backroom:{sessions}:users", 0, -1) == ["7"]
-    run(SessionStore.ending([hash_of(second.session_key)], reason="test"))
+    run(endings.ending(SessionStore, [hash_of(second.session_key)], reason="test"))
     assert client.keys("*") == []
     client.close()
 

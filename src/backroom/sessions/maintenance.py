@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.apps import apps
 
-from backroom.sessions import people
+from backroom.sessions import endings, people
 from backroom.sessions.people import NoSuchEngine
 from backroom.sessions.steps import run
 from backroom.sessions.users import gone_among
@@ -38,7 +38,7 @@ class Round:
 
     def step(self) -> int:
         """Remove a batch of sessions that are over, look at a batch of users; return how many sessions were removed."""
-        removed = run(people.engine().clearing(BATCH))
+        removed = run(endings.clearing(people.engine(), BATCH))
         if apps.is_installed("django.contrib.auth"):
             self._end_those_of_nobody()
         return removed

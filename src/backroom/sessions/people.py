@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from backroom.errors import BackroomError
+from backroom.sessions import endings
 from backroom.sessions.backends.base import BackroomSession
 from backroom.sessions.documents import Changes
 from backroom.sessions.info import SessionInfo
@@ -61,12 +62,12 @@ async def asessions_of(user: Any) -> list[SessionInfo]:
 
 def revoke(session: SessionInfo | KeyHash | Any, *, reason: str = "revoked") -> bool:
     """End a session, of `sessions_of()` or a row of the admin; tell whether it was still there."""
-    return bool(run(engine().ending([_key_of(session)], reason=reason)))
+    return bool(run(endings.ending(engine(), [_key_of(session)], reason=reason)))
 
 
 async def arevoke(session: SessionInfo | KeyHash | Any, *, reason: str = "revoked") -> bool:
     """See revoke()."""
-    return bool(await arun(engine().ending([_key_of(session)], reason=reason)))
+    return bool(await arun(endings.ending(engine(), [_key_of(session)], reason=reason)))
 
 
 def revoke_others(request: HttpRequest, *, reason: str = "revoked") -> int:
@@ -119,7 +120,7 @@ def _sessions_of(user: Any) -> Steps[list[SessionInfo]]:
 def _revoke_all(user: Any, *, reason: str, but: KeyHash | None = None) -> Steps[int]:
     if user is None:
         return 0
-    return len((yield from engine().ending_of_user(_user_id(user), reason=reason, but=but)))
+    return len((yield from endings.ending_of_user(engine(), _user_id(user), reason=reason, but=but)))
 
 
 def _headers_of(user: Any) -> Steps[list[Header]]:

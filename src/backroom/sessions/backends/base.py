@@ -14,12 +14,12 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 from django.utils import timezone
 
 from backroom.clock import SECOND, Moment, SystemClock, after, from_datetime, to_datetime
-from backroom.sessions import lifecycle, signals
+from backroom.sessions import endings, lifecycle, signals
 from backroom.sessions.codec import Codec, codec_for, writable
 from backroom.sessions.documents import Changes, Document, changes_of, contents_of
 from backroom.sessions.guessing import guesses
 from backroom.sessions.info import SessionInfo
-from backroom.sessions.keys import KeyHash, hash_of, is_mark, is_well_formed, mark_of, new_id
+from backroom.sessions.keys import KeyHash, hash_of, is_well_formed, mark_of, new_id
 from backroom.sessions.predecessors import Predecessor, predecessor_of
 from backroom.sessions.records import Header, Loaded, Store, Visitor, Written
 from backroom.sessions.rules import TOUCHES_PER_LIFE, Rules, rules
@@ -31,8 +31,6 @@ EXPIRY: Final = "_session_expiry"
 MOMENTS: Final = (str, datetime)
 """As what that names a moment, and not a number of seconds."""
 BATCH: Final = 500
-OLDEST_COOKIE: Final = 400 * 24 * 3600.0
-"""Seconds. Browsers keep none for longer (RFC 6265bis, 5.5)."""
 INTERRUPTED: Final = "The request's session was ended before the request completed, perhaps by signing out elsewhere."
 
 
@@ -209,51 +207,16 @@ class BackroomSession(SessionBase):
     @classmethod
     def clear_expired(cls) -> None:
         """Delete all sessions whose time is over, batch by batch."""
-        while run(cls.clearing(BATCH)) == BATCH:
+        while run(endings.clearing(cls, BATCH)) == BATCH:
             pass
 
     @classmethod
     async def aclear_expired(cls) -> None:
         """See clear_expired()."""
-        while await arun(cls.clearing(BATCH)) == BATCH:
+        while await arun(endings.clearing(cls, BATCH)) == BATCH:
             pass
 
     # ── Each of them once ───────────────────────────────────────────────────────────────────────────
-
-    @classmethod
-    def clearing(cls, limit: int) -> Steps[int]:
-        """Delete at most `limit` sessions whose time is over; return how many."""
-        expired = yield from cls.get_store().delete_expired(cls.now(), limit)
-        for header in expired:
-            if not is_mark(header.key):
-                yield from lifecycle.told(cls, "expired", header)
-        return len(expired)
-
-    @classmethod
-    def ending(cls, keys: list[KeyHash], *, reason: str) -> Steps[list[Header]]:
-        """End sessions, whoever uses them; return those that were there."""
-        ended = (yield from cls.get_store().delete(keys)) if keys else []
-        for header in ended:
-            yield from lifecycle.told(cls, "revoked", header, reason=reason)
-        return ended
-
-    @classmethod
-    def ending_of_user(cls, user_id: str, *, reason: str, but: KeyHash | None) -> Steps[list[Header]]:
-        """End all sessions of a user but one; return those that were there."""
-        if rules().options.READ_THROUGH:
-            # Nobody knows which sessions of the earlier engine are theirs: none of them opens any more.
-            yield from cls._refusing(user_id)
-        ended = yield from cls.get_store().delete_of_user(user_id, cls.now(), but)
-        for header in ended:
-            yield from lifecycle.told(cls, "revoked", header, reason=reason)
-        return ended
-
-    @classmethod
-    def _refusing(cls, user_id: str) -> Steps[None]:
-        now, mark = cls.now(), mark_of(user_id)
-        header = Header(mark, None, now, now, now, after(now, OLDEST_COOKIE), "", "", "")
-        extra = yield from cls(mark).extra_columns({})
-        yield from cls.get_store().insert(header, Changes(), extra)
 
     def _loading(self) -> Steps[Document]:
         found, session_id, now, law = None, self.session_key, self.now(), rules()
@@ -310,7 +273,7 @@ class BackroomSession(SessionBase):
             yield from store.delete([key])
             return None
         yield from lifecycle.told(type(self), "created", header)
-        yield from self._limiting(header)
+        yield from endings.ending_the_oldest(type(self), header.user_id)
         return Loaded(header, changes.stored)
 
     def _unknown(self, now: Moment, law: Rules) -> Steps[None]:
@@ -448,7 +411,7 @@ class BackroomSession(SessionBase):
         self._header, self.is_fresh = header, True
         self._settle(data, changes)
         yield from lifecycle.told(type(self), "created", header)
-        yield from self._limiting(header)
+        yield from endings.ending_the_oldest(type(self), header.user_id)
         return True
 
     def _deleting(self, session_key: str | None) -> Steps[None]:
@@ -470,7 +433,7 @@ class BackroomSession(SessionBase):
         if rules().options.READ_THROUGH:
             yield from predecessor_of(rules().options.READ_THROUGH).delete(session_key)
         keys = {hash_of(session_key)} | ({header.key} if header else set())
-        yield from self.ending(sorted(keys), reason=self._ended_as)
+        yield from endings.ending(type(self), sorted(keys), reason=self._ended_as)
 
     def _taking_back(self) -> Steps[None]:
         """Go back, the last one first, over what was done in transactions that were rolled back since."""
@@ -540,23 +503,13 @@ class BackroomSession(SessionBase):
         yield from lifecycle.told(type(self), "renewed", self._header or header, reason="renewed")
         return True
 
-    def _limiting(self, header: Header) -> Steps[None]:
-        """End the oldest sessions of a user who has more than the limit."""
-        limit = rules().options.LIMIT
-        if limit is None or header.user_id is None:
-            return
-        theirs = yield from self.get_store().of_user(header.user_id, self.now())
-        # This one too, if others came after it meanwhile: of two that ended each other none would be left.
-        if too_many := [each.key for each in theirs[limit:]]:
-            yield from self.ending(too_many, reason="limit")
-
     def _noted(self, header: Header) -> Steps[None]:
         """Remember what was written, and tell what it means."""
         was, self._header = self._header, header
         if was is None:
             return
-        if header.user_id is not None and header.user_id != was.user_id:
-            yield from self._limiting(header)
+        if header.user_id != was.user_id:
+            yield from endings.ending_the_oldest(type(self), header.user_id)
         before, now = Visitor(was.address, was.user_agent), Visitor(header.address, header.user_agent)
         if before != now and all(before):
             yield from lifecycle.told(type(self), "visitor_changed", header, was=before, now=now)
