@@ -19,7 +19,7 @@ from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.process import ProcessSettings, WorkerProcess
 from backroom.tasks.records import Claim, Query
 from backroom.tasks.stores.base import Exchange, Request
-from backroom.tasks.transports.wakeups import Listener
+from backroom.tasks.transports.wakeups import Listener, Silence
 from tests.tasks import work
 from tests.tasks.test_backends import on
 
@@ -272,6 +272,40 @@ def test_a_claim_that_a_worker_holds_is_late_and_not_lost(backend):
     worker._holdings.take(claims)
     worker._tidy()
     assert backend.store.get([claims[0].id])[0].state == "running"
+
+
+def test_what_a_ring_told_of_is_claimed_alone_and_what_else_there_is_right_after_it(backend, answers, monkeypatch):
+    requests: list[Request] = []
+    exchange: Any = answers.exchange
+
+    def noted(transitions: Any, request: Request | None) -> Any:
+        if request is not None:
+            requests.append(request)
+        return exchange(transitions, request)
+
+    answers.exchange = noted
+    worker = WorkerProcess(worker_settings(backend)._replace(is_burst=False), "the worker", Board(shared_memory(2)))
+    monkeypatch.setattr(worker, "_listener", Silence())
+    wait = worker._wait
+    waits: list[int] = []
+
+    def rung_once(room: int = 0) -> Any:
+        waits.append(len(requests))
+        if len(waits) == 1:
+            enqueue_many(on(backend, work.note), [((number,), {}) for number in range(3)])
+            return "heard"
+        if states(backend) == {"successful": 3}:
+            worker.finish()
+        return wait(room)
+
+    monkeypatch.setattr(worker, "_wait", rung_once)
+    worker.run()
+    assert states(backend) == {"successful": 3}
+    rung = waits[0]
+    assert [index for index, request in enumerate(requests) if request.is_rung] == [rung]
+    assert (requests[rung].limit, requests[rung].is_expected) == (1, True)
+    # It asks again, for what has come due too, before it waits.
+    assert waits[1] > rung + 1
 
 
 class Courier(Listener):

@@ -11,7 +11,7 @@ from django.db import DatabaseError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from backroom.clock import after
-from backroom.tasks.records import Query, Renewal
+from backroom.tasks.records import Claim, Query, Renewal
 from backroom.tasks.stores import sql
 from backroom.tasks.stores.sql import SQLStore
 from backroom.testing.stores.case import (
@@ -69,6 +69,31 @@ class TestStatements(SQLCase):
         assert (
             self.count(lambda: self.store.exchange(transitions, expected)) == {"default": 7, "postgres": 4}[self.alias]
         )
+
+    def test_on_postgresql_what_a_ring_told_of_is_claimed_in_one_statement_and_first_what_comes_first(self):
+        self.insert(2)
+        (urgent,) = self.insert(priority=5)
+        (due,) = self.insert(priority=9, **deferred(-1))
+        rung = request(1, queues=["default"])._replace(is_expected=True, is_rung=True)
+        statements = {"default": 5, "postgres": 1}[self.alias]
+        claims: list[Claim] = []
+        assert self.count(lambda: claims.extend(self.store.claim(rung))) == statements
+        # What has come due waits for the next claim, where there is no look for it.
+        assert ids_of(claims) == [{"default": due, "postgres": urgent}[self.alias].id]
+        assert (claims[0].state, claims[0].fence, claims[0].attempts, claims[0].worker_id) == (
+            "running",
+            1,
+            1,
+            "worker-1",
+        )
+        (following,) = self.store.claim(rung._replace(is_rung=False))
+        assert following.id == {"default": urgent, "postgres": due}[self.alias].id
+
+    def test_a_ring_that_told_of_nothing_finds_what_has_come_due(self):
+        rung = request(1, queues=["default"])._replace(is_expected=True, is_rung=True)
+        assert self.store.claim(rung) == []
+        (due,) = self.insert(**deferred(-1))
+        assert ids_of(self.store.claim(rung)) == [due.id]
 
     def test_a_claim_of_what_has_become_due_is_a_transaction_with_one_more(self):
         self.insert(100, **deferred(0))
@@ -255,6 +280,13 @@ class TestPostgreSQLLocks(SQLCase):
         other("SELECT id FROM backroom_tasks_taskrecord WHERE id = ANY(%s) FOR UPDATE", [ids_of(records[:2])])
         assert ids_of(self.claim(3)) == ids_of(records[2:])
 
+    def test_what_a_ring_told_of_is_passed_over_when_it_is_locked(self, other):
+        locked, free = self.insert(2)
+        rung = request(1, queues=["default"])._replace(is_expected=True, is_rung=True)
+        other("SELECT id FROM backroom_tasks_taskrecord WHERE id = %s FOR UPDATE", [locked.id])
+        assert ids_of(self.store.claim(rung)) == [free.id]
+        assert self.store.claim(rung) == []
+
     def test_a_claim_by_ids_takes_what_is_free(self, other):
         records = self.insert(4)
         other("SELECT id FROM backroom_tasks_taskrecord WHERE id = ANY(%s) FOR UPDATE", [ids_of(records[:2])])
@@ -285,7 +317,8 @@ class TestPostgreSQLLocks(SQLCase):
                 cursor.execute(f"SET enable_{method} = off")
         assert len(self.claim(5)) == 5
         assert len(self.claim(5, queues=["default", "mail"])) == 5
-        assert self.store.counts() == {("default", "ready"): 40, ("default", "running"): 10}
+        assert len(self.store.claim(request(1, queues=["default"])._replace(is_expected=True, is_rung=True))) == 1
+        assert self.store.counts() == {("default", "ready"): 39, ("default", "running"): 11}
 
 
 class TestIndexes(SQLCase):

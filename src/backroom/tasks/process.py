@@ -96,6 +96,7 @@ class WorkerProcess:
         self._stops = 0
         self._finished = 0
         self._is_expecting = True
+        self._is_rung = False
         self._asked = 0
         self._held_back_until = 0.0
         self._away_for = 0.0
@@ -171,9 +172,10 @@ class WorkerProcess:
         may_be_more = True
         while not self._is_stopping:
             room = self._room()
-            wanted = room if may_be_more else 0
+            # What a ring told of is claimed alone, which takes the store least; what else there may be comes next.
+            wanted = min(room, 1 if self._is_rung else room) if may_be_more else 0
             claims = self._exchange(wanted)
-            if len(claims) < wanted:
+            if self._is_rung or len(claims) < wanted:
                 self._hand_out_last(claims)
             else:
                 self._hand_out(claims)
@@ -185,11 +187,13 @@ class WorkerProcess:
             if self.settings.is_burst and self._has_waited_in_vain():
                 self._give_up()
                 return
-            self._is_expecting = 0 < wanted <= len(claims)
+            is_full = 0 < wanted <= len(claims)
+            self._is_expecting, self._is_rung = is_full and not self._is_rung, False
             may_be_more = True
-            if not self._is_expecting:
+            if not is_full:
                 self._is_expecting = self._wait(room - len(claims)) == "heard"
                 may_be_more = self._take_brought()
+                self._is_rung = self._is_expecting and not self._holdings
 
     def _drain(self) -> None:
         """Finish what runs: within the grace period when told to stop, however long it takes when recycling."""
@@ -303,7 +307,15 @@ class WorkerProcess:
     def _request(self, room: int) -> Request:
         now = self.backend.clock.now()
         lease_until = after(now, self.backend.settings.lease)
-        return Request(self.settings.queues, room, self.worker_id, now, lease_until, is_expected=self._is_expecting)
+        return Request(
+            self.settings.queues,
+            room,
+            self.worker_id,
+            now,
+            lease_until,
+            is_expected=self._is_expecting,
+            is_rung=self._is_rung,
+        )
 
     def _settle(self, applied: frozenset[str]) -> None:
         moves = []

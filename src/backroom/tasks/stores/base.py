@@ -31,6 +31,8 @@ class Request(NamedTuple):
     """Only these, for a transport that already knows which: their order of priority does not matter then."""
     is_expected: bool = False
     """Whether there is likely something to claim, so that a store that would look first may try at once instead."""
+    is_rung: bool = False
+    """Whether a ring told of it, and another claim follows at once: for that one, what has come due may wait."""
 
 
 class Mark(NamedTuple):

@@ -28,6 +28,7 @@ from backroom.tasks.stores.statements import (
     BEAT,
     CANCELLING,
     CLAIM,
+    CLAIM_ONE,
     COUNT,
     FIND,
     INSERT,
@@ -304,6 +305,10 @@ class SQLStore:
         is_possible = request.ids is None and 0 < len(request.queues) <= MERGED
         if not (request.is_expected and is_possible) or dialect_of(self.alias).has_one_writer:
             return []
+        if request.is_rung and request.limit == len(request.queues) == 1:
+            pick = (self.backend_name, *request.queues, 1)
+            rows = self._fetch(CLAIM_ONE.format(pick=self._texts.pick), *_started(request), *pick)
+            return [Record._make(row) for row in rows]
         return self._claim_from(request.queues, request, unless=UNLESS_DUE)
 
     def _claim_only(self, request: Request, *, due: bool) -> list[Claim]:
@@ -357,11 +362,7 @@ class SQLStore:
         rows = self._fetch(
             CLAIM.format(pick=pick, unless=unless),
             *values,
-            request.now,
-            request.now,
-            request.lease_until,
-            request.worker_id,
-            f"{request.worker_id} ",
+            *_started(request),
             *((self.backend_name, request.now) if unless else ()),
         )
         # RETURNING has no order of its own.
@@ -388,6 +389,11 @@ class SQLStore:
 
 class _SomeLost(Exception):
     """Undoes a batch in which not every transition applied."""
+
+
+def _started(request: Request) -> tuple[Any, ...]:
+    """Return what a claim sets, in the order of its statement."""
+    return (request.now, request.now, request.lease_until, request.worker_id, f"{request.worker_id} ")
 
 
 def _among(queues: Sequence[str]) -> str:
