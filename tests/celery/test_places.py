@@ -36,7 +36,7 @@ def test_a_child_that_overran_its_limit_is_ended_and_its_successor_knows():
         end_overdue(places, lambda: {os.getpid()})
         assert places[1]._tenant[1] == 0, "it was no child of this worker's"
         end_overdue(places, lambda: {child.pid})
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
         assert places[1].take() == Leftover(child.pid, frozenset({"task-1"}), was_ended=True)
 
 

@@ -115,7 +115,7 @@ class TestPriorities:
         assert len(transport.send(messages).ids) == len(wanted)
         with celery.connection_for_read() as connection:
             queue = connection.SimpleQueue(celery.amqp.queues[celery.conf.task_default_queue])
-            found = [int(queue.get(timeout=5).payload[0][1]) for _ in wanted]
+            found = [int(queue.get(timeout=60).payload[0][1]) for _ in wanted]
             queue.clear()
         transport.close()
         assert found == wanted
@@ -183,7 +183,7 @@ class TestSending:
     def test_a_message_holds_ids_and_no_argument(self, backend):
         result = add.enqueue(987_654_321, 1)
         with backend.app.connection_for_read() as connection:
-            message = connection.SimpleQueue(backend.app.conf.task_default_queue).get(timeout=5)
+            message = connection.SimpleQueue(backend.app.conf.task_default_queue).get(timeout=60)
         assert message.content_type == "application/json"
         assert message.payload[:2] == [["default", result.id], {}]
         assert message.headers["task"] == "backroom.run"

@@ -131,7 +131,7 @@ def test_records_may_be_kept_in_redis(make_celery_site: Callable[..., CelerySite
     next(child for child in worker.children() if child.pid == pid).kill()
     site.wait_for_line("begin 2")
     site.open_gate()
-    wait_until(lambda: worker.output().count("action=succeeded") == 13, seconds=40, what="13 successes")
+    wait_until(lambda: worker.output().count("action=succeeded") == 13, seconds=90, what="13 successes")
     status = json.loads(site.project.run("backroom", "status", "--json", "--backend", "default").stdout)
     assert sum(queue["successful"] for queue in status["backends"][0]["queues"]) == 13
     assert sorted(int(line) for line in site.lines() if line.isdecimal()) == list(range(10))

@@ -164,7 +164,7 @@ def test_the_worker_gets_over_a_mistake_in_the_code(site):
     site.write("shop/tasks.py", "this is no Python")
     server.wait_for_output("SyntaxError")
     site.write("shop/tasks.py", TASKS.replace("42", "4711"))
-    wait_until(lambda: (enqueue(site), "4711" in results(site))[1], what=server.output, seconds=30)
+    wait_until(lambda: (enqueue(site), "4711" in results(site))[1], what=server.output, seconds=60)
 
 
 def test_a_fresh_project_may_migrate_after_runserver_was_started(make_project):

@@ -66,7 +66,7 @@ class Reader:
     def start(self) -> None:
         log = self.folder / "runserver.log"
         self.server = Process([*SERVER.split(), str(self.port)], log=log, env=self.env, cwd=self.folder)
-        self.server.wait_for_output("Quit the server", seconds=30)
+        self.server.wait_for_output("Quit the server")
         wait_until(lambda: b"Start" in self.page("/primes/"), what="the form")
 
     def page(self, path: str) -> bytes:

@@ -178,7 +178,7 @@ def test_a_thread_that_is_interrupted_leaves_no_reply_to_the_next(server: Server
 
     thread = threading.Thread(target=work)
     thread.start()
-    begun.wait(10)
+    begun.wait(60)
     wait_until(lambda: "cmd=blpop" in str(either.ask("CLIENT", "LIST")))
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Interrupted))
     thread.join(10)

@@ -21,7 +21,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def announce(moves: list[Any], **_named: Any) -> None:
         receiver.begun.set()
-        assert receiver.may_go_on.wait(10)
+        assert receiver.may_go_on.wait(60)
         heard.extend(moves)
 
     monkeypatch.setattr(clerk_module, "announce", announce)
@@ -51,7 +51,7 @@ def test_a_receiver_that_takes_too_long_does_not_hold_up_the_end_and_what_it_mis
     monkeypatch.setattr(clerk_module, "PATIENCE", 0.01)
     clerk.start()
     clerk.announce([1])
-    assert receiver.begun.wait(10)
+    assert receiver.begun.wait(60)
     clerk.announce([2, 3])
     with caplog.at_level(logging.WARNING, "backroom.worker"):
         clerk.stop()
@@ -63,7 +63,7 @@ def test_a_worker_claims_no_more_than_its_receivers_can_bear(receiver, monkeypat
     clerk = new_clerk()
     clerk.start()
     clerk.announce([1])
-    assert receiver.begun.wait(10)
+    assert receiver.begun.wait(60)
     clerk.announce([2])
     # One is being told and one waits: the third has to wait for room.
     third = threading.Thread(target=clerk.announce, args=([3],))
