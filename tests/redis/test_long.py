@@ -35,7 +35,9 @@ def claimed(store: RedisStore, count: int) -> list[Record]:
     """Claim so many, in as many steps as it takes."""
     claims: list[Record] = []
     while len(claims) < count:
-        claims += store.claim(request(count - len(claims)))
+        more = store.claim(request(count - len(claims)))
+        assert more, f"{len(claims)} are all there is"
+        claims += more
     return claims
 
 
@@ -141,6 +143,7 @@ def test_no_claim_brings_more_than_one_task_beyond_its_measure(
     only.ask("DEL", "backroom:{default}:bell:")
     while len(found) < len(expected):
         sizes.append(sent(only, lambda: found.extend(store.claim(request(30, queues=queues)))))
+        assert len(found) > 5 * len(sizes), sizes
         # What is left is as it was, and somebody is told of it.
         is_left = len(found) < len(expected)
         assert only.ask("LLEN", "backroom:{default}:bell:") == (1 if is_left else 0)

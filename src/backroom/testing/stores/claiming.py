@@ -109,6 +109,13 @@ class Claiming(StoreCase):
         assert ids_of(self.claim(1_000)) == wanted[201:]
         assert self.claim(9, queues=queues) == self.claim(9) == []
 
+    def test_others_tasks_are_left_by_who_asks_for_very_many_queues(self) -> None:
+        queues = [f"queue {number}" for number in range(120)]
+        records = [new_record(queue_name=name) for name in queues]
+        assert self.store.insert(records) == {}
+        assert ids_of(self.claim(70, queues=queues[1::2])) == ids_of(records[1::2])
+        assert ids_of(self.claim(70)) == ids_of(records[::2])
+
     def test_very_many_queues_are_claimed_from_whatever_has_to_be_done_first(self) -> None:
         first = self.insert_and_claim()
         self.store.insert([new_record(queue_name=f"queue {number}", **deferred(1)) for number in range(600)])
