@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from backroom.sessions import endings
 from backroom.sessions.documents import SessionTooLarge
 from backroom.sessions.guessing import guesses
-from backroom.sessions.keys import hash_of, new_id
+from backroom.sessions.keys import handle_of, hash_of, new_id
 from backroom.sessions.signals import unknown_ids
 from backroom.sessions.steps import run
 from tests.sessions.conftest import commands_of
@@ -120,6 +120,14 @@ def test_the_store_has_no_id(engine, place, request):
 def test_a_hash_from_the_store_opens_nothing(engine):
     session = made(engine)
     assert dict(engine(str(hash_of(session.session_key))).items()) == {}
+
+
+def test_a_log_names_a_session_by_a_salted_hash(settings):
+    key = hash_of("a" * 32)
+    handle = handle_of(key)
+    assert handle not in key
+    settings.SECRET_KEY = "another"
+    assert handle_of(key) != handle
 
 
 def test_ids_are_long_random_and_used_once():
