@@ -1,7 +1,7 @@
 """What our cache backends share above their stores: keys, lifetimes, options, values, and the calls made of other calls."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Annotated, Any, ClassVar
@@ -83,6 +83,18 @@ class BackroomCache(BaseCache):
             # What came undecodable from a request cannot be written as UTF-8, and is still no exception.
             made = made.encode("utf-8", "backslashreplace").decode()
         return made
+
+    def make_and_validate_keys(self, keys: Collection[Any], version: int | None = None) -> list[str]:
+        """Return the keys as they are stored, in their order."""
+        if self.key_func is default_key_func and not self._makes_keys and not self._validates_keys:
+            start = f"{self.key_prefix}:{self.version if version is None else version}:"
+            made = [f"{start}{key}" for key in keys]
+            # What holds of all together is quicker to see than of each.
+            text = "".join(made)
+            is_plain = text.isascii() and text.isprintable() and " " not in text
+            if is_plain and max(map(len, made), default=0) <= MEMCACHE_MAX_KEY_LENGTH:
+                return made
+        return [self.make_and_validate_key(key, version) for key in keys]
 
     def expiry(self, timeout: Any, moment: int, *, exact: bool = False) -> int:
         """Return the moment, in milliseconds, at which what is stored now with Django's `timeout` expires.

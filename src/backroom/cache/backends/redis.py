@@ -306,7 +306,8 @@ class RedisCache(BackroomCache):
         return default if data is None else self._loaded(data, made, default), _seconds(left)
 
     def _get_many(self, keys: Iterable[Any], version: int | None) -> Plan[dict[Any, Any]]:
-        asked = {self.make_and_validate_key(key, version): key for key in keys}
+        keys = list(keys)
+        asked = dict(zip(self.make_and_validate_keys(keys, version), keys, strict=True))
         if not asked:
             return {}
         names = [self._start + made for made in asked]
@@ -407,16 +408,16 @@ class RedisCache(BackroomCache):
     def _set_many(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> Plan[list[Any]]:
         left = self._milliseconds(timeout, exact=False)
         commands = []
-        for key, value in data.items():
+        for made, value in zip(self.make_and_validate_keys(data, version), data.values(), strict=True):
             if self.options.JITTER:
                 left = self._milliseconds(timeout, exact=False)
-            commands.append(self._stored(self.make_and_validate_key(key, version), value, left))
+            commands.append(self._stored(made, value, left))
         for first in range(0, len(commands), AT_ONCE):
             _whole((yield commands[first : first + AT_ONCE]))
         return []
 
     def _delete_many(self, keys: Iterable[Any], version: int | None) -> Plan[None]:
-        if names := [self._name(key, version) for key in keys]:
+        if names := [self._start + made for made in self.make_and_validate_keys(list(keys), version)]:
             yield from self._many("UNLINK", names)
 
     def _clear(self) -> Plan[None]:

@@ -14,7 +14,7 @@ A file that is corrupt, locked, full, gone or read-only is a miss and a warning 
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -31,7 +31,7 @@ from backroom.cache.onefile import statements
 from backroom.cache.onefile.demand import MASK, MOST, SLOTS, TURN
 from backroom.cache.onefile.file import FAILURES, CacheFile, Patience, cache_file
 from backroom.cache.onefile.links import Link
-from backroom.cache.onefile.statements import AT_ONCE, GET, id_of
+from backroom.cache.onefile.statements import AT_ONCE, GET, id_of, ids_of
 from backroom.cache.onefile.upkeep import Budget
 from backroom.cache.values import PLAIN, Encoded, Unreadable
 from backroom.options import Above, AtLeast
@@ -101,9 +101,9 @@ class SQLiteCache(BackroomCache):
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values of those keys that have one."""
-        make = self.make_and_validate_key
-        asked = {make(key, version): key for key in keys}
-        ids = [id_of(made) for made in asked]
+        keys = list(keys)
+        asked = dict(zip(self.make_and_validate_keys(keys, version), keys, strict=True))
+        ids = ids_of(asked)
         self._file.demand.note_all(ids)
         missing = self._missing_key
         found = {}
@@ -215,12 +215,12 @@ class SQLiteCache(BackroomCache):
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Delete several keys at once."""
-        made = [self.make_and_validate_key(key, version) for key in keys]
+        made = self.make_and_validate_keys(list(keys), version)
         self._write("delete_many", lambda link: _delete_many(link, made), lambda: self._forget(made))
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """As `delete_many`."""
-        made = [self.make_and_validate_key(key, version) for key in keys]
+        made = self.make_and_validate_keys(list(keys), version)
         await self._awrite("delete_many", lambda link: _delete_many(link, made), lambda: self._forget(made))
 
     def clear(self) -> None:
@@ -356,16 +356,16 @@ class SQLiteCache(BackroomCache):
     ) -> tuple[list[Row], dict[Any, str]]:
         """Return the rows, and those keys, as they were given and as they are stored, whose value is too large."""
         moment = now()
-        encode, make = self.codec.encode, self.make_and_validate_key
+        encode = self.codec.encode
         expires_at = self.expiry(timeout, moment)
         rows: list[Row] = []
         refused: dict[Any, str] = {}
-        for key, value in data.items():
-            made = make(key, version)
+        names = self.make_and_validate_keys(data, version)
+        for (key, value), made, id_ in zip(data.items(), names, ids_of(names), strict=True):
             if self.options.JITTER:
                 expires_at = self.expiry(timeout, moment)
             form, payload = encode(value, made)
-            row = (id_of(made), made, expires_at, form, payload)
+            row = (id_, made, expires_at, form, payload)
             if self._is_too_large(row):
                 refused[key] = made
             else:
@@ -417,7 +417,7 @@ class SQLiteCache(BackroomCache):
         except FAILURES as error:
             return self._read_again(error, statement, values)
 
-    def _rows(self, ids: list[int]) -> list[Any]:
+    def _rows(self, ids: Sequence[int]) -> list[Any]:
         values = (*ids, now())
         statement = statements.get_many(len(ids))
         return self._read("get_many", lambda link: link.ask(statement, values).fetchall(), [])
@@ -501,7 +501,7 @@ def _delete_if(link: Link, made: str, value: str) -> bool:
 
 
 def _delete_many(link: Link, made: list[str]) -> bool:
-    ids = [id_of(key) for key in made]
+    ids = ids_of(made)
     batches = [ids[first : first + AT_ONCE] for first in range(0, len(ids), AT_ONCE)]
     link.all_at_once([(statements.delete_many(len(some)), some) for some in batches])
     return True

@@ -6,9 +6,10 @@ ever given the other's value. Rows beside each other in the order of a hash are 
 eviction looks at.
 """
 
+from collections.abc import Collection
 from functools import lru_cache
 from hashlib import blake2b
-from struct import Struct
+from struct import Struct, unpack
 from typing import Final
 
 _to_integer: Final = Struct("<q").unpack
@@ -68,6 +69,11 @@ def id_of(key: str) -> int:
     """Return the id of a key: 64 bits of its BLAKE2b hash, as a signed integer."""
     id_: int = _to_integer(blake2b(key.encode(), digest_size=8).digest())[0]
     return id_
+
+
+def ids_of(keys: Collection[str]) -> tuple[int, ...]:
+    """Return the ids of keys, in their order."""
+    return unpack(f"<{len(keys)}q", b"".join([blake2b(key.encode(), digest_size=8).digest() for key in keys]))
 
 
 @lru_cache(maxsize=AT_ONCE)

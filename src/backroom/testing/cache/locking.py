@@ -67,6 +67,12 @@ class Locking(CacheCase):
         self.cache.incr("minute")
         assert 50 < self.cache.ttl("minute") <= 60
 
+    def test_a_sum_that_is_no_integer_of_the_stores_keeps_its_lifetime_too(self) -> None:
+        for number in (0.5, 2**64):
+            self.cache.set("minute", number, 60)
+            self.cache.incr("minute")
+            assert 50 < self.cache.ttl("minute") <= 60
+
     def test_a_lock_has_one_holder(self) -> None:
         first, second = self.cache.lock("key"), self.cache.lock("key")
         assert first.acquire() is True
