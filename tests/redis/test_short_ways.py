@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from backroom.clock import after
 from backroom.redis import Address, Script, Server, server_of
@@ -47,7 +49,9 @@ def server(request: pytest.FixtureRequest) -> Server:
 def long_way(name: str) -> Script:
     """Return a script without what it does first."""
     text = stores.script(name).text
-    return Script(re.sub(r"if #ARGV (==|<) \d+ and ", "if false and ", text, count=1)) if name in SHORT else Script(text)
+    return (
+        Script(re.sub(r"if #ARGV (==|<) \d+ and ", "if false and ", text, count=1)) if name in SHORT else Script(text)
+    )
 
 
 SHORT = {"insert", "exchange"}
@@ -146,3 +150,17 @@ def test_a_plain_task_is_added_and_claimed_in_few_commands(only: TcpRedis) -> No
     claimed = {"zrange": 1, "zpopmin": 1, "hmget": 2, "hset": 1, "zadd": 1, "hincrby": 2}
     assert inside(only, lambda: store.claim(FOUR)) == claimed
     assert inside(only, lambda: store.claim(FOUR)) == {"zrange": 1, "zpopmin": 1}
+
+
+def test_the_usual_task_never_comes_to_the_long_way(only: TcpRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RedisStore(server_of(Address(url=only.url)), "contract")
+    store.insert([new_record()])
+    common = (Path(stores.__file__).parent / "lua" / "common.lua").read_text()
+    ways = {name: stores.script(name).text.partition(common)[0] for name in SHORT}
+    monkeypatch.setattr(stores, "script", lambda name: Script(f"{ways[name]}\nerror('the long way')"))
+    store.insert([new_record()])
+    assert len(store.claim(FOUR)) == 2
+    assert store.claim(FOUR) == []
+    store.insert([new_record() for _ in range(1_000)])
+    with pytest.raises(ResponseError, match="the long way"):
+        store.claim(FOUR)
