@@ -222,6 +222,19 @@ def test_a_burst_waits_for_its_store_and_gives_up_when_nothing_runs(backend, ans
     assert len([line for line in caplog.messages if "action=gave_up" in line]) == 1
 
 
+def test_a_burst_gives_up_no_task_that_runs(backend, monkeypatch):
+    monkeypatch.setattr(process_module, "BURST_PATIENCE", 0.0)
+    on(backend, work.note).enqueue(1)
+    now = backend.clock.now()
+    claims = backend.store.claim(Request((), 1, "the worker", now, after(now, 30)))
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    worker._holdings.take(claims)
+    worker._store_is_away(OperationalError("nobody listens there"))
+    assert not worker._has_waited_in_vain()
+    worker._holdings.drop([claim.id for claim in claims])
+    assert worker._has_waited_in_vain()
+
+
 def test_a_burst_whose_store_is_back_in_time_does_its_work(backend, answers, monkeypatch):
     monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
     on(backend, work.note).enqueue(1)
