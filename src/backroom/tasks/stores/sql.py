@@ -23,7 +23,6 @@ from backroom.tasks.stores.base import Exchange, Mark, Request, page_of
 from backroom.tasks.stores.batches import Columns, batch_of
 from backroom.tasks.stores.chunks import chunks_of, size_of_record, size_of_transition
 from backroom.tasks.stores.statements import (
-    APPLY,
     APPLY_ONE,
     BEAT,
     CANCELLING,
@@ -39,7 +38,6 @@ from backroom.tasks.stores.statements import (
     INSERTED,
     IS_READY,
     LOOK,
-    MOVED,
     OLDEST_READY,
     OVERDUE,
     READY_QUEUES,
@@ -288,7 +286,7 @@ class SQLStore:
         return frozenset(
             id_
             for chunk in _chunks(transitions, size_of_transition)
-            for (id_,) in self._fetch(*self._reading(APPLY, MOVED, chunk))
+            for (id_,) in self._fetch(self._texts.apply, json.dumps(chunk))
         )
 
     def _apply_all(self, transitions: Sequence[Transition]) -> bool:

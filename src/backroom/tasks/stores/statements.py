@@ -291,6 +291,8 @@ class Texts:
         self.first_of_queues = FIRST_OF_QUEUES.format(names=names)
         self.pick = PICK.format(**locked)
         self.pick_ids = PICK_IDS.format(ids=ids, queues="{queues}", **locked)
+        # All of it in each row: shown the one fence of a batch, a planner might look for that rather than for the ids.
+        self.apply = APPLY.format(rows=dialect.rows(MOVED))
         self.renew = RENEW.format(rows=dialect.rows(RENEWED))
         self.request_cancel = REQUEST_CANCEL.format(ids=ids)
         self.get = GET.format(ids=ids)
