@@ -2,6 +2,7 @@ import json
 import logging
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command, load_command_class
@@ -79,7 +80,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(started, arguments, words):
 
 
 def test_an_option_that_is_unknown_is_answered_with_the_usage_of_its_own_subcommand(capsys):
-    command = load_command_class("backroom.tasks", "backroom")
+    command: Any = load_command_class("backroom.tasks", "backroom")
     command._called_from_command_line = True
     parser = command.create_parser("manage.py", "backroom")
     with pytest.raises(SystemExit):

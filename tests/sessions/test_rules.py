@@ -76,6 +76,7 @@ def test_two_requests_at_the_same_moment_do_not_disturb_each_other(engine, law, 
 def test_an_absolute_limit_ends_a_session_however_active(engine, law, clock):
     law(ABSOLUTE=3600)
     session = made(engine)
+    busy = session
     for _ in range(5):
         clock.advance(700)
         busy = engine(session.session_key)

@@ -199,7 +199,7 @@ class TestRoundTrips:
 
     def test_a_thousand_at_once_are_one_statement_with_their_notification(self, backend, count):
         task = on(backend, work.note)
-        calls = [((), {})] * 1_000
+        calls: list[Any] = [((), {})] * 1_000
         # SQLite writes row by row, between BEGIN and COMMIT.
         assert count(lambda: enqueue_many(task, calls)) == {"default": 3, "postgres": 1}[backend.alias]
         assert backend.store.counts() == {("default", "ready"): 1_000}
