@@ -33,6 +33,12 @@ class Locking(CacheCase):
         assert self.cache.ttl("for-ever") is None
         assert self.cache.ttl("missing") == 0
 
+    def test_a_lifetime_is_not_rounded_up_to_whole_seconds(self) -> None:
+        self.cache.set("set", 1, 0.5)
+        self.cache.add("added", 1, 0.5)
+        self.cache.set_many({"many": 1}, 0.5)
+        assert all(self.cache.ttl(key) <= 0.5 for key in ("set", "added", "many"))
+
     def test_what_moves_to_another_version_keeps_its_lifetime(self) -> None:
         self.cache.set("minute", 1, 60)
         self.cache.set("for-ever", 1, None)
