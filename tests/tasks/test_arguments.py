@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backroom.compact import dumps
 from backroom.tasks.arguments import normalized, payload_of, result_of
-from backroom.tasks.compact import dumps
 from backroom.tasks.exceptions import InvalidArguments
 
 

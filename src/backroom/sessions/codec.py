@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol
 
 from django.contrib.sessions.serializers import JSONSerializer
 
+from backroom.compact import loads, writer
 from backroom.sealing import SIGNATURE_LENGTH, BadSeal, is_mac, macs_for, seal, signature, unseal_with_age
-from backroom.sessions.compact import from_json, to_json
 from backroom.sessions.documents import Document, Plain, field_of, name_of
+
+_dumps: Final = writer(allow_nan=True)
 
 PURPOSE: Final = "sessions.value"
 PLAIN_AT: Final = 1 + SIGNATURE_LENGTH
@@ -49,7 +51,7 @@ class Codec:
     def plain(self, name: str, value: Any) -> Plain:
         """See ValueCodec."""
         try:
-            return to_json(value) if self._is_json else self._serializer.dumps(value)
+            return _dumps(value) if self._is_json else self._serializer.dumps(value)
         except TypeError as error:
             error.add_note(f"It is, or is in, session[{name!r}]. SESSION_SERIALIZER says what a session can hold.")
             raise
@@ -87,7 +89,7 @@ class Codec:
                 logger.warning("Session data corrupted")
         try:
             # One call for all of them is what it would otherwise take for one.
-            values = dict(zip(plains, from_json(f"[{','.join(plains.values())}]"), strict=True))  # type: ignore[arg-type]
+            values = dict(zip(plains, loads(f"[{','.join(plains.values())}]"), strict=True))  # type: ignore[arg-type]
         except (TypeError, ValueError):
             values = self._values(plains)
         for name in outdated:
@@ -101,7 +103,7 @@ class Codec:
         values = {}
         for name, plain in list(plains.items()):
             try:
-                values[name] = from_json(plain) if isinstance(plain, str) else self._serializer.loads(plain)
+                values[name] = loads(plain) if isinstance(plain, str) else self._serializer.loads(plain)
             except Exception:  # noqa: BLE001 - a serializer may raise anything
                 logger.warning("Session data cannot be read by SESSION_SERIALIZER")
                 del plains[name]

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
+from backroom.compact import dumps
 from backroom.errors import BackroomError
-from backroom.sessions.compact import to_json
 
 UNCHANGING: Final = frozenset({str, int, float, bool, type(None)})
 """Types of values that cannot be changed in place: without an assignment they are as they were loaded."""
@@ -129,7 +129,7 @@ class Changes(NamedTuple):
 
     def patch(self) -> str:
         """Return the changes as a JSON merge patch (RFC 7396): every value is a string, and null deletes."""
-        return to_json({**self.stored, **dict.fromkeys(self.deleted)})
+        return dumps({**self.stored, **dict.fromkeys(self.deleted)})
 
 
 def contents_of(data: Mapping[str, Any], codec: ValueCodec, *, max_bytes: int) -> Changes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
-from backroom.tasks.compact import dumps
+from backroom.compact import dumps
 from backroom.tasks.exceptions import InvalidArguments
 
 PLAIN: Final = frozenset({str, int, bool, type(None)})

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from backroom.clock import Moment, after
+from backroom.compact import dumps
 from backroom.tasks.arguments import normalized, payload_of
-from backroom.tasks.compact import dumps
 from backroom.tasks.exceptions import InvalidArguments
 from backroom.tasks.moments import moment_of
 from backroom.tasks.overrides import encoded

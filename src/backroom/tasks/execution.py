@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.tasks.base import TaskContext as DjangoTaskContext
 
-from backroom.tasks.compact import loads
+from backroom.compact import loads
 from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.records import Claim
 from backroom.tasks.resolve import Resolved

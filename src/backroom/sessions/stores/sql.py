@@ -10,7 +10,7 @@ from django.db import connections, router
 from django.db.models import Model
 
 from backroom.clock import Moment
-from backroom.sessions.compact import from_json
+from backroom.compact import loads
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Columns, Header, Loaded, Written
@@ -248,4 +248,4 @@ def _header(row: tuple[Any, ...]) -> Header:
 def _loaded(rows: list[tuple[Any, ...]], now: Moment) -> Loaded | None:
     if not rows or rows[0][ENDS_AT] <= now:
         return None
-    return Loaded(_header(rows[0]), from_json(rows[0][-1]))
+    return Loaded(_header(rows[0]), loads(rows[0][-1]))

@@ -1,16 +1,14 @@
 """The rows of one statement: what all of them share is said once, and the rest is one JSON parameter."""
 
-import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from backroom.compact import dumps
 from backroom.sql.dialect import DIALECTS
 
 type Columns = tuple[tuple[str, str], ...]
 """Names and types."""
-
-_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Batch(NamedTuple):
@@ -29,7 +27,7 @@ def batch_of(vendor: str, columns: Columns, rows: Iterable[Sequence[Any]]) -> Ba
     shared = (False, *(len(ids) > 1 and _is_shared(each) for each in others))
     told = [each[0] for each, is_shared in zip(values, shared, strict=True) if is_shared]
     differing = [each for each, is_shared in zip(values, shared, strict=True) if not is_shared]
-    return Batch(_item(vendor, columns, shared), [*told, _encode(list(zip(*differing, strict=True)))])
+    return Batch(_item(vendor, columns, shared), [*told, dumps(list(zip(*differing, strict=True)))])
 
 
 def _is_shared(values: tuple[Any, ...]) -> bool:

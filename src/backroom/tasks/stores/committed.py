@@ -14,6 +14,7 @@ from django.apps import apps
 from django.db import DatabaseError, connections, transaction
 from django.db.transaction import TransactionManagementError
 
+from backroom.compact import dumps
 from backroom.redis import Server
 from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.records import Record
@@ -93,10 +94,7 @@ class CommittedStore(RedisStore):
 
     def _write_down(self, records: Sequence[Record]) -> None:
         model = _outbox().model
-        rows = [
-            model(id=record.id, backend_name=self.backend_name, record=json.dumps(record, separators=(",", ":")))
-            for record in records
-        ]
+        rows = [model(id=record.id, backend_name=self.backend_name, record=dumps(record)) for record in records]
         is_by_hand = _is_by_hand(connections[self.database])
         # On SQLite the end of a savepoint would be the end of a transaction that is managed by hand.
         with transaction.atomic(using=self.database, savepoint=not is_by_hand):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from backroom.clock import LAST, SECOND, Moment
+from backroom.compact import dumps, loads
 from backroom.redis import RedisUnavailable, Script, Server, key
-from backroom.tasks.compact import dumps, loads
 from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.records import (
     DEFERRED,

@@ -1,7 +1,7 @@
 """JSON as stores keep it: without blanks, and in ASCII, which every store can hold: no NUL, no lone surrogate.
 
-Every task is written and read several times, and `json` makes a new encoder for each value that it is given, and looks
-for blanks round each text: that takes it two to three times as long as the JSON itself.
+What is kept is written and read at each request and task, and `json` makes a new encoder for each value that it is given,
+and looks for blanks round each text: that takes it two to three times as long as the JSON itself.
 """
 
 import json
@@ -9,23 +9,24 @@ from collections.abc import Callable
 from json import encoder
 from typing import Any
 
-__all__ = ["dumps", "loads"]
+__all__ = ["dumps", "loads", "writer"]
 
-_plain = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False)
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
-def _writer() -> Callable[[Any], str]:
+def writer(*, allow_nan: bool) -> Callable[[Any], str]:
+    """Return a `dumps`, which may write the numbers that JSON does not have as `json` does."""
+    plain = json.JSONEncoder(allow_nan=allow_nan, separators=(",", ":"), check_circular=False)
     # Where `json` has no parts in C it has none to offer here either.
     make = getattr(encoder, "c_make_encoder", None)
     if make is None:
-        return _plain.encode
-    chunks = make(None, _plain.default, encoder.encode_basestring_ascii, None, ":", ",", False, False, False)  # noqa: FBT003 - it takes no keywords
+        return plain.encode
+    chunks = make(None, plain.default, encoder.encode_basestring_ascii, None, ":", ",", False, False, allow_nan)  # noqa: FBT003 - it takes no keywords
     join = "".join
     return lambda value: join(chunks(value, 0))
 
 
-_write = _writer()
+_write = writer(allow_nan=False)
 
 
 def dumps(value: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backroom.tasks.compact import dumps, loads
+from backroom.compact import dumps, loads
 
 VALUES = [None, True, 0, -1.5, "", 'ü\ud800\x00"', [], {}, [1, [2, {"a": [None]}]], {"args": [1], "kwargs": {"b": "c"}}]
 
