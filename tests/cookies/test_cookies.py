@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,6 +114,14 @@ def test_a_changed_value_is_as_good_as_none(options):
 
 
 @pytest.mark.parametrize("options", [KINDS["signed"], KINDS["encrypted"]])
+def test_a_changed_value_is_logged_by_the_name_of_its_cookie_alone(options, caplog):
+    cookie = Cookie("basket", **options)
+    with caplog.at_level("WARNING", "backroom.cookies"):
+        cookie.get(back(cookie, "forged" * 20))
+    assert caplog.messages == ["action=refused cookie=basket"]
+
+
+@pytest.mark.parametrize("options", [KINDS["signed"], KINDS["encrypted"]])
 def test_a_value_is_no_good_under_another_name(options):
     one, two = Cookie("one", **options), Cookie("two", **options)
     assert two.get(back(two, sent(one, "mine").value)) is None
@@ -190,6 +200,14 @@ def test_it_lives_until_a_moment():
     assert sent(Cookie("c", max_age=datetime(2020, 1, 1)), 1)["max-age"] == 0  # noqa: DTZ001 - a naive one is of the site's zone
 
 
+def test_a_moment_without_a_zone_is_of_the_sites_zone(monkeypatch):
+    now = datetime(2030, 1, 1, 12, tzinfo=UTC)
+    monkeypatch.setattr("backroom.cookies.cookie.time.time", now.timestamp)
+    # One o'clock in the afternoon at Greenwich, as a clock in Tokyo shows it.
+    with timezone.override("Asia/Tokyo"):
+        assert sent(Cookie("c"), 1, max_age=datetime(2030, 1, 1, 22))["max-age"] == 3600  # noqa: DTZ001 - that is it
+
+
 def test_deleting_names_the_same_place():
     cookie = Cookie("c", path="/shop/", domain="example.org", secure=True, samesite="None", partitioned=True)
     response = HttpResponse()
@@ -215,6 +233,11 @@ def test_a_prefix_is_kept_by_itself(name):
     assert (header["secure"], header["path"], header["domain"]) == (True, "/", "")
 
 
+def test_a_secure_prefix_leaves_the_path_and_the_domain_to_the_site():
+    header = sent(Cookie("__Secure-c", path="/shop/", domain="example.org"), 1)
+    assert (header["secure"], header["path"], header["domain"]) == (True, "/shop/", "example.org")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "problem"),
     [
@@ -231,6 +254,7 @@ def test_a_prefix_is_kept_by_itself(name):
         ("c", {"signed": True, "encrypted": True}, "leave out signed"),
         ("c", {"path": "/;Domain=evil.example"}, "path is no part"),
         ("c", {"path": "/\r\nSet-Cookie: a=b"}, "path is no part"),
+        ("c", {"path": "/café/"}, "path is no part"),
         ("c", {"domain": "example.org; Secure"}, "domain is no part"),
     ],
 )
@@ -283,10 +307,12 @@ def test_djangos_cookies_that_no_browser_would_keep_are_told(settings, prefix):
     assert ids(check_cookies()) == []
     setattr(settings, f"{prefix}_COOKIE_NAME", "__Host-it")
     setattr(settings, f"{prefix}_COOKIE_PATH", "/app")
+    setattr(settings, f"{prefix}_COOKIE_DOMAIN", "example.org")
     messages = check_cookies()
-    assert ids(messages) == ["backroom.E411"] * 2
+    assert ids(messages) == ["backroom.E411"] * 3
     assert "must be Secure" in messages[0].msg
     assert "'/app'" in messages[1].msg
+    assert "'example.org'" in messages[2].msg
 
 
 def test_a_session_cookie_for_all_sites_must_be_secure(settings):
@@ -319,3 +345,12 @@ def test_what_travels_unprotected_is_told_on_deployment(settings):
     assert told == {"backroom.W411", "backroom.W412"}
     settings.SESSION_COOKIE_SECURE = True
     assert {message.id for message in check_cookies_of_a_server() if cookie.name in message.msg} == {"backroom.W412"}
+
+
+def test_djangos_check_command_runs_both_and_the_second_on_deployment_alone():
+    cookie = Cookie("embedded", samesite="None"), Cookie("loose", samesite=None)
+    always = {message.id for message in run_checks()}
+    deployed = {message.id for message in run_checks(include_deployment_checks=True)}
+    assert "backroom.E412" in always & deployed
+    assert {"backroom.W411", "backroom.W412"} <= deployed - always
+    del cookie
