@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.management import call_command
@@ -350,6 +351,14 @@ def test_expired_sessions_are_removed_in_bounded_batches(engine, clock, monkeypa
         signals.session_expired.disconnect(hear)
     assert sorted(gone) == handles
     assert alive(engine, kept)
+    assert not any(engine().exists(each.session_key) for each in ended)
+
+
+def test_the_async_method_removes_all_of_them_too(engine, clock, monkeypatch):
+    monkeypatch.setattr("backroom.sessions.backends.base.BATCH", 2)
+    ended = [made(engine) for _ in range(5)]
+    clock.advance(15 * DAY)
+    async_to_sync(engine.aclear_expired)()
     assert not any(engine().exists(each.session_key) for each in ended)
 
 
