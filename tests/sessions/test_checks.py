@@ -126,6 +126,7 @@ def test_an_engine_of_before_that_cannot_be_read_is_told(settings, path, number)
 def test_djangos_middleware_is_told(settings):
     settings.MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware", *settings.MIDDLEWARE[1:]]
     assert ids(check_sessions()) == ["backroom.W401"]
+    assert "backroom.W401" in [message.id for message in run_checks()]
 
 
 @pytest.mark.parametrize(

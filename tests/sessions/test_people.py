@@ -421,7 +421,7 @@ def test_signing_out_ends_the_session(ann, events):
     assert sessions_of(ann) == []
 
 
-@pytest.mark.parametrize("change", ["staff", "group", "permission", "reverse"])
+@pytest.mark.parametrize("change", ["staff", "superuser", "group", "permission", "reverse"])
 def test_a_new_role_rotates_the_id_without_grace_and_keeps_the_data(ann, law, change):
     law(RENEWAL=3600)
     client = signed_in()
@@ -430,6 +430,9 @@ def test_a_new_role_rotates_the_id_without_grace_and_keeps_the_data(ann, law, ch
     match change:
         case "staff":
             ann.is_staff = True
+            ann.save()
+        case "superuser":
+            ann.is_superuser = True
             ann.save()
         case "group":
             ann.groups.add(Group.objects.create(name="editors"))
@@ -604,6 +607,13 @@ def test_a_delicate_async_page_asks_too(ann, clock):
     assert client.get("/adelicate/").content == b"delicate"
     clock.advance(301)
     assert client.get("/adelicate/")["Location"] == "/elsewhere/?next=/adelicate/"
+
+
+@pytest.mark.parametrize("page", ["/delicate/", "/adelicate/"])
+def test_a_delicate_page_lets_nobody_in_whose_account_was_closed_since(ann, page):
+    client = signed_in()
+    User.objects.update(is_active=False)
+    assert client.get(page).status_code == 302
 
 
 def test_another_engine_knows_no_owners(ann, settings):

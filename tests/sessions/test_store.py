@@ -307,8 +307,9 @@ def test_a_session_filled_without_being_loaded_keeps_what_is_known_of_it(engine)
         gone.save()
 
 
-def test_unknown_ids_in_number_are_told_once(engine, law, clock):
+def test_unknown_ids_in_number_are_told_once(engine, law, clock, caplog):
     law(UNKNOWN_IDS=3)
+    caplog.set_level(logging.WARNING, "backroom.sessions")
     told = []
 
     def hear(sender: Any, address: str, count: int, **_signal: Any) -> None:
@@ -321,6 +322,7 @@ def test_unknown_ids_in_number_are_told_once(engine, law, clock):
             session.visitor = session.visitor._replace(address="192.0.2.1")
             session.load()
         assert told == [("192.0.2.1", 3)]
+        assert caplog.messages.count("action=unknown_ids address=192.0.2.1 count=3") == 1
         clock.advance(61)
         assert guesses.count("192.0.2.2") == 0
         for _ in range(3):
