@@ -184,6 +184,20 @@ def test_a_response_that_did_not_is_left_alone(client):
     assert "Vary" not in response
 
 
+def test_a_response_that_takes_the_cookie_away_by_itself_is_private_too(client, settings):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.sessions.test_middleware.taking_the_cookie_away"]
+    assert "private" in directives(client.get("/plain/"))
+
+
+def taking_the_cookie_away(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        response.delete_cookie("sessionid")
+        return response
+
+    return middleware
+
+
 def test_a_view_cannot_make_public_what_the_session_decided(client):
     assert "public" not in directives(client.get("/public/"))
     assert "private" in directives(client.get("/public/"))

@@ -100,6 +100,20 @@ def test_stricter_rules_hold_for_sessions_that_are_there(engine, law, clock):
     assert not alive(engine, old)
 
 
+@pytest.mark.parametrize("seconds", [970, 1030])
+def test_an_end_that_is_set_anew_is_stored_though_it_moves_by_little(engine, clock, seconds):
+    session = made(engine)
+    session.set_expiry(1000)
+    session.save()
+    again = engine(session.session_key)
+    again.set_expiry(seconds)
+    again.save()
+    clock.advance(seconds - 1)
+    assert alive(engine, session)
+    clock.advance(1)
+    assert not alive(engine, session)
+
+
 @pytest.mark.parametrize(
     ("expiry", "lives"),
     [(60, 60), (timedelta(seconds=90), 90), (0, 14 * DAY), (None, 14 * DAY), (datetime(2040, 1, 1, tzinfo=UTC), None)],
