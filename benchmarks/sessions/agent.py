@@ -23,14 +23,13 @@ def main() -> None:
     configure(plan)
     systems = [system for system in SYSTEMS if system.store == plan["store"]]
     for depth in plan["depths"]:
-        taking = systems if depth == plan["depths"][0] else [system for system in systems if system.fill]
-        for system in taking:
+        for system in systems:
             if system.fill:
                 began = time.monotonic()
                 system.fill(depth - plan["filled"].get(system.label, 0))
                 plan["filled"][system.label] = depth
                 say({"note": f"{system.label}: {depth:,} sessions after {time.monotonic() - began:.0f} s"})
-        for system in taking:
+        for system in systems:
             say(
                 {
                     "metric": "statements",
@@ -41,10 +40,10 @@ def main() -> None:
                 }
             )
         for turn in range(plan["rounds"]):
-            shift = turn % len(taking)
+            shift = turn % len(systems)
             for metric, work in METRICS.items():
                 # Nobody is always the one that follows a heavy neighbour.
-                for system in [*taking[shift:], *taking[:shift]]:
+                for system in [*systems[shift:], *systems[:shift]]:
                     figures = measured(work, system, plan["count"], plan["server"])
                     say({"metric": metric, "system": system.label, "depth": depth, "round": turn, "figures": figures})
 

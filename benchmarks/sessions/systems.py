@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 OURS_SQL = "backroom.sessions.backends.database"
@@ -28,7 +29,7 @@ class System:
     engine: str
     store: str
     fill: Callable[[int], None] | None = None
-    """Adds so many sessions of others; without it the engine is measured on a store of its own size only."""
+    """Adds so many sessions of others; without it there are none to add: another engine's table has them, or nothing is kept."""
     options: dict[str, Any] = field(default_factory=dict)
     """BACKROOM["SESSIONS"] while it is measured."""
     server: bool = True
@@ -87,10 +88,25 @@ def _fill_table(count: int, table: str, columns: str, length: int, data: str, *,
         cursor.execute("ANALYZE" if is_sqlite else f"VACUUM ANALYZE {table}")
 
 
-def fill_cache(count: int) -> None:
+def fill_cached_db(count: int) -> None:
+    fill_django_session(count)
+    fill_cache(count, prefix="django.contrib.sessions.cached_db")
+
+
+def fill_files(count: int) -> None:
+    import secrets
+
+    from django.conf import settings
+    from django.contrib.sessions.backends.file import SessionStore
+
+    folder, data = Path(settings.SESSION_FILE_PATH), SessionStore().encode(CONTENTS)
+    for _ in range(count):
+        (folder / f"{settings.SESSION_COOKIE_NAME}{secrets.token_hex(16)}").write_text(data)
+
+
+def fill_cache(count: int, prefix: str = "django.contrib.sessions.cache") -> None:
     from django.core.cache import cache
 
-    prefix = "django.contrib.sessions.cache"
     for first in range(0, count, 5_000):
         cache.set_many({f"{prefix}{first + i:032x}": CONTENTS for i in range(min(5_000, count - first))}, 1_209_600)
 
@@ -145,10 +161,10 @@ SYSTEMS = [
         for name, engine, fill in SQL
     ),
     System(name="backroom durable", engine=OURS_SQL, store="postgresql", options={"DURABLE": True}),
-    System(name="django file", engine=f"{DJANGO}file", store="sqlite", server=False),
+    System(name="django file", engine=f"{DJANGO}file", store="sqlite", fill=fill_files, server=False),
     System(name="django signed_cookies", engine=f"{DJANGO}signed_cookies", store="sqlite", server=False),
     System(name="backroom", engine=OURS_REDIS, store="redis", fill=fill_redis),
     System(name="django cache", engine=f"{DJANGO}cache", store="redis", fill=fill_cache),
-    System(name="django cached_db", engine=f"{DJANGO}cached_db", store="redis"),
+    System(name="django cached_db", engine=f"{DJANGO}cached_db", store="redis", fill=fill_cached_db),
 ]
 """`cached_db` has its rows on SQLite where its cache is on Redis, and its cache in memory elsewhere."""
