@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,9 @@ ALONE = {"again", "anywhere", "together"}
 """What is asked of one process only: many say no more of it."""
 CANNOT = {("dummy", "incr"), ("django-valkey", "together")}
 """Adding to what is not kept; asynchronous functions."""
+
+PATIENCE = 10
+"""Seconds that a process may take to end."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,17 @@ class Agents:
         return sum(float(self._answer(process)) for process in self.running[:of])
 
     def close(self) -> None:
+        """End them, also those that are in the middle of something because another has failed."""
         for process in self.running:
             assert process.stdin
-            process.stdin.close()
-            process.wait()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        for process in self.running:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     @staticmethod
     def _say(process: "subprocess.Popen[str]", what: Any) -> None:
