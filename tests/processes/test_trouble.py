@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import psutil
 import psycopg
+import pytest
 
 from backroom.clock import after
 from tests.processes.conftest import Site, children, is_running, stop
@@ -195,6 +196,53 @@ def test_a_database_that_restarts_in_the_middle_loses_nothing(
     assert worker.output().count("store_away") <= 4
     assert set(map(int, site.lines())) == set(range(4000))
     assert stop(worker) == 0
+
+
+CLAIM = """
+import json
+from django.tasks import task_backends
+from backroom.tasks.stores.base import Request
+backend = task_backends["default"]
+now = backend.clock.now()
+backend.store.counts()
+rung = Request(("default",), 1, "{worker}", now, now + 60_000_000, is_expected=True, is_rung=True)
+print(json.dumps(backend.store.claim(rung)))
+"""
+FINISH = """
+from django.tasks import task_backends
+from backroom.tasks.records import Record, Succeeded
+backend = task_backends["default"]
+claims = [Record._make(claim) for claim in {claims}]
+ends = [backend.attempts.ended(claim, Succeeded("null")).transition for claim in claims]
+print([bool(backend.store.apply([end])) for end in ends])
+"""
+
+
+def test_a_claim_that_the_database_forgot_in_a_crash_cannot_be_finished(
+    make_project: Callable[..., Project], own_postgres_server: PostgresServer, tmp_path
+) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site = Site(make_project("postgres", postgres=own_postgres_server), folder)
+    # What did not wait for the disk is written to it by then.
+    own_postgres_server.sql("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    own_postgres_server.restart()
+    for worker in map(str, range(5)):
+        [task_id] = site.enqueue("effect", str(site.effects))
+        [forgotten] = json.loads(site.project.python(CLAIM.replace("{worker}", f"first {worker}")))
+        own_postgres_server.kill()
+        own_postgres_server.start()
+        if site.column("state", task_id) == "ready":
+            break
+        # It was written just then.
+        site.project.python(FINISH.replace("{claims}", repr([forgotten])))
+    else:
+        pytest.fail("The database forgot none of five claims.")
+    [claimed] = json.loads(site.project.python(CLAIM.replace("{worker}", "second")))
+    assert claimed[0] == forgotten[0] == task_id
+    finished = site.project.python(FINISH.replace("{claims}", repr([forgotten, claimed])))
+    assert finished.strip() == "[False, True]"
+    assert site.column("state", task_id) == "successful"
 
 
 def _quietly(site: Site) -> Counter[str] | None:

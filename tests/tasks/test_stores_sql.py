@@ -80,14 +80,28 @@ class TestStatements(SQLCase):
         assert self.count(lambda: claims.extend(self.store.claim(rung))) == statements
         # What has come due waits for the next claim, where there is no look for it.
         assert ids_of(claims) == [{"default": due, "postgres": urgent}[self.alias].id]
-        assert (claims[0].state, claims[0].fence, claims[0].attempts, claims[0].worker_id) == (
-            "running",
-            1,
-            1,
-            "worker-1",
-        )
+        assert (claims[0].state, claims[0].attempts, claims[0].worker_id) == ("running", 1, "worker-1")
         (following,) = self.store.claim(rung._replace(is_rung=False))
         assert following.id == {"default": urgent, "postgres": due}[self.alias].id
+
+    def test_on_postgresql_a_claim_of_what_a_ring_told_of_waits_for_no_disk_and_has_a_fence_of_its_own(self):
+        self.insert(4)
+        rung = request(1, queues=["default"])._replace(is_expected=True, is_rung=True)
+        hurried = {"default": 0, "postgres": 1}[self.alias]
+        with self.statements() as captured:
+            claims = self.store.claim(rung) + self.store.claim(rung)
+        assert len(self.hurried(captured)) == 2 * hurried
+        # Were they alike, what a crash took back could be finished by whoever claimed it before.
+        assert len({claim.fence for claim in claims}) == 1 + hurried
+        with self.statements() as captured, transaction.atomic(using=self.alias):
+            (within,) = self.store.claim(rung)
+        with self.statements() as again:
+            (expected,) = self.store.claim(rung._replace(is_rung=False))
+        assert self.hurried(captured) == self.hurried(again) == []
+        assert (within.fence, expected.fence) == (1, 1)
+
+    def hurried(self, captured):
+        return [query["sql"] for query in captured if "synchronous_commit" in query["sql"]]
 
     def test_a_ring_that_told_of_nothing_finds_what_has_come_due(self):
         rung = request(1, queues=["default"])._replace(is_expected=True, is_rung=True)

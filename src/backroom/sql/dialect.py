@@ -78,7 +78,7 @@ class SQLite:
     writes_row_by_row = True
     document_type = "text"
     # Here the connection decides, with PRAGMA synchronous.
-    hurriedly = ""
+    hurriedly = "true"
 
     def rows(self, columns: Sequence[tuple[str, str]]) -> str:
         """See Dialect.rows()."""
@@ -179,6 +179,12 @@ def execute_each(alias: str, statement: str, rows: Sequence[Sequence[Any]]) -> i
 def in_transaction(alias: str) -> bool:
     """Tell whether the caller is inside `atomic()` on this database."""
     return bool(connections[alias].in_atomic_block)
+
+
+def commits_alone(alias: str) -> bool:
+    """Tell whether a statement of this thread is a transaction of its own now; of a connection yet to be opened, not."""
+    connection = connections[alias]
+    return bool(connection.autocommit and not connection.in_atomic_block)
 
 
 @contextmanager

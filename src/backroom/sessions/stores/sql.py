@@ -17,7 +17,7 @@ from backroom.sessions.records import Columns, Header, Loaded, Written
 from backroom.sessions.rules import rules
 from backroom.sessions.steps import Call, Steps
 from backroom.sessions.transactions import Witness, witness_of
-from backroom.sql.dialect import change, dialect_of, patiently, select
+from backroom.sql.dialect import change, commits_alone, dialect_of, patiently, select
 
 COLUMNS: Final = {
     "key": "session_key",
@@ -213,14 +213,11 @@ def _update(
     parameters: Sequence[Any],
 ) -> Written:
     # Asked here, in the thread that has the connection. Not to wait is for a transaction of our own alone.
-    connection = connections[alias]
-    # One that has yet to be opened says that it has no autocommit, and waits.
-    waits = waits or connection.in_atomic_block or not connection.autocommit
-    text = _update_text(table, alias, way, columns, waits)
+    text = _update_text(table, alias, way, columns, waits or not commits_alone(alias))
     written = bool(_patiently_change(alias, text, parameters))
     # That it was seen need not be written again.
     is_worth_a_witness = written and (way != "leaves" or "new_key" in columns)
-    return (witness_of(connection) or True) if is_worth_a_witness else written
+    return (witness_of(connections[alias]) or True) if is_worth_a_witness else written
 
 
 @lru_cache(maxsize=256)

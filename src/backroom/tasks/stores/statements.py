@@ -151,7 +151,7 @@ PICK_IDS: Final = f"""
 
 _CLAIM: Final = f"""
     UPDATE {TABLE} SET
-        state = 'running', fence = fence + 1, attempts = attempts + 1,
+        state = 'running', fence = fence + {{step}}, attempts = attempts + 1,
         started_at = COALESCE(started_at, %s), last_attempted_at = %s, lease_until = %s,
         worker_id = %s, worker_ids = worker_ids || %s,
         unique_key = CASE WHEN unique_scope = 'pending' THEN NULL ELSE unique_key END
@@ -161,11 +161,14 @@ _CLAIM: Final = f"""
 
 # PostgreSQL may run a plain subquery with a LIMIT twice and then claims too many; MATERIALIZED forbids it.
 CLAIM: Final = f"""
-    WITH picked AS MATERIALIZED ({{pick}}) {_CLAIM.format(condition="id IN (SELECT id FROM picked) {unless}")}
+    WITH picked AS MATERIALIZED ({{pick}})
+    {_CLAIM.format(step="1", condition="id IN (SELECT id FROM picked) {unless}")}
 """
 
 # The value of one row is asked for once, and before the UPDATE begins. To an idle server it is half the work.
-CLAIM_ONE: Final = _CLAIM.format(condition="id = (SELECT id FROM ({pick}) AS picked)")
+# It does not wait for the disk: a crash of the server may give the record back as it was, to be claimed once more. For
+# two such claims not to have the same fence, each takes a step of its own, drawn by lot.
+CLAIM_ONE: Final = _CLAIM.format(step="%s", condition="id = (SELECT id FROM ({pick}) AS picked) AND {hurriedly}")
 
 # What is due by now may come before what is ready already.
 UNLESS_DUE: Final = f"""
@@ -290,6 +293,7 @@ class Texts:
         self.look_among = LOOK.format(ready=IS_READY_AMONG.format(names=names))
         self.first_of_queues = FIRST_OF_QUEUES.format(names=names)
         self.pick = PICK.format(**locked)
+        self.claim_one = CLAIM_ONE.format(pick=self.pick, hurriedly=dialect.hurriedly)
         self.pick_ids = PICK_IDS.format(ids=ids, queues="{queues}", **locked)
         # All of it in each row: shown the one fence of a batch, a planner might look for that rather than for the ids.
         self.apply = APPLY.format(rows=dialect.rows(MOVED))
