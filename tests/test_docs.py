@@ -6,6 +6,7 @@ from `tests.services.markdown.blocks_for()`.
 
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,17 @@ def test_what_the_tests_need_is_told(page):
     [needed] = re.findall(r"system-packages\.sh (.+)", recipe)
     told = (REPOSITORY / page).read_text().lower()
     assert [name for name in needed.split() if name not in told] == []
+
+
+def test_who_lacks_an_extra_is_told_of_one_that_there_is_and_where_to_get_it():
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = [*pages(), *(REPOSITORY / "src").rglob("*.py")]
+    text = "\n".join(file.read_text() for file in sources)
+    named = set(re.findall(r"backroom\[(\w+)\]", text)) | set(re.findall(r"installing\(['\"](\w+)", text))
+    assert named - set(extras) == set()
+    assert {"redis", "celery", "encryption", "sessions"} <= named
+    # It is on no package index: that would be somebody else's.
+    assert re.findall(r"pip install ['\"]?backroom", text) == []
 
 
 @pytest.mark.parametrize(

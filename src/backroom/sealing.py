@@ -1,24 +1,26 @@
 """Keep what leaves this process from being changed (signed) or read (sealed), with keys made from SECRET_KEY.
 
 What was made with a key of SECRET_KEY_FALLBACKS is still accepted; new values are always made with SECRET_KEY.
-Signing needs nothing; sealing is AES-256-GCM of the package `cryptography` (the extra `backroom[encryption]`).
+Signing needs nothing; sealing is AES-256-GCM of the package `cryptography` (the extra `encryption`).
 """
 
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from hmac import compare_digest
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.encoding import force_bytes
 
 from backroom.errors import BackroomError
+from backroom.extras import installing
 
 SIGNATURE_BYTES: Final = 16
 SIGNATURE_LENGTH: Final = 2 * SIGNATURE_BYTES
@@ -94,8 +96,7 @@ def unseal(text: str, *, purpose: str, context: bytes = b"") -> bytes:
 
 def unseal_with_age(text: str, *, purpose: str, context: bytes = b"") -> tuple[bytes, bool]:
     """Return what was sealed, and whether that was done with SECRET_KEY and not with one of its fallbacks."""
-    from cryptography.exceptions import InvalidTag
-
+    not_ours = _library()[1]
     try:
         raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (NotBase64, ValueError):
@@ -104,7 +105,7 @@ def unseal_with_age(text: str, *, purpose: str, context: bytes = b"") -> tuple[b
     for index, key in enumerate(keys_for(purpose)):
         try:
             return bytes(_cipher(key, salt).decrypt(nonce, box, context)), index == 0
-        except (InvalidTag, ValueError):
+        except (not_ours, ValueError):
             continue
     raise BadSeal("A sealed value was changed, or sealed with a key that is not in SECRET_KEY_FALLBACKS any more.")
 
@@ -118,7 +119,17 @@ def _key(secret: str | bytes, purpose: str) -> bytes:
     return blake2b(force_bytes(f"backroom.{purpose}:") + force_bytes(secret)).digest()
 
 
-def _cipher(key: bytes, salt: bytes):  # type: ignore[no-untyped-def]
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+def _cipher(key: bytes, salt: bytes) -> Any:
+    return _library()[0](blake2b(salt, key=key, digest_size=32).digest())
 
-    return AESGCM(blake2b(salt, key=key, digest_size=32).digest())
+
+@cache
+def _library() -> tuple[Any, type[Exception]]:
+    """Return the cipher, and the error that says that another key or another text was sealed."""
+    try:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ModuleNotFoundError as error:
+        msg = f"What is to be encrypted needs the package cryptography. {installing('encryption')}"
+        raise ImproperlyConfigured(msg) from error
+    return AESGCM, InvalidTag

@@ -73,7 +73,7 @@ def test_a_store_that_cannot_keep_records(check, store):
 def test_celery_is_not_installed(check, monkeypatch):
     monkeypatch.setitem(sys.modules, "celery", None)
     monkeypatch.setattr("backroom.tasks.backends.celerychecks.find_spec", lambda _name: None)
-    assert "pip install 'backroom[celery]'" in check()["backroom.E021"]
+    assert "pip install './backroom[celery]'" in check()["backroom.E021"]
 
 
 def test_the_app_of_ours_is_not_installed(check, settings):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from backroom.cookies import Cookie, CookieRefused, CookieTooLarge
 from backroom.cookies.checks import check_cookies, check_cookies_of_a_server
+from backroom.sealing import _library
 
 KINDS: dict[str, dict[str, Any]] = {"plain": {}, "signed": {"signed": True}, "encrypted": {"encrypted": True}}
 JSON = st.recursive(
@@ -337,6 +340,18 @@ def test_encryption_without_its_package_is_told(monkeypatch):
     (message,) = check_cookies()
     assert message.id == "backroom.E413"
     assert cookie.name in message.msg
+    assert message.hint is not None
+    assert "pip install './backroom[encryption]'" in message.hint
+
+
+def test_who_encrypts_without_the_package_is_told_what_to_install(monkeypatch):
+    cookie = Cookie("secret", encrypted=True)
+    morsel = sent(cookie, "4111")
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    _library.cache_clear()
+    for work in (lambda: sent(cookie, "4111"), lambda: cookie.get(back(cookie, morsel.value))):
+        with pytest.raises(ImproperlyConfigured, match=r"cryptography.*pip install '\./backroom\[encryption\]'"):
+            work()
 
 
 def test_what_travels_unprotected_is_told_on_deployment(settings):

@@ -500,7 +500,7 @@ def test_without_the_library_it_is_told_what_to_install(make_project: Callable[.
     project.write("redis.py", "raise ModuleNotFoundError('No module named redis')")
     told = project.run("check", check=False)
     assert told.returncode == 1
-    assert "pip install 'backroom[redis]'" in told.stderr
+    assert "pip install './backroom[redis]'" in told.stderr
 
 
 def test_the_admin_lists_what_is_in_databases(make_project: Callable[..., Any], only: TcpRedis) -> None:

@@ -1,9 +1,16 @@
-"""Backroom over Django REST framework. The extra `backroom[api]` brings what these modules import."""
+"""Backroom over Django REST framework. The extra `api` brings what these modules import."""
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from backroom.extras import installing
 
 if TYPE_CHECKING:
     from backroom.api.offload import OffloadAPIView
+
+if find_spec("rest_framework") is None:
+    msg = f"Backroom's API views are views of Django REST framework. {installing('api')}"
+    raise ModuleNotFoundError(msg, name="rest_framework")
 
 __all__ = ["OffloadAPIView"]
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core import checks
 
 from backroom.cookies.attributes import Attributes, faults_of
+from backroom.extras import installing
 from backroom.sealing import can_seal
 
 PREFIXES: Final = ("SESSION", "CSRF", "LANGUAGE")
@@ -35,11 +36,10 @@ def check_cookies(**_kwargs: Any) -> Messages:
             for problem, cure in faults_of(declared.attributes)
         ]
         if declared.is_encrypted and not can_seal():
-            hint = "pip install 'backroom[encryption]'"
             found.append(
                 checks.Error(
                     f"Cookie {declared.name!r} is encrypted, and the package cryptography is not installed.",
-                    hint=hint,
+                    hint=installing("encryption"),
                     id="backroom.E413",
                 )
             )

@@ -7,10 +7,12 @@ Importing it connects to nothing and needs no settings. Replies are the server's
 and None. What goes wrong with the server is a `RedisUnavailable`, whatever the client library raised.
 """
 
+from backroom.extras import installing
+
 try:
     import redis as _library  # noqa: F401 - what follows imports from it
 except ModuleNotFoundError as error:
-    msg = "Whatever Backroom keeps in Redis needs its client library: pip install 'backroom[redis]'."
+    msg = f"Whatever Backroom keeps in Redis needs its client library. {installing('redis')}"
     raise ModuleNotFoundError(msg, name="redis") from error
 
 from backroom.options import REDIS_URL

@@ -39,6 +39,12 @@ def test_rest_framework_is_not_imported_before_it_is_used():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_without_rest_framework_it_is_told_what_to_install():
+    code = "import sys; sys.modules['rest_framework'] = None; import backroom.api"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert "pip install './backroom[api]'" in told.stderr
+
+
 # ── Starting ────────────────────────────────────────────────────────────────────────────────────
 
 

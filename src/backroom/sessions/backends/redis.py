@@ -1,4 +1,4 @@
-"""SESSION_ENGINE = "backroom.sessions.backends.redis": sessions in Redis or Valkey (the extra `backroom[redis]`)."""
+"""SESSION_ENGINE = "backroom.sessions.backends.redis": sessions in Redis or Valkey (the extra `redis`)."""
 
 from backroom.sessions.backends.base import BackroomSession
 from backroom.sessions.records import Store

@@ -9,6 +9,8 @@ from django.core import checks
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTaskBackend
 
+from backroom.extras import installing
+
 type Messages = list[checks.CheckMessage]
 
 APP = "backroom.celery"
@@ -38,7 +40,7 @@ def _celery(backend: Any) -> Iterator[checks.CheckMessage]:
     if find_spec("celery") is None:
         yield checks.Error(
             f"TASKS[{backend.alias!r}] runs on Celery, which is not installed.",
-            hint="pip install 'backroom[celery]'",
+            hint=installing("celery"),
             id="backroom.E021",
         )
     if not apps.is_installed(APP):
