@@ -9,6 +9,7 @@ import difflib
 import types
 import typing
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from math import isfinite
 from typing import Any, ClassVar, Final, Protocol
 
@@ -67,7 +68,7 @@ def problems_of(cls: type[_Dataclass], options: Mapping[str, Any]) -> list[str]:
             problems.append(f"Unknown option {key!r}. {_suggestion(key, known)}")
         elif not _fits(value, hints[key]):
             shown = repr(value) if known[key].repr else f"of type {type(value).__name__}"
-            problems.append(f"Option {key!r} is {shown}. Use a value of type {_words(hints[key])}.")
+            problems.append(f"Option {key!r} is {shown}. Use {_words(hints[key])}.")
     return problems
 
 
@@ -114,7 +115,7 @@ def problems_of_settings() -> list[str]:
             problems.append(f"BACKROOM has an unknown key {key!r}. {_suggestion(key, _declared)}")
         elif not _fits(value, _declared[key].hint):
             shown = f"of type {type(value).__name__}" if _declared[key].is_secret else repr(value)
-            problems.append(f"BACKROOM[{key!r}] is {shown}. Use a value of type {_words(_declared[key].hint)}.")
+            problems.append(f"BACKROOM[{key!r}] is {shown}. Use {_words(_declared[key].hint)}.")
     return problems
 
 
@@ -147,12 +148,28 @@ def _fits_one(value: object, hint: Any) -> bool:
     return isinstance(value, plain)
 
 
+_NAMES: Final[dict[Any, str]] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    tuple: "a tuple",
+    dict: "a dict",
+    Mapping: "a dict",
+    timedelta: "a timedelta",
+    types.NoneType: "None",
+}
+
+
 def _words(hint: Any) -> str:
-    return " or ".join(_word(alternative) for alternative in _alternatives(hint))
+    *others, last = [_word(alternative) for alternative in _alternatives(hint)]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _word(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Annotated:
         plain, *bounds = typing.get_args(hint)
         return f"{_words(plain)} {' and '.join(map(str, bounds))}"
-    return getattr(hint, "__name__", str(hint))
+    plain = typing.get_origin(hint) or hint
+    return _NAMES.get(plain) or f"a value of type {plain.__name__}"

@@ -1,4 +1,7 @@
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -13,6 +16,9 @@ class Options:
     limit: Annotated[int, AtLeast(1)] | None = None
     is_on: bool = True
     paths: list[str] | tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+    wait: Annotated[float, AtLeast(0)] | timedelta | None = None
+    path: Path = Path()
 
 
 def test_values_that_fit_are_taken_as_they_are():
@@ -25,18 +31,21 @@ def test_values_that_fit_are_taken_as_they_are():
     ("given", "problem"),
     [
         ({"laese": 1}, "Unknown option 'laese'. Did you mean 'lease'?"),
-        ({"zzz": 1}, "Unknown option 'zzz'. Known: is_on, lease, limit, paths, tries."),
-        ({"lease": "30"}, "Option 'lease' is '30'. Use a value of type float above 0."),
-        ({"lease": 0}, "Option 'lease' is 0. Use a value of type float above 0."),
-        ({"lease": -1.5}, "Option 'lease' is -1.5. Use a value of type float above 0."),
-        ({"lease": float("inf")}, "Option 'lease' is inf. Use a value of type float above 0."),
-        ({"lease": float("nan")}, "Option 'lease' is nan. Use a value of type float above 0."),
-        ({"lease": True}, "Option 'lease' is True. Use a value of type float above 0."),
-        ({"tries": 0}, "Option 'tries' is 0. Use a value of type int of at least 1."),
-        ({"tries": 1.5}, "Option 'tries' is 1.5. Use a value of type int of at least 1."),
-        ({"limit": 0}, "Option 'limit' is 0. Use a value of type int of at least 1 or NoneType."),
-        ({"is_on": 1}, "Option 'is_on' is 1. Use a value of type bool."),
-        ({"paths": "a.b"}, "Option 'paths' is 'a.b'. Use a value of type list or tuple."),
+        ({"zzz": 1}, "Unknown option 'zzz'. Known: is_on, lease, limit, path, paths, tries, wait, words."),
+        ({"lease": "30"}, "Option 'lease' is '30'. Use a number above 0."),
+        ({"lease": 0}, "Option 'lease' is 0. Use a number above 0."),
+        ({"lease": -1.5}, "Option 'lease' is -1.5. Use a number above 0."),
+        ({"lease": float("inf")}, "Option 'lease' is inf. Use a number above 0."),
+        ({"lease": float("nan")}, "Option 'lease' is nan. Use a number above 0."),
+        ({"lease": True}, "Option 'lease' is True. Use a number above 0."),
+        ({"tries": 0}, "Option 'tries' is 0. Use a whole number of at least 1."),
+        ({"tries": 1.5}, "Option 'tries' is 1.5. Use a whole number of at least 1."),
+        ({"limit": 0}, "Option 'limit' is 0. Use a whole number of at least 1 or None."),
+        ({"is_on": 1}, "Option 'is_on' is 1. Use True or False."),
+        ({"paths": "a.b"}, "Option 'paths' is 'a.b'. Use a list or a tuple."),
+        ({"words": 3}, "Option 'words' is 3. Use a dict."),
+        ({"wait": "1"}, "Option 'wait' is '1'. Use a number of at least 0, a timedelta or None."),
+        ({"path": "/"}, "Option 'path' is '/'. Use a value of type Path."),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_cure(given, problem):
@@ -62,7 +71,7 @@ def test_a_setting_is_what_the_project_says_or_the_default(colour, settings):
     [
         ({}, []),
         ({"COLOUR": "red"}, []),
-        ({"COLOUR": 3}, ["BACKROOM['COLOUR'] is 3. Use a value of type str or NoneType."]),
+        ({"COLOUR": 3}, ["BACKROOM['COLOUR'] is 3. Use a text or None."]),
         ({"COLOR": "red"}, ["BACKROOM has an unknown key 'COLOR'. Did you mean 'COLOUR'?"]),
         ({1: 2}, ["BACKROOM has an unknown key 1. Known: COLOUR."]),
         ("red", ["BACKROOM is of type str. Use a dict."]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -44,7 +45,8 @@ def test_a_sound_project_hears_nothing():
         ({"IDLE": -1}, "above 0"),
         ({"ABSOLUTE": "an hour"}, "'an hour'"),
         ({"LIMIT": 0}, "at least 1"),
-        ({"ENCRYPT": 1}, "bool"),
+        ({"ENCRYPT": 1}, "'ENCRYPT' is 1. Use True or False."),
+        ({"ABSOLUTE": "1"}, "Use a number above 0, a timedelta or None."),
     ],
 )
 def test_wrong_options_are_told(settings, options, problem):
@@ -97,7 +99,7 @@ def test_a_database_of_another_vendor_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("backroom", "problem"),
     [
-        ({}, "No Redis server"),
+        ({}, "Set BACKROOM['SESSIONS']['REDIS']['url'], or BACKROOM['REDIS_URL']"),
         ({"SESSIONS": {"REDIS": {"url": "http://x"}}}, "'http'"),
         ({"SESSIONS": {"REDIS": {"ulr": "redis://x"}}}, "Did you mean 'url'"),
     ],
@@ -113,8 +115,33 @@ def test_a_server_that_cannot_be_reached_so_is_told(settings, backroom, problem)
 def test_a_package_that_is_missing_is_told(settings, monkeypatch):
     monkeypatch.setattr("backroom.sessions.checks.can_seal", lambda: False)
     monkeypatch.setattr("backroom.sessions.checks.can_parse", lambda: False)
-    settings.BACKROOM = {"SESSIONS": {"ENCRYPT": True}}
-    assert ids(check_sessions()) == ["backroom.E405", "backroom.I401"]
+    settings.BACKROOM = {"SESSIONS": {"ENCRYPT": True, "IDLE": 1800, "ABSOLUTE": 43_200}}
+    assert ids(check_sessions()) == ["backroom.E405"]
+    # What only makes the site less nice is no news for every command.
+    assert ids(check_session_security()) == ["backroom.I401"]
+    said = [message.hint for message in (*check_sessions(), *check_session_security())]
+    assert ["pip install './backroom[" in str(hint) for hint in said] == [True, True]
+
+
+@pytest.mark.parametrize("engine", [DATABASE, REDIS])
+def test_one_wrong_option_hides_nothing_of_the_others(settings, engine):
+    settings.SESSION_ENGINE = engine
+    settings.BACKROOM = {
+        "REDIS_URL": "redis://not.asked",
+        "SESSIONS": {"IDEL": 5, "IDLE": -1, "READ_THROUGH": "no.such.engine", "REDIS": {"ulr": "redis://x"}},
+    }
+    of_redis = ["backroom.E404"] if engine == REDIS else []
+    assert ids(check_sessions()) == ["backroom.E401", "backroom.E401", *of_redis, "backroom.E406"]
+
+
+def test_an_engine_without_its_library_is_told(settings, monkeypatch):
+    settings.SESSION_ENGINE = "backroom.sessions.backends.radish"
+    assert ids(check_sessions()) == ["backroom.E408"]
+    settings.SESSION_ENGINE = REDIS
+    monkeypatch.setitem(sys.modules, REDIS, None)
+    (message,) = check_sessions()
+    assert message.id == "backroom.E408"
+    assert REDIS in message.msg
 
 
 @pytest.mark.parametrize(("path", "number"), [("no.such.engine", "E406"), (DATABASE, "E407")])

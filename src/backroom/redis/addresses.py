@@ -96,10 +96,10 @@ def maker_in_loop_of(address: Address) -> Maker:
     return make
 
 
-def problem_of(address: Address) -> str | None:
-    """Return a sentence on what is wrong with an address, or None. Connects to nothing."""
+def problem_of(address: Address, *, setting: str = "the address of this part") -> str | None:
+    """Return a sentence on what is wrong with an address, or None; `setting` is where it is said. Connects to nothing."""
     if not address.url:
-        return "No Redis server is named. Set 'url' in OPTIONS, or BACKROOM['REDIS_URL']."
+        return f"No Redis server is named. Set {setting}, or BACKROOM['REDIS_URL'] for every part."
     scheme = urlsplit(address.url).scheme
     if scheme not in SCHEMES:
         return f"The URL of the Redis server begins with {scheme!r}. Use redis://, rediss:// or unix://."

@@ -31,7 +31,7 @@ REFUSALS: Final = (
     (exceptions.BusyLoadingError, "is still loading its data", "Wait until it has."),
     (exceptions.MasterDownError, "has lost its primary", "Bring the primary back, or name the Sentinels."),
     (exceptions.ClusterDownError, "belongs to a cluster that is down", "Bring back the nodes that are missing."),
-    (exceptions.MovedError, "is a node of a cluster", "Say so with 'cluster' in OPTIONS."),
+    (exceptions.MovedError, "is a node of a cluster", "Say so with the option 'cluster'."),
     (exceptions.TryAgainError, "is moving the keys asked for to another node", "Try again."),
     (exceptions.NoPermissionError, "does not permit this user the command", CREDENTIALS),
     (exceptions.AuthenticationError, "does not accept the credentials", CREDENTIALS),
@@ -42,7 +42,7 @@ REFUSAL_CODES: Final = (
     ("BUSY", "is busy with a script", "Wait, or end the script with SCRIPT KILL."),
     ("NOAUTH", "asks for a password", CREDENTIALS),
     ("DENIED", "is in protected mode", "Give it a password, or let it listen to those alone who may come in."),
-    ("This instance has cluster support disabled", "is no node of a cluster", "Take 'cluster' out of OPTIONS."),
+    ("This instance has cluster support disabled", "is no node of a cluster", "Take the option 'cluster' away."),
 )
 
 

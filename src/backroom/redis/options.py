@@ -41,6 +41,9 @@ class RedisOptions:
         )
 
 
-def problem_of_address(options: Any) -> str | None:
-    """Return a sentence on what is wrong with the address in a part's options, or None. Connects to nothing."""
-    return problem_of(options.address)
+def problem_of_address(options: Any, place: str) -> str | None:
+    """Return a sentence on what is wrong with the address in a part's options, or None. Connects to nothing.
+
+    `place` is where the settings have those options.
+    """
+    return problem_of(options.address, setting=f"{place}['url']")

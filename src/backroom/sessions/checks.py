@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import import_string
 
+from backroom.extras import installing
 from backroom.options import problems_of
 from backroom.sealing import can_seal
 from backroom.sessions.agents import can_parse
@@ -30,23 +31,31 @@ type Messages = list[checks.CheckMessage]
 def check_sessions(**_kwargs: Any) -> Messages:
     """Return what keeps the sessions from working as the settings say."""
     options = _options()
-    if options is None or (problems := problems_of(SessionOptions, options)):
-        told = problems if options is not None else [f"BACKROOM['SESSIONS'] is {SESSIONS.value!r}. Use a dict."]
-        return [checks.Error(problem, hint=HINT, id="backroom.E401") for problem in told]
+    if options is None:
+        problem = f"BACKROOM['SESSIONS'] is of type {type(SESSIONS.value).__name__}. Use a dict."
+        return [checks.Error(problem, hint=HINT, id="backroom.E401")]
+    found: Messages = [
+        checks.Error(problem, hint=HINT, id="backroom.E401") for problem in problems_of(SessionOptions, options)
+    ]
     engine = _engine(settings.SESSION_ENGINE)
     if engine is None or not issubclass(engine, BackroomSession):
-        # Another engine is the project's choice, and a broken name is Django's to tell.
-        return []
-    return [*_middleware(), *_store(engine), *_options_fit(options), *_serializer()]
+        # Another engine is the project's choice, and a broken name of one is Django's to tell.
+        return [*found, *_broken_engine()]
+    # What is wrong with one option hides nothing of the others.
+    fitting = {name: value for name, value in options.items() if not problems_of(SessionOptions, {name: value})}
+    return [*found, *_middleware(), *_store(engine, fitting), *_options_fit(fitting), *_serializer()]
 
 
 @checks.register("backroom", checks.Tags.security, deploy=True)
 def check_session_security(**_kwargs: Any) -> Messages:
-    """Return which settings leave the sessions of a server unprotected."""
+    """Return which settings leave the sessions of a server unprotected, and what people would see more of."""
     engine = _engine(settings.SESSION_ENGINE)
     if engine is None or not issubclass(engine, BackroomSession):
         return []
-    return [checks.Warning(problem, hint=cure, id=f"backroom.{number}") for number, problem, cure in _weaknesses()]
+    weak: Messages = [
+        checks.Warning(problem, hint=cure, id=f"backroom.{number}") for number, problem, cure in _weaknesses()
+    ]
+    return [*weak, *_devices()]
 
 
 def _weaknesses() -> Iterator[tuple[str, str, str]]:
@@ -110,6 +119,20 @@ def _engine(path: str) -> type[Any] | None:
     return found
 
 
+def _broken_engine() -> Iterator[checks.CheckMessage]:
+    path = settings.SESSION_ENGINE
+    if not path.startswith("backroom."):
+        return
+    try:
+        import_module(path)
+    except ImportError as error:
+        yield checks.Error(
+            f"SESSION_ENGINE is {path!r}, which cannot be imported: {error}",
+            hint="Backroom's engines are 'backroom.sessions.backends.database' and 'backroom.sessions.backends.redis'.",
+            id="backroom.E408",
+        )
+
+
 def _middleware() -> Iterator[checks.CheckMessage]:
     if DJANGOS in settings.MIDDLEWARE:
         yield checks.Warning(
@@ -120,7 +143,7 @@ def _middleware() -> Iterator[checks.CheckMessage]:
         )
 
 
-def _store(engine: type[Any]) -> Iterator[checks.CheckMessage]:
+def _store(engine: type[Any], options: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
     if not apps.is_installed("backroom.sessions"):
         yield checks.Error(
             "SESSION_ENGINE is Backroom's, and 'backroom.sessions', which has its table and its receivers, is not installed.",
@@ -129,7 +152,7 @@ def _store(engine: type[Any]) -> Iterator[checks.CheckMessage]:
         )
         return
     if not hasattr(engine, "get_model_class"):
-        yield from _redis()
+        yield from _redis(options)
         return
     from django.db import connections, router
 
@@ -142,18 +165,18 @@ def _store(engine: type[Any]) -> Iterator[checks.CheckMessage]:
         )
 
 
-def _redis() -> Iterator[checks.CheckMessage]:
-    from backroom.sessions.stores.redis import problems_of_options
+def _redis(options: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+    from backroom.sessions.stores.redis import OPTIONS, problems_of_options
 
-    for problem in problems_of_options():
-        yield checks.Error(problem, hint="See BACKROOM['SESSIONS']['REDIS'].", id="backroom.E404")
+    for problem in problems_of_options(options.get("REDIS", {})):
+        yield checks.Error(problem, hint=f"See {OPTIONS} in docs/reference/sessions.md.", id="backroom.E404")
 
 
 def _options_fit(options: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
     if options.get("ENCRYPT") and not can_seal():
         yield checks.Error(
             "BACKROOM['SESSIONS'] says ENCRYPT, and the package cryptography is not installed.",
-            hint="pip install 'backroom[encryption]'",
+            hint=installing("encryption"),
             id="backroom.E405",
         )
     before = options.get("READ_THROUGH")
@@ -169,10 +192,14 @@ def _options_fit(options: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
             hint="Name the engine that the project had before, or leave it out.",
             id="backroom.E407",
         )
+
+
+def _devices() -> Iterator[checks.CheckMessage]:
+    # An info of every check would be printed by every command.
     if not can_parse() and apps.is_installed("backroom.sessions"):
         yield checks.Info(
             "The package ua-parser is not installed, so people see 'Unknown device' in the list of their sessions.",
-            hint="pip install 'backroom[sessions]'",
+            hint=installing("sessions"),
             id="backroom.I401",
         )
 

@@ -23,6 +23,8 @@ from backroom.sessions.transactions import Witness
 
 LUA: Final = Path(__file__).with_name("lua")
 TAG: Final = "sessions"
+OPTIONS: Final = "BACKROOM['SESSIONS']['REDIS']"
+"""Where the settings say which server."""
 AT_ONCE: Final = 500
 """Sessions, or users, that one script sees to: nobody else is served meanwhile."""
 BEGINNING: Final = b"-inf"
@@ -189,10 +191,8 @@ def store() -> RedisStore:
     said = (rules(), REDIS_URL.value)
     if _made is None or _made[0] != said:
         require_app()
-        if problems := [*problems_of_options()]:
-            raise ImproperlyConfigured(
-                " ".join([*problems, "OPTIONS of the sessions are BACKROOM['SESSIONS']['REDIS']."])
-            )
+        if problems := [*problems_of_options(rules().options.REDIS)]:
+            raise ImproperlyConfigured(" ".join([*problems, f"The options are {OPTIONS}."]))
         options = RedisOptions(**rules().options.REDIS)
         _remember(said, RedisStore(options.address, options.prefix))
     assert _made is not None  # noqa: S101 - it was just made
@@ -207,12 +207,11 @@ def _remember(said: tuple[Rules, str], made: RedisStore) -> None:
     _made = (said, made)
 
 
-def problems_of_options() -> Iterator[str]:
+def problems_of_options(options: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with how the settings name the server. Connects to nothing."""
-    options = rules().options.REDIS
     if problems := problems_of(RedisOptions, options):
         yield from problems
-    elif problem := problem_of_address(RedisOptions(**options)):
+    elif problem := problem_of_address(RedisOptions(**options), OPTIONS):
         yield problem
 
 

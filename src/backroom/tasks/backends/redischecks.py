@@ -20,8 +20,8 @@ MEGABYTE: Final = 1_000_000
 
 def check_redis(backend: Any) -> Messages:
     """Return what is wrong with the settings of a `RedisBackend`; nothing is connected to."""
-    place = f"TASKS[{backend.alias!r}]['OPTIONS']"
-    if problem := problem_of_address(backend.settings):
+    place = _place(backend)
+    if problem := problem_of_address(backend.settings, place):
         hint = f"See {place} and docs/how-to/redis.md."
         return [checks.Error(problem, hint=hint, id="backroom.E030")]
     found: Messages = []
@@ -41,7 +41,7 @@ def check_redis(backend: Any) -> Messages:
 
 def check_server(backend: Any) -> Messages:
     """Return what is wrong with the server of a `RedisBackend`, nothing when it is away."""
-    if problems_of(backend.options_class, backend.options) or problem_of_address(backend.settings):
+    if problems_of(backend.options_class, backend.options) or problem_of_address(backend.settings, _place(backend)):
         return []
     try:
         return examine(backend)[1]
@@ -56,6 +56,10 @@ def examine(backend: Any) -> tuple[str, Messages]:
     writes = "an append-only file" if facts.has_append_only_file else "snapshots" if facts.is_persistent else "nothing"
     said = f"{facts.product}, {facts.used_memory / MEGABYTE:,.0f}{limit} MB used, writes {writes} to disk"
     return said, list(_of_server(backend, facts))
+
+
+def _place(backend: Any) -> str:
+    return f"TASKS[{backend.alias!r}]['OPTIONS']"
 
 
 def _of_server(backend: Any, facts: Facts) -> Iterator[checks.CheckMessage]:
