@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.examples.frontdesk import PROGRAM, Frontdesk, Visitor
 from tests.examples.test_table import WRONG
-from tests.services.project import wait_until
+from tests.services.project import REPOSITORY, wait_until
 
 # Enough work that an order is not done before it is answered: towns along a meridian, 5.6 kilometres apart.
 CITIES = b"name,country,lat,lon,height\n" + b"".join(
@@ -99,6 +100,18 @@ def test_an_idempotency_key_finds_the_order_again(site: Frontdesk):
     assert again.json["rows"] == 400
     assert again.headers["Content-Location"] == first.headers["Location"] + "result/"
     site.wait_for_no_uploads()
+
+
+def test_the_readme_names_every_page_that_the_site_links_to(site: Frontdesk):
+    visitor, ahead, seen = Visitor(site), ["/"], {"/devices/"}
+    while ahead:
+        page = ahead.pop()
+        seen.add(page)
+        links = re.findall(r'<a [^>]*href="(/[^"#?]*)', visitor.get(page).text)
+        ahead += {link for link in links if not link.startswith("/operations/")} - seen - set(ahead)
+    told = (REPOSITORY / "examples/frontdesk/README.md").read_text()
+    assert len(seen) > 8
+    assert [page for page in sorted(seen) if f"`{page}`" not in told] == []
 
 
 # ── Wrong files ──────────────────────────────────────────────────────────────────────────────────
