@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from weakref import WeakSet
 
+from redis.connection import DefaultParser
 from redis.exceptions import (
     ConnectionError,  # noqa: A004 - the library's own
     InvalidResponse,
@@ -26,12 +27,14 @@ else:
     _hiredis = hiredis
 
 from backroom.redis.addresses import Maker
-from backroom.redis.errors import RedisUnavailable
+from backroom.redis.errors import TROUBLE, RedisUnavailable
 
 type Command = Sequence[str | bytes | int | float]
 
 DEMOTED: Final = (ReadOnlyError, MasterDownError)
 """What a server says that is no primary any more: who connects anew may find the one that is."""
+SOCKET: Final = "_sock"
+"""Where a connection of the library has its socket, None while it is not connected."""
 AT_ONCE: Final = 65_536
 """Bytes that are taken from a connection at once."""
 
@@ -40,6 +43,8 @@ class Link:
     """A connection that the client library opens when it is first used, and the shortest way through it.
 
     With hiredis it speaks and reads by itself: the library's own way through its layers takes longer than the server.
+    That takes the library's socket, which has no public name. Where a version hides it, and without hiredis, a link goes
+    the library's way; it has no descriptor to wait on then.
     """
 
     __slots__ = ("__weakref__", "_connection", "_poll", "_reader", "_socket")
@@ -69,7 +74,7 @@ class Link:
     def send(self, commands: Sequence[Command]) -> None:
         """Send commands, whose replies are to be fetched in their order."""
         socket = self._opened()
-        if _hiredis is None:
+        if _hiredis is None or socket is None:
             self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
         elif len(commands) == 1:
             socket.sendall(_hiredis.pack_command(tuple(commands[0])))
@@ -87,20 +92,20 @@ class Link:
     def is_stale(self) -> bool:
         """Tell whether the server has closed the connection, or said something that nobody asked for."""
         if self._known() is None:
-            return False
+            return self._is_hidden and self._has_something()
         # The library's own look takes five times as long, and this one stands before every command.
         return bool(self._poll.poll(0))
 
     def has_reply(self) -> bool:
         """Tell whether a reply, or the end of the connection, has arrived and can be read without waiting."""
         if self._known() is None or self._reader is None:
-            return bool(self._connection.can_read(timeout=0))
+            return self._has_something()
         # What TLS has taken in already shows at no descriptor.
         pending = getattr(self._socket, "pending", None)
         return bool(self._reader.has_data() or (pending and pending()) or self._poll.poll(0))
 
     def fileno(self) -> int | None:
-        """Return the descriptor to wait on, or None while not connected."""
+        """Return the descriptor to wait on, or None while not connected, or where the library hides it."""
         socket = self._known()
         return None if socket is None else int(socket.fileno())
 
@@ -122,8 +127,7 @@ class Link:
 
     def _known(self) -> Any:
         """Return the socket, None while there is none, with a reader and a poll that are its own."""
-        # The library has no public word for it.
-        socket = self._connection._sock  # noqa: SLF001
+        socket = getattr(self._connection, SOCKET, None)
         if socket is not self._socket:
             self._socket, self._reader = socket, None
             if socket is not None:
@@ -136,8 +140,18 @@ class Link:
         if _hiredis is None:
             return None
         # The library knows the class of each error that a server may reply; an error that is none of them is said so too.
-        error_of = self._connection._parser.parse_error  # noqa: SLF001
-        return _hiredis.Reader(protocolError=InvalidResponse, replyError=error_of)
+        return _hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
+
+    @property
+    def _is_hidden(self) -> bool:
+        return not hasattr(self._connection, SOCKET)
+
+    def _has_something(self) -> bool:
+        """Ask the library whether a reply, or the end of the connection, has arrived; where there is none, it connects."""
+        try:
+            return bool(self._connection.can_read(timeout=0))
+        except TROUBLE:
+            return True
 
     def _read(self) -> Any:
         reader = self._reader
