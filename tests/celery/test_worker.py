@@ -119,15 +119,19 @@ def test_records_may_be_kept_in_redis(make_celery_site: Callable[..., CelerySite
         "BACKEND": "backroom.tasks.backends.redis.RedisBackend",
         "OPTIONS": {"url": f"unix://{redis_server.socket}", "prefix": prefix},
     }
-    site = make_celery_site(settings=f"TASKS['records'] = {keeper!r}\n")
+    hurried = "INSTALLED_APPS.append('tests.celery.hurried.Hurried')\n"
+    site = make_celery_site(settings=f"TASKS['records'] = {keeper!r}\n{hurried}", resend_after=5.0)
     worker = site.celery(concurrency=2)
     site.enqueue_all(
         *[("effect", [str(site.effects), number], "") for number in range(10)],
         ("fails_twice", [str(site.effects.with_name("fails"))], ""),
-        ("add", [1, 2], "run_after=timedelta(seconds=11)"),
+        # It is none of those that are sent at once: the upkeep of a worker sends it.
+        ("add", [1, 2], "run_after=timedelta(seconds=2.5)"),
         ("gated", [str(site.effects), str(site.gate)], ""),
     )
     pid = int(site.wait_for_line("begin 1").split()[2])
+    # First in line for the upkeep may be the child that is about to be killed; the other one takes its time to step in.
+    wait_until(lambda: worker.output().count("action=succeeded") == 12, seconds=90, what="12 successes")
     next(child for child in worker.children() if child.pid == pid).kill()
     site.wait_for_line("begin 2")
     site.open_gate()

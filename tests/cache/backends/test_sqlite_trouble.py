@@ -24,6 +24,7 @@ from django.test import override_settings
 
 from backroom.cache.backends.sqlite import SQLiteCache
 from backroom.cache.onefile import statements
+from backroom.cache.onefile.file import LONGEST_NAP
 from backroom.testing.cache.case import wait_until
 
 
@@ -155,18 +156,26 @@ def test_a_file_is_for_its_owner_alone(tmp_path):
 # ── Locks ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_who_finds_the_file_locked_waits_in_vain_once_and_says_so(path, caplog):
+def test_who_finds_the_file_locked_waits_in_vain_once_and_says_so(path, caplog, monkeypatch):
     cache = make(path, LOCK_TIMEOUT=0.05)
     cache.set("key", 1)
+    clock, naps = [time.monotonic()], []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr("backroom.cache.onefile.file.monotonic", lambda: clock[0])
+    monkeypatch.setattr("backroom.cache.backends.sqlite.time.sleep", nap)
     with locked(path):
         cache.set("key", 2)
-        begun = time.monotonic()
+        waited = sum(naps)
+        assert waited == pytest.approx(0.05, abs=LONGEST_NAP)
         for _ in range(50):
             cache.set("key", 3)
         assert cache.add("other", 1) is False
         assert cache.get("key") == 1
-    # Fifty times the wait would be more than two seconds.
-    assert time.monotonic() - begun < 2
+    assert sum(naps) == waited
     assert caplog.text.count("action=cache_locked") == 1
     cache.set("key", 4)
     assert cache.get("key") == 4
