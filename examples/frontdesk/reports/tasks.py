@@ -2,10 +2,8 @@
 
 from typing import Final
 
-from django.tasks import task
-
 from backroom.offload import Refused
-from backroom.tasks import TaskContext
+from backroom.tasks import TaskContext, task
 from reports.building import build
 from reports.figures import Figures
 from reports.refusal import NotATable
@@ -16,7 +14,7 @@ LONGEST_SECONDS: Final = 20 * 60
 WAITS_SECONDS: Final = 24 * 3_600
 
 
-@task(takes_context=True, timeout=LONGEST_SECONDS, expires=WAITS_SECONDS)  # type: ignore[call-overload, untyped-decorator]
+@task(takes_context=True, timeout=LONGEST_SECONDS, expires=WAITS_SECONDS)
 def build_report(context: TaskContext, *, name: str, digest: str) -> Figures:  # noqa: ARG001 - a name for the content
     """Return the report on the upload that the task's metadata names, or on the airports if it names none.
 
