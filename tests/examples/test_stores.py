@@ -81,6 +81,19 @@ def test_a_celery_worker_that_was_killed_is_started_again(site_on: Frontdesk, st
     assert visitor.finished(visitor.order(CITIES).headers["Location"])["state"] == "successful"
 
 
+@pytest.mark.parametrize("store", ["redis"])
+def test_a_second_demo_leaves_the_server_of_the_first_alone(site_on: Frontdesk, tmp_path: Path, store: str):
+    site_on.start()
+    socket = stores.socket_of(site_on.state)
+    second = Frontdesk(tmp_path, store)
+    refused = second.manage("demo", log=tmp_path / "second.log")
+    assert refused.wait(60) == 1
+    assert "Another demo runs here" in refused.output()
+    visitor = Visitor(site_on)
+    assert visitor.finished(visitor.order(CITIES).headers["Location"])["state"] == "successful"
+    assert socket.exists()
+
+
 @BESIDE_SQLITE
 def test_a_missing_server_is_named_with_its_package(tmp_path: Path, store: str):
     site = Frontdesk(tmp_path, store)

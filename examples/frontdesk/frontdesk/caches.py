@@ -7,7 +7,6 @@ import getpass
 import hashlib
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from frontdesk.children import Child
-from frontdesk.stores import Unfit
+from frontdesk.sockets import Unfit, claim, listens
 
 SQLITE: Final = "sqlite"
 DATABASE: Final = "database"
@@ -75,7 +74,7 @@ def server_for(kind: str, state: Path) -> Iterator[Child | None]:
         yield None
         return
     path = socket_of(state)
-    _make_private(path.parent)
+    claim(path)
     server = Child("cache server", _command(kind, path))
     try:
         server.start()
@@ -121,26 +120,10 @@ def _program(kind: str, *names: str, package: str) -> str:
     raise Unfit(msg)
 
 
-def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        msg = f"{folder} belongs to somebody else. Name another folder for temporary files: TMPDIR=…"
-        raise Unfit(msg)
-
-
 def _wait_for(server: Child, path: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not _listens(path):
+    while not listens(path):
         if (fate := server.fate()) or time.monotonic() > deadline:
             msg = f"The cache's server did not start ({fate or 'it does not listen'})."
             raise Unfit(msg)
         time.sleep(0.02)
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(str(path))
-        except OSError:
-            return False
-        return True

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from frontdesk.children import Child, Ending
+from frontdesk.sockets import Unfit, claim
 
 SQLITE: Final = "sqlite"
 REDIS: Final = "redis"
@@ -27,10 +28,6 @@ GRACE_SECONDS: Final = 2.0
 START_SECONDS: Final = 15.0
 
 _DATABASE: Final = {"BACKEND": "backroom.tasks.backends.database.DatabaseBackend"}
-
-
-class Unfit(Exception):
-    """This machine, or the environment, has not what the store needs; the message says what to do."""
 
 
 def chosen() -> str:
@@ -82,7 +79,7 @@ def server_for(store: str, state: Path) -> Iterator[Child | None]:
         return
     path = socket_of(state)
     server = Child("server", [_program(store), *_options(store, state, path)])
-    _make_private(path.parent)
+    claim(path)
     try:
         server.start()
         _wait_for(server, path, state)
@@ -119,13 +116,6 @@ def _options(store: str, state: Path, path: Path) -> list[str]:
         "--maxmemory-policy",
         "noeviction",
     ]
-
-
-def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        msg = f"{folder} belongs to somebody else. Name another folder for temporary files: TMPDIR=…"
-        raise Unfit(msg)
 
 
 def _log(state: Path) -> Path:

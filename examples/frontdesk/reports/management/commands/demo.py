@@ -18,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from frontdesk import caches, stores
 from frontdesk.children import Child, Restarts
+from frontdesk.sockets import Unfit
 from reports import spool
 
 HOST: Final = "127.0.0.1"
@@ -55,7 +56,7 @@ class Command(BaseCommand):
                     call_command("createcachetable", verbosity=0)
                 spool.sweep()
                 self.run(listener, [each for each in (server, cache_server) if each], requests)
-        except stores.Unfit as unfit:
+        except Unfit as unfit:
             raise CommandError(str(unfit)) from None
         self.stdout.write(f"\nEnded. Orders and reports are kept in {_state()}")
 
