@@ -20,7 +20,7 @@ ENVIRONMENT := pyproject.toml scripts/venv.sh
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: .venv/.demo-stamp  ## Start the example site and its worker (PORT=8000, STORE=sqlite, redis or celery, CACHE=sqlite, redis, file, …)
+demo: .venv/.$(if $(filter pymemcache pylibmc,$(CACHE)),dev,demo)-stamp  ## Start the example site and its worker (PORT=8000, STORE=sqlite, redis or celery, CACHE=sqlite, redis, file, …)
 	@PORT=$(PORT) STORE=$(STORE) CACHE=$(CACHE) exec $(PY) examples/frontdesk/manage.py demo
 
 test: .venv/.dev-stamp  ## Run the tests, with real servers, processes and a browser
@@ -68,7 +68,7 @@ clean:  ## Remove the environments and caches
 	@scripts/system-packages.sh libmemcached
 	@PYTHON="$(PYTHON)" scripts/venv.sh dev
 
-# The dev environment holds all that the demo needs, so one that is up to date will do.
+# The dev environment holds all that the demo needs, so one that is up to date will do; the clients of memcached it has alone.
 .venv/.demo-stamp: requirements/demo.txt $(ENVIRONMENT)
 	@PYTHON="$(PYTHON)" scripts/venv.sh demo
 

@@ -58,3 +58,13 @@ def test_a_machine_without_a_new_enough_python_is_told_which_it_needs(tmp_path, 
     )
     assert finished.returncode == 1
     assert "needs Python 3.12 or newer" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("cache", "environment"), [("sqlite", "demo"), ("redis", "demo"), ("pymemcache", "dev"), ("pylibmc", "dev")]
+)
+def test_the_demo_has_the_client_of_its_cache(cache, environment):
+    asked = ["make", "--dry-run", "--always-make", "demo", f"CACHE={cache}"]
+    told = subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert f"scripts/venv.sh {environment}\n" in told
+    assert f"CACHE={cache} exec" in told
