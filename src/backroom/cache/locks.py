@@ -7,21 +7,27 @@ a value is computed twice.
 """
 
 import fcntl
+import logging
 import os
 import secrets
 import struct
 import sys
+from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 from django.core.cache import caches
 from django.core.cache.backends.filebased import FileBasedCache
 
+from backroom.cache.folders import make_private
 from backroom.cache.steps import Run, Steps, ask
+
+logger = logging.getLogger("backroom.cache")
 
 LOCK_FILE: Final = "backroom.locks"
 CAN_LOCK_RANGES: Final = sys.platform == "linux"
@@ -59,17 +65,24 @@ def _locks_ranges(alias: str) -> bool:
 
 def _claim_key(alias: str, key: str, seconds: float) -> Steps[Held | None]:
     word = secrets.token_hex(8)
-    if not (yield from ask(alias, "add", key, word, ceil(seconds))):
-        return None
 
     def give_back() -> Steps[None]:
-        # After the lease another may hold it.
-        if hasattr(caches[alias], "delete_if"):
-            yield from ask(alias, "delete_if", key, word)
-        elif (yield from ask(alias, "get", key)) == word:
-            yield from ask(alias, "delete", key)
+        try:
+            # After the lease another may hold it.
+            if hasattr(caches[alias], "delete_if"):
+                yield from ask(alias, "delete_if", key, word)
+            elif (yield from ask(alias, "get", key)) == word:
+                yield from ask(alias, "delete", key)
+        except Exception as error:  # noqa: BLE001 - what was made is to be served; the lock ends with its lease
+            logger.warning("action=lock-not-given-back error=%s", type(error).__qualname__)
 
-    return Held(give_back)
+    try:
+        is_ours = yield from ask(alias, "add", key, word, ceil(seconds))
+    except CancelledError:
+        # It may have been taken all the same.
+        yield from give_back()
+        raise
+    return Held(give_back) if is_ours else None
 
 
 def _claim_range(cache: Any, key: str) -> Steps[Held | None]:
@@ -77,7 +90,12 @@ def _claim_range(cache: Any, key: str) -> Steps[Held | None]:
     # Its folder is what the backend calls it; there is no public name.
     path = Path(cache._dir) / LOCK_FILE  # noqa: SLF001
     place = int.from_bytes(blake2b(cache.make_key(key).encode(), digest_size=7).digest())
-    descriptor: int | None = yield Run(lambda: _lock(path, place))
+    attempt = _Attempt()
+    try:
+        descriptor: int | None = yield Run(lambda: attempt.keep(_lock(path, place)))
+    except CancelledError:
+        attempt.give_up()
+        raise
     if descriptor is None:
         return None
 
@@ -87,8 +105,36 @@ def _claim_range(cache: Any, key: str) -> Steps[Held | None]:
     return Held(give_back)
 
 
+class _Attempt:
+    """A lock that a thread takes for somebody who may not be there any more when it has it."""
+
+    def __init__(self) -> None:
+        self._guard = Lock()
+        self._is_given_up = False
+        self._descriptor: int | None = None
+
+    def keep(self, descriptor: int | None) -> int | None:
+        """Return what was taken, or close it if nobody wants it."""
+        with self._guard:
+            self._descriptor = descriptor
+            if self._is_given_up:
+                self._close()
+        return descriptor
+
+    def give_up(self) -> None:
+        """Close what was taken, and what will be."""
+        with self._guard:
+            self._is_given_up = True
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 def _lock(path: Path, place: int) -> int | None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # struct flock: of the open file rather than of the process, so that threads keep one another out too.
     wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)

@@ -27,6 +27,7 @@ from django.utils.module_loading import import_string
 
 from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.backends.sqlite import SQLiteCache
+from backroom.cache.folders import make_private
 from backroom.cache.nearby.memory import Memory, memory_of
 from backroom.cache.nearby.news import MASK, Deaf, News, NewsInFile, NoNews
 from backroom.cache.nearby.postgres import NewsOnPostgres, can_notify
@@ -387,7 +388,7 @@ class TieredCache(BackroomCache):
 
 def _news_in(path: Path) -> News:
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         return NewsInFile(path)
     except OSError as error:
         Trouble(str(path)).warn("deaf", f"{error} The cache behind is asked each time.")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from backroom.cache.folders import make_private
 from backroom.cache.onefile.statements import APPLICATION_ID, CREATE, PAGE_BYTES, SCHEMA
 from backroom.errors import BackroomError
 
@@ -94,7 +95,7 @@ def place_of(path: Path) -> tuple[int, int]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     # Whoever could write here could not run code, for pickles are signed, but could read and forge entries. To close a file
     # behind SQLite's back drops the locks of this process, so nobody here may have it open before this is done with it.
     with _creating, suppress(FileExistsError):
