@@ -7,8 +7,9 @@ from itertools import count
 
 import pytest
 from django.middleware.csrf import get_token
-from django.template import Context, Engine, TemplateSyntaxError
+from django.template import Context, Engine, RequestContext, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
+from django.utils.csp import LazyNonce
 
 from backroom.cache import cached, invalidate, invalidate_fragment
 
@@ -72,6 +73,25 @@ def test_a_token_is_never_kept():
         return text
 
     assert tokens() != tokens()
+
+
+def test_a_token_is_never_kept_though_the_request_is_no_variable_of_the_template():
+    def tokens():
+        template = ENGINE.from_string("{% load cache %}{% cache 300 form %}{% csrf_token %}{% endcache %}")
+        return template.render(RequestContext(RequestFactory().get("/")))
+
+    first = tokens()
+    assert "csrfmiddlewaretoken" in first
+    assert first != tokens()
+
+
+def test_a_nonce_is_never_kept():
+    def nonces():
+        request = RequestFactory().get("/")
+        request._csp_nonce = LazyNonce()
+        return render("300 script", {"request": request, "number": lambda: str(request._csp_nonce)})
+
+    assert nonces() != nonces()
 
 
 def test_a_token_elsewhere_on_the_page_does_no_harm():

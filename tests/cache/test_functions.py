@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,6 +23,7 @@ from backroom.cache import (
     aforget,
     ainvalidate,
     cached,
+    computing,
     depend_on,
     fetch,
     forget,
@@ -481,6 +483,16 @@ def test_what_surrounds_a_call_can_be_part_of_its_key():
         assert language() == "fr"
 
 
+@pytest.mark.parametrize("name", ["with spaces", "line\r\nset evil 0 0 1", "übersicht", "x" * 300])
+def test_cve_2014_1418_and_2020_13254_no_name_and_no_argument_makes_a_key_that_memcached_would_misread(name):
+    number = cached(100, key=name)(lambda text: text)
+    keys = [number.key(text) for text in ("\r\nflush_all\r\n", " ", "\x7f", "ü" * 300)]
+    assert len(set(keys)) == 4
+    for key in keys:
+        assert re.fullmatch(r"[!-~]{1,200}", key)
+    assert number.key("a") != cached(100, key=f"{name}_")(lambda text: text).key("a")
+
+
 def test_a_function_that_is_made_anew_each_time_needs_a_name():
     with pytest.raises(UnusableFunction, match=r"key=…"):
         cached(100)(lambda: 1)
@@ -541,6 +553,76 @@ def test_a_cache_that_takes_no_writes_holds_nobody_up(monkeypatch):
     monkeypatch.setattr(backend, "add", lambda *_args, **_kwargs: False)
     monkeypatch.setattr(backend, "set", lambda *_args, **_kwargs: None)
     assert fetch("k", lambda: "computed") == "computed"
+
+
+def waiting_for(monkeypatch, number):
+    """Return an event that is set when so many have found the lock taken."""
+    seen: set[int] = set()
+    all_wait = threading.Event()
+
+    def is_claimed(alias, key, original=computing.is_claimed):
+        seen.add(threading.get_ident())
+        if len(seen) == number:
+            all_wait.set()
+        return (yield from original(alias, key))
+
+    monkeypatch.setattr(computing, "is_claimed", is_claimed)
+    return all_wait
+
+
+@pytest.mark.parametrize("is_error", [True, False])
+def test_those_who_wait_for_what_is_not_kept_do_not_compute_one_after_the_other(monkeypatch, together, is_error):
+    all_wait, first = waiting_for(monkeypatch, 3), threading.Lock()
+    # All of the others have to be inside at once.
+    inside = threading.Barrier(3)
+
+    def compute():
+        if first.acquire(blocking=False):
+            assert all_wait.wait(30)
+        else:
+            inside.wait(30)
+        if is_error:
+            raise LookupError
+        return "not kept"
+
+    answers = together(4, lambda _n: fetch("k", compute, keep=lambda value: value != "not kept"))
+    assert {type(answer) for answer in answers} == {LookupError if is_error else str}
+    assert fetch("k", lambda: "kept") == fetch("k", lambda: "again") == "kept"
+
+
+def test_those_who_wait_for_what_fails_get_the_old_value_at_once(clock, monkeypatch, together):
+    all_wait, calls = waiting_for(monkeypatch, 3), []
+
+    def compute():
+        calls.append(1)
+        assert all_wait.wait(30)
+        raise LookupError
+
+    assert fetch("k", lambda: "old", 10, stale_if_error=600) == "old"
+    clock.go_on(11)
+    assert together(4, lambda _n: fetch("k", compute, 10, stale_if_error=600)) == ["old"] * 4
+    assert len(calls) == 1
+
+
+def test_an_error_of_the_cache_hides_no_error_of_the_computation(monkeypatch, caplog):
+    def compute():
+        monkeypatch.setattr(type(caches["default"]), "set", gone)
+        raise LookupError("mine")
+
+    def gone(*_args, **_kwargs):
+        raise ConnectionError
+
+    with pytest.raises(LookupError, match="mine"):
+        fetch("k", compute)
+    assert "action=not-stored" in caplog.text
+
+
+@INLINE
+def test_a_caller_who_has_computed_a_stale_value_leaves_nobody_to_wait_for(clock):
+    number = counting(timeout=5, stale=60)
+    for expected in ("a1", "a2", "a3"):
+        assert number() == expected
+        clock.go_on(6)
 
 
 # ── In an event loop ────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.test import override_settings
 
-from backroom.cache import fetch, invalidate_on_commit, tagged
+from backroom.cache import depend_on, fetch, invalidate_on_commit, tagged
 from backroom.cache.generations import current
 from backroom.cache.steps import run
 
@@ -140,6 +140,49 @@ def test_what_a_transaction_took_back_was_never_stored():
         transaction.set_rollback(True)
     assert names() == []
     assert fetch("outer", names) == []
+
+
+def test_what_is_found_to_depend_on_a_change_on_the_way_is_seen_by_nobody_else():
+    def compute():
+        depend_on("users")
+        return User.objects.count()
+
+    with transaction.atomic():
+        User.objects.create(username="eve")
+        assert fetch("found", compute) == 1
+        transaction.set_rollback(True)
+    assert fetch("found", compute) == 0
+    with transaction.atomic():
+        User.objects.create(username="eve")
+        # Stored before, by somebody who could not know.
+        assert fetch("found", compute) == 1
+        assert fetch("around", lambda: fetch("found", compute)) == 1
+        transaction.set_rollback(True)
+    assert fetch("found", compute) == fetch("around", lambda: fetch("found", compute)) == 0
+
+
+def test_what_a_computation_writes_itself_is_not_kept_before_it_is_committed():
+    def compute():
+        User.objects.create(username="eve")
+        return User.objects.count()
+
+    with transaction.atomic():
+        assert fetch("writing", compute, tags="users") == 1
+        transaction.set_rollback(True)
+    assert names() == []
+    assert fetch("writing", lambda: "anew", tags="users") == "anew"
+
+
+def test_a_transaction_that_was_taken_back_is_no_concern_of_the_next():
+    numbers = count(1)
+    with transaction.atomic():
+        User.objects.create(username="ann")
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        with transaction.atomic():
+            User.objects.create(username="eve")
+            transaction.set_rollback(True)
+        assert [fetch("next", lambda: next(numbers), tags="users") for _ in range(2)] == [1, 1]
 
 
 def test_bulk_changes_say_it_themselves():

@@ -22,7 +22,7 @@ PAUSES: Final = (0.01, 0.1)
 LOOKS: Final = 3
 """How often nobody has a lock that is not to be had either, until it is clear that the cache is at fault."""
 AFTER_A_FAILURE: Final = 5
-"""Seconds for which a spare value is served without trying again."""
+"""Seconds for which a spare value is served without trying again; and where there is none, nobody waits for another."""
 USABLE: Final = {Standing.FRESH, Standing.EARLY, Standing.STALE}
 
 
@@ -50,9 +50,9 @@ class Recipe:
 
 def obtained(recipe: Recipe) -> Steps[Entry]:
     """Return an entry that may be served; compute one if there is none. An error of the computation reaches the caller."""
-    if recipe.tags and is_uncommitted(recipe.tags):
-        return (yield from _computed_for_nobody_else(recipe))
     found, standing = yield from looked_up(recipe)
+    if is_uncommitted({*recipe.tags, *(() if found is None else found.tags)}):
+        return (yield from _computed_for_nobody_else(recipe))
     if found is not None and standing in {Standing.EARLY, Standing.STALE}:
         found = yield from _renewed_by_one(recipe, found, standing)
     elif found is None or standing is not Standing.FRESH:
@@ -98,14 +98,32 @@ def computed(recipe: Recipe, held_lock: Held | None) -> Steps[Entry]:
         with collecting() as found:
             found.add(before)
             entry = yield from _made(recipe, found)
-        if found.is_private:
-            _keep_private()
-        elif entry.lifetime.is_kept and (entry.is_error or recipe.is_kept(entry.value)):
-            yield from ask(recipe.alias, "set", recipe.key, entry.packed(), entry.lifetime.backend_timeout)
+        yield from _keep(recipe, found, entry)
+    except Exception:
+        yield from _let_nobody_wait(recipe)
+        raise
+    else:
         return entry
     finally:
         if held_lock is not None:
             yield from held_lock.give_back()
+
+
+def _keep(recipe: Recipe, found: Dependencies, entry: Entry) -> Steps[None]:
+    if found.is_private or is_uncommitted(found.tags):
+        _keep_private()
+    elif entry.lifetime.is_kept and (entry.is_error or recipe.is_kept(entry.value)):
+        yield from ask(recipe.alias, "set", recipe.key, entry.packed(), entry.lifetime.backend_timeout)
+    else:
+        yield from _let_nobody_wait(recipe)
+
+
+def _let_nobody_wait(recipe: Recipe) -> Steps[None]:
+    """Say that there will be nothing to wait for: those who do would compute one after the other."""
+    try:
+        yield from ask(recipe.alias, "set", _alone_key(recipe.key), 1, AFTER_A_FAILURE)
+    except Exception as error:  # noqa: BLE001 - the value, or why there is none, is what counts
+        logger.warning("action=not-stored key=%s error=%s", recipe.key, type(error).__qualname__)
 
 
 def nap() -> Iterator[float]:
@@ -151,6 +169,7 @@ def _made(recipe: Recipe, found: Dependencies) -> Steps[Entry]:
 
 def _renewed_by_one(recipe: Recipe, found: Entry, standing: Standing) -> Steps[Entry]:
     """Serve what there is, unless it falls to this caller to compute it anew."""
+    has_asked = recipe.background is not None and bool(found.lifetime.stale)
     if recipe.background is not None and found.lifetime.stale:
         # What can be renewed behind the visitors' backs once it is stale need not hold one of them up before.
         if standing is Standing.EARLY:
@@ -166,7 +185,10 @@ def _renewed_by_one(recipe: Recipe, found: Entry, standing: Standing) -> Steps[E
     if again is not None and again.made_at > found.made_at:
         yield from held_lock.give_back()
         return again
-    return (yield from _computed_or_spare(recipe, held_lock, found))
+    entry = yield from _computed_or_spare(recipe, held_lock, found)
+    if has_asked and entry is not found:
+        yield from ask(recipe.alias, "delete", asked_key(recipe.key))
+    return entry
 
 
 def _computed_or_awaited(recipe: Recipe, spare: Entry | None) -> Steps[Entry]:
@@ -183,6 +205,8 @@ def _computed_or_awaited(recipe: Recipe, spare: Entry | None) -> Steps[Entry]:
         yield Wait(next(naps))
         if (found := (yield from _come_meanwhile(recipe, spare))) is not None:
             return found
+        if spare is None and (yield from ask(recipe.alias, "get", _alone_key(recipe.key))):
+            return (yield from computed(recipe, None))
     # It may have been given back between the last look and the claim.
     if (found := (yield from _come_meanwhile(recipe, spare))) is not None:
         yield from held_lock.give_back()
@@ -225,6 +249,10 @@ def _keep_private() -> None:
 
 def _failed_key(key: str) -> str:
     return f"{lock_key(key)}.failed"
+
+
+def _alone_key(key: str) -> str:
+    return f"{lock_key(key)}.alone"
 
 
 def unique(tags: Iterable[str]) -> tuple[str, ...]:

@@ -20,6 +20,11 @@ class Dependencies:
         self.is_private = False
         """Whether it saw what nobody else may see yet: rows of a transaction that has not committed."""
 
+    @property
+    def tags(self) -> set[str]:
+        """Return the names of the tags, of whatever cache."""
+        return {tag for tags in self.generations.values() for tag in tags}
+
     def add(self, generations: Generations) -> None:
         """Depend on these; of a tag that is known already the older generation counts."""
         for alias, tags in generations.items():

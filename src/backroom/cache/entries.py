@@ -60,6 +60,11 @@ class Entry:
     is_error: bool = False
     """Whether the value says which error was raised."""
 
+    @property
+    def tags(self) -> set[str]:
+        """Return the names of the tags that it depends on, of whatever cache."""
+        return {tag for tags in self.generations.values() for tag in tags}
+
     def age(self, now: float) -> float:
         """Return its age in seconds; never negative, as the clocks of two machines may differ."""
         return max(0.0, now - self.made_at)

@@ -1,6 +1,7 @@
 """`cached()` for functions and `fetch()` for anything else: on any cache, blocking or in an event loop."""
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial, update_wrapper
 from importlib import import_module
@@ -22,6 +23,7 @@ from backroom.errors import BackroomError
 BUCKETS: Final = 4096
 """How many generations the calls of one function share; invalidating one call may cost one in 4096 others its value."""
 NAME_LENGTH: Final = 120
+STRANGE: Final = re.compile(r"[^A-Za-z0-9_.<>-]")
 
 
 class UnusableFunction(BackroomError, TypeError):
@@ -127,7 +129,9 @@ class CachedFunction[**P, R]:
 
     def _key_of(self, packed: Packed) -> str:
         around = [pack(ask(), "vary_on") for ask in self._vary_on]
-        return f"backroom.call.{self.name[-NAME_LENGTH:]}.{digest([self.name, packed, around])}"
+        # memcached takes no spaces and no control characters in a key, and a name may have them.
+        shown = STRANGE.sub("_", self.name[-NAME_LENGTH:])
+        return f"backroom.call.{shown}.{digest([self.name, packed, around])}"
 
     def _bucket(self, key: str) -> str:
         return f"call:{self.name}:{int(key[-8:], 16) % BUCKETS}"

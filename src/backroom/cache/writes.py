@@ -1,13 +1,22 @@
 """Tags that this thread's open transactions have changed: until they commit, what depends on them is nobody else's."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.db import connections, transaction
 
 from backroom.cache.generations import invalidate
 
-MARK = "_backroom_cache_tags"
-"""Where a database connection keeps the tags that its transaction has changed."""
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is called when a transaction commits. Django forgets it with the transaction, or the savepoint, that is rolled back."""
+
+    tags: tuple[str, ...]
+    alias: str | None
+
+    def __call__(self) -> None:
+        invalidate(*self.tags, alias=self.alias)
 
 
 def invalidate_on_commit(*tags: str, using: str = "default", alias: str | None = None) -> None:
@@ -15,26 +24,15 @@ def invalidate_on_commit(*tags: str, using: str = "default", alias: str | None =
 
     Until then, in this thread, what depends on them is computed anew and not stored.
     """
-    connection = connections[using]
-    if connection.in_atomic_block:
-        changed: set[str] = connection.__dict__.setdefault(MARK, set())
-        changed.update(tags)
     # `robust`: a cache that is down is logged, and the receivers after this one still run.
-    transaction.on_commit(lambda: _committed(tags, using, alias), using=using, robust=True)
+    transaction.on_commit(_Change(tags, alias), using=using, robust=True)
 
 
 def is_uncommitted(tags: Iterable[str]) -> bool:
     """Tell whether an open transaction of this thread has changed what one of these tags stands for."""
-    changed: set[str] = set()
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            changed |= connection.__dict__.get(MARK, set())
-        else:
-            # It was rolled back, of which nobody tells.
-            connection.__dict__.pop(MARK, None)
-    return not changed.isdisjoint(tags)
-
-
-def _committed(tags: Iterable[str], using: str, alias: str | None) -> None:
-    connections[using].__dict__.pop(MARK, None)
-    invalidate(*tags, alias=alias)
+    wanted = set(tags)
+    return any(
+        isinstance(function, _Change) and not wanted.isdisjoint(function.tags)
+        for connection in connections.all(initialized_only=True)
+        for _, function, *_ in connection.run_on_commit
+    )

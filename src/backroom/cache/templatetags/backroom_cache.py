@@ -41,7 +41,8 @@ class CacheNode(Node):
             alias=self._alias(context),
             stale=_seconds(self._option("stale", context) or 0, "stale") or 0,
             tags=tuple(tags.split() if isinstance(tags, str) else map(str, tags)),
-            request=context.get("request"),
+            # The variable is there only with a context processor; a token is in every page.
+            request=getattr(context, "request", None) or context.get("request"),
         )
 
     def _alias(self, context: Context) -> str:
