@@ -1,9 +1,22 @@
 """Middlewares that tests put in the cache's way."""
 
+from django.contrib.auth.models import User
+from django.utils.functional import SimpleLazyObject
+
 
 def greet(get_response):
     def middleware(request):
         request.greeting = f"hello {request.user}"
+        return get_response(request)
+
+    return middleware
+
+
+def know(get_response):
+    """Know the visitor by a key in a header, when somebody asks."""
+
+    def middleware(request):
+        request.user = SimpleLazyObject(lambda: User(username=request.headers["X-Key"]))
         return get_response(request)
 
     return middleware

@@ -17,7 +17,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.csp import csp_override
 
-from backroom.cache import cache_page, depend_on, vary_on_cookies
+from backroom.cache import cache_page, depend_on, invalidate_on_commit, vary_on_cookies
 
 made: Counter[str] = Counter()
 answers: dict[str, Any] = {}
@@ -74,6 +74,22 @@ def nonce(request):
 
 def said(request):
     return HttpResponse(f"said {[str(each) for each in messages.get_messages(request)]} {count('said')}")
+
+
+def session_key(request):
+    return HttpResponse(f"cart of {request.session.session_key} {count('session_key')}")
+
+
+def keeping(request):
+    """Write into the session of which the key was read."""
+    request.session["of"] = str(request.session.session_key)
+    return HttpResponse(f"kept {count('keeping')}")
+
+
+def visited(request):
+    """Tell new visitors from others, by what there is rather than by what is in it."""
+    way = answers["way"]
+    return HttpResponse(f"{'again' if way(request) else 'welcome'} {count('visited')}")
 
 
 def theme(request):
@@ -168,6 +184,32 @@ def language(request):
     return HttpResponse(f"{request.LANGUAGE_CODE} {count('language')}")
 
 
+def long(request):
+    return HttpResponse(f"long {count('long')} {'.' * 500}")
+
+
+def told(request):
+    """Say to Django's middlewares, as sessions do, that there is nothing to store."""
+    request._cache_update_cache = False
+    return HttpResponse(f"told {request.session.get('cart')} {count('told')}")
+
+
+def changing(request):
+    """Change something in the transaction around it, and show what it has changed."""
+    depend_on("changed")
+    invalidate_on_commit("changed")
+    return HttpResponse(f"changed {count('changing')}")
+
+
+def nothing(request, exception=None):
+    """Answer 404, and greet whom a middleware knows."""
+    greeting = f" {request.user}" if "X-Key" in request.headers else ""
+    return HttpResponse(f"nothing here{greeting}", status=404)
+
+
+handler404 = nothing
+
+
 async def asynchronous(request):
     return HttpResponse(f"async {count('asynchronous')}")
 
@@ -177,7 +219,7 @@ VIEWS: dict[str, Any] = {
     for view in (
         *(plain, user, auser, session, session_cookie, csrf, nonce, said, theme, declared, whole_cookie, headers),
         *(varying, query, reflecting, campaign, stream, missing, redirecting, failing, template, broken_template),
-        *(embedded, language, asynchronous, keyed, conditional),
+        *(embedded, language, asynchronous, keyed, conditional, session_key, keeping, visited, long, told, changing),
     )
 }
 
@@ -192,6 +234,11 @@ urlpatterns = [
     path("trusting/", cache_page(300, trust_middleware=True)(plain)),
     path("for-browsers/", cache_page(300, browser=5)(plain)),
     path("stale/", cache_page(300, stale=600, early=0)(plain)),
+    path("stale/headers/", cache_page(300, stale=600, early=0)(headers)),
+    path("stale/language/", cache_page(300, stale=600, early=0)(language)),
+    path("stale/failing/", cache_page(300, stale_if_error=600)(failing)),
+    path("go/<path:rest>", cache_page(300)(lambda request, **_kwargs: plain(request))),
+    path("listed/", cache_page(300, tags=(tag for tag in ["listed"]))(plain)),
     path("stale/address/", cache_page(300, stale=600, early=0)(address)),
     path("public/", cached(cache_control(public=True)(plain))),
     path("tagged/<str:name>/", cache_page(300, tags=lambda _request, name: [f"name:{name}", "all"])(tagged)),

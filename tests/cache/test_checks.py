@@ -50,3 +50,8 @@ def test_a_way_to_refresh_that_does_not_exist_is_told():
 
 def test_memory_of_one_process_is_told_of_before_a_deployment():
     assert {message.id for message in check_cache_of_several_processes()} == {"backroom.W553"}
+
+
+def test_a_queue_to_refresh_with_that_does_not_exist_is_told():
+    with override_settings(BACKROOM={"CACHE_REFRESH_BACKEND": "nowhere"}):
+        assert [message.id for message in check_cache()] == ["backroom.E555"]

@@ -274,8 +274,9 @@ def test_a_page_varies_by_the_headers_that_it_names(prefix):
 def test_how_a_browser_spells_its_codings_makes_no_page_of_its_own():
     site.answers["headers"] = {"Vary": "Accept-Encoding"}
     assert text("/cached/headers/", Accept_Encoding="gzip, br") == "headers 1"
-    assert text("/cached/headers/", Accept_Encoding="br;q=0.9,gzip;q=1.0, exotic") == "headers 1"
+    assert text("/cached/headers/", Accept_Encoding="br;q=0.9,GZIP;q=1.0") == "headers 1"
     assert text("/cached/headers/", Accept_Encoding="gzip, br;q=0") == "headers 2"
+    assert text("/cached/headers/", Accept_Encoding="gzip") == "headers 3"
 
 
 def test_an_answer_that_comes_to_vary_hides_none_of_the_others():
@@ -544,23 +545,6 @@ def test_a_stale_page_is_made_anew_behind_the_visitors_backs(clock):
             if thread.name == "backroom-cache":
                 thread.join(20)
         assert text("/stale/?page=2") == "plain 2"
-
-
-def test_a_page_that_varies_by_cookies_is_never_made_by_somebody_without_them(clock):
-    site.answers["headers"] = {"Cache-Control": "s-maxage=10, stale-while-revalidate=100"}
-    with override_settings(BACKROOM={"CACHE_REFRESH": "threads"}):
-        client = Client()
-        client.cookies.load({"theme": "dark"})
-        from backroom.cache.pages import visits
-
-        assert text("/cached/theme/", client) == "theme dark 1"
-        assert not visits.Visit(visits.PageCache(per_user=True), _request())._can_be_revisited()
-
-
-def _request():
-    from django.test import RequestFactory
-
-    return RequestFactory().get("/")
 
 
 # ── One at a time ───────────────────────────────────────────────────────────────────────────────

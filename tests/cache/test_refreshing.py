@@ -13,6 +13,7 @@ from django.tasks import task_backends
 from django.test import Client, override_settings
 
 from backroom.cache import fetch, refreshing
+from backroom.cache.pages import revisiting
 from backroom.cache.refreshing import way
 from backroom.testing import run_tasks
 from tests.cache import site, work
@@ -192,3 +193,99 @@ def test_a_stale_page_is_made_anew_by_a_task_that_knows_nothing_of_its_visitor(c
     run_tasks()
     assert client.get("/stale/?page=2").content == b"plain 2"
     assert task_backends["default"] is not None
+
+
+@pytest.mark.urls("tests.cache.site")
+@override_settings(TASKS=DATABASE)
+def test_a_header_that_may_be_a_secret_is_in_no_task(clock):
+    site.answers.clear()
+    site.answers["headers"] = {"Vary": "X-Api-Key, Accept"}
+    client = Client(headers={"X-Api-Key": "of the visitor"})
+    assert client.get("/stale/headers/").content == b"headers 1"
+    clock.go_on(301)
+    # One visitor makes it instead.
+    assert client.get("/stale/headers/").content == b"headers 2"
+    assert run_tasks() == []
+
+
+@pytest.mark.urls("tests.cache.site")
+@override_settings(TASKS=DATABASE)
+def test_a_header_that_is_no_secret_finds_the_same_page_again(clock):
+    site.answers.clear()
+    site.answers["headers"] = {"Vary": "User-Agent, Accept"}
+    client = Client(headers={"User-Agent": "one", "Accept": "text/html"})
+    assert client.get("/stale/headers/").content == b"headers 1"
+    clock.go_on(301)
+    assert client.get("/stale/headers/").content == b"headers 1"
+    run_tasks()
+    assert client.get("/stale/headers/").content == b"headers 2"
+
+
+@pytest.mark.urls("tests.cache.site")
+@pytest.mark.parametrize("cookies", [{"django_language": "de"}, {}])
+def test_a_page_is_made_anew_in_its_own_language(clock, cookies):
+    order = ["django.middleware.locale.LocaleMiddleware"]
+    with override_settings(TASKS=DATABASE, MIDDLEWARE=order, LANGUAGES=[("en", "English"), ("de", "German")]):
+        revisiting._handler.cache_clear()
+        client = Client(headers={"Accept-Language": "en" if cookies else "de"})
+        client.cookies.load(cookies)
+        assert client.get("/stale/language/").content == b"de 1"
+        clock.go_on(301)
+        client.get("/stale/language/")
+        assert len(run_tasks()) == 1
+        assert client.get("/stale/language/").content == b"de 2"
+    revisiting._handler.cache_clear()
+
+
+@override_settings(TASKS=DATABASE, BACKROOM={"CACHE_REFRESH_BACKEND": "nowhere"})
+def test_a_queue_that_does_not_exist_leaves_it_to_the_caller(clock, caplog):
+    work.price("tea")
+    clock.go_on(11)
+    assert work.price("tea") == "tea×1 2"
+    assert "action=refresh-not-enqueued" in caplog.text
+
+
+@override_settings(BACKROOM={"CACHE_REFRESH": "threads"})
+def test_a_thread_that_cannot_begin_leaves_it_to_the_caller_each_time(clock, monkeypatch):
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for number in range(refreshing.THREADS + 2):
+        assert work.price("tea") == f"tea×1 {number + 1}"
+        clock.go_on(11)
+
+
+@override_settings(BACKROOM={"CACHE_REFRESH": "threads"})
+def test_no_more_threads_than_there_may_be_are_begun(clock):
+    go_on, begun = threading.Event(), []
+
+    def compute():
+        begun.append(1)
+        assert go_on.wait(30)
+        return "new"
+
+    keys = [f"k{number}" for number in range(refreshing.THREADS + 2)]
+    for key in keys:
+        assert fetch(key, lambda: "old", 10, stale=600) == "old"
+    clock.go_on(11)
+    assert [fetch(key, compute, 10, stale=600) for key in keys] == ["old"] * len(keys)
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "backroom-cache":
+            thread.join(20)
+    assert len(begun) == refreshing.THREADS
+
+
+@override_settings(BACKROOM={"CACHE_REFRESH": "threads"})
+def test_a_thread_computes_in_the_language_of_its_caller(clock):
+    from django.utils import translation
+
+    with translation.override("de"):
+        assert fetch("k", translation.get_language, 10, stale=600) == "de"
+        clock.go_on(11)
+        fetch("k", translation.get_language, 10, stale=600)
+    for thread in threading.enumerate():
+        if thread.name == "backroom-cache":
+            thread.join(20)
+    assert fetch("k", translation.get_language, 10, stale=600) == "de"

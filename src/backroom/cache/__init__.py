@@ -5,7 +5,7 @@ from backroom.cache.dependencies import adepend_on, depend_on
 from backroom.cache.fragments import invalidate_fragment
 from backroom.cache.functions import CachedFunction, afetch, aforget, cached, fetch, forget
 from backroom.cache.generations import InvalidationFailed, ainvalidate, invalidate
-from backroom.cache.pages.visits import purge
+from backroom.cache.pages.places import purge
 from backroom.cache.policies import Policy
 from backroom.cache.rows import tagged
 from backroom.cache.writes import invalidate_on_commit

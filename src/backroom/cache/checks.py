@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core import checks
 
 from backroom.cache.middleware import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
-from backroom.cache.refreshing import WAY, WAYS
+from backroom.cache.refreshing import BACKEND, WAY, WAYS
 
 TAG: Final = "backroom"
 SINGLE: Final = f"{CacheMiddleware.__module__}.{CacheMiddleware.__qualname__}"
@@ -101,4 +101,11 @@ def _ways() -> Iterator[checks.CheckMessage]:
             f"BACKROOM['CACHE_REFRESH'] is {WAY.value!r}.",
             hint=f"Use 'auto' or one of: {', '.join(map(repr, WAYS))}.",
             id="backroom.E554",
+        )
+    if BACKEND.value not in settings.TASKS:
+        yield checks.Error(
+            f"BACKROOM['CACHE_REFRESH_BACKEND'] is {BACKEND.value!r}, which TASKS does not have: what is stale would be "
+            "computed by visitors.",
+            hint=f"Known: {', '.join(settings.TASKS)}.",
+            id="backroom.E555",
         )

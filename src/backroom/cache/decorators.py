@@ -12,8 +12,9 @@ from django.utils.cache import patch_vary_headers
 
 from backroom.cache.dependencies import collecting
 from backroom.cache.pages.control import Terms
+from backroom.cache.pages.options import PageCache
 from backroom.cache.pages.variants import DECLARED
-from backroom.cache.pages.visits import PageCache, Visit
+from backroom.cache.pages.visits import Visit
 from backroom.cache.steps import Run, Steps, arun, run
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -62,6 +63,7 @@ def cache_page(
         lease: seconds after which another visitor may have the page made, as if the first had died.
         patience: seconds that a visitor waits for another's page; twice the lease if it is not given.
     """
+    always = () if callable(tags) else _listed(tags)
     terms = Terms(timeout=timeout, stale=stale, stale_if_error=stale_if_error, early=early, statuses=statuses)
 
     def page_cache(tags_of: Callable[[HttpRequest], tuple[str, ...]]) -> PageCache:
@@ -81,7 +83,7 @@ def cache_page(
     def decorate(view: View) -> View:
         def answer(request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
             _check(request)
-            listed = _listed(tags(request, *args, **kwargs) if callable(tags) else tags)
+            listed = _listed(tags(request, *args, **kwargs)) if callable(tags) else always
             return _answer(page_cache(lambda _request: listed), request, partial(view, request, *args, **kwargs))
 
         if iscoroutinefunction(view):
@@ -132,9 +134,9 @@ def _answer(
     visit = Visit(cache, request)
     if (found := (yield from visit.arrive())) is not None:
         return found
-    visit.begin()
-    visit.enter_view()
     try:
+        visit.begin()
+        visit.enter_view(ends_with_view=True)
         with collecting(visit.dependencies):
             response = yield Run(make)
     except BaseException as error:

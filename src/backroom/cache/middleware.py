@@ -16,7 +16,8 @@ from django.http import HttpRequest, HttpResponseBase
 from backroom.cache.dependencies import collecting
 from backroom.cache.pages.control import Terms
 from backroom.cache.pages.noticing import Reads
-from backroom.cache.pages.visits import PageCache, Visit
+from backroom.cache.pages.options import PageCache
+from backroom.cache.pages.visits import Visit
 from backroom.cache.steps import Run, Steps, arun, run
 
 type GetResponse = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
@@ -89,8 +90,10 @@ class UpdateCacheMiddleware(_Base):
             return response
         if visit is None:
             visit = Visit(self.page_cache, request, reads)
-            yield from visit.prepare()
+            if visit.is_lookup:
+                yield from visit.prepare()
         elif not wanted and visit.is_lookup:
+            visit.reads.end(request)
             visit.reads.private("told-not-to")
         return (yield from visit.leave(response))
 
@@ -102,17 +105,11 @@ class FetchFromCacheMiddleware(_Base):
         """Answer from the cache, or let the page be made, by one at a time."""
         if self.is_async:
             return self._acall(request)
-        if (response := run(self._in(request))) is not None:
-            return response
-        with collecting(request.__dict__[VISIT].dependencies):
-            return self.get_response(request)
+        return run(self._made(request))
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
-        if (response := await arun(self._in(request))) is not None:
-            return response
-        with collecting(request.__dict__[VISIT].dependencies):
-            found: HttpResponseBase = await self.get_response(request)
-            return found
+        response: HttpResponseBase = await arun(self._made(request))
+        return response
 
     def process_request(self, request: HttpRequest) -> HttpResponseBase | None:
         """Return the stored response, or None."""
@@ -122,6 +119,21 @@ class FetchFromCacheMiddleware(_Base):
         """Watch whom the view takes its visitor for."""
         if (visit := getattr(request, VISIT, None)) is not None:
             visit.enter_view()
+
+    def _made(self, request: HttpRequest) -> Steps[Any]:
+        """Return the stored response, or have it made; give the lock back if that ends in an error, or is cancelled."""
+        if (found := (yield from self._in(request))) is not None:
+            return found
+        visit: Visit = request.__dict__[VISIT]
+        try:
+            with collecting(visit.dependencies):
+                return (yield Run(partial(self.get_response, request)))
+        except BaseException as error:
+            del request.__dict__[VISIT]
+            setattr(request, STORE, False)
+            if (spare := (yield from visit.fail(error))) is None:
+                raise
+            return spare
 
     def _in(self, request: HttpRequest) -> Steps[HttpResponseBase | None]:
         if (before := request.__dict__.pop(VISIT, None)) is not None:
@@ -173,17 +185,8 @@ class CacheMiddleware(UpdateCacheMiddleware, FetchFromCacheMiddleware):
         return response
 
     def _answer(self, request: HttpRequest) -> Steps[Any]:
-        if (found := (yield from self._in(request))) is not None:
-            return found
-        visit: Visit = request.__dict__[VISIT]
-        try:
-            with collecting(visit.dependencies):
-                response = yield Run(partial(self.get_response, request))
-        except BaseException as error:
-            if (spare := (yield from visit.fail(error))) is None:
-                raise
-            return spare
-        return (yield from self._out(request, response))
+        response = yield from self._made(request)
+        return (yield from self._out(request, response)) if VISIT in request.__dict__ else response
 
 
 def _watch(request: HttpRequest) -> None:

@@ -15,6 +15,9 @@ from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections
 from django.tasks import task_backends
+from django.utils import timezone, translation
+from django.utils.timezone import get_current_timezone
+from django.utils.translation import get_language
 
 from backroom.options import Setting
 
@@ -44,15 +47,15 @@ def in_background(alias: str, enqueue: Callable[[Any], Any] | None, work: Callab
 
     `enqueue` is given the task backend's alias; None says that only this process can do the work. `work` does it here.
     """
-    chosen = way()
-    # What a worker stores in the memory of its own process is not found in this one's.
-    if chosen == "tasks" and enqueue is not None and not isinstance(caches[alias], LocMemCache):
-        try:
+    try:
+        chosen = way()
+        # What a worker stores in the memory of its own process is not found in this one's.
+        if chosen == "tasks" and enqueue is not None and not isinstance(caches[alias], LocMemCache):
             enqueue(BACKEND.value)
-        except Exception as error:  # noqa: BLE001 - a queue that is down must not fail a page that has a value
-            logger.warning("action=refresh-not-enqueued error=%s", type(error).__qualname__)
-            return False
-        return True
+            return True
+    except Exception as error:  # noqa: BLE001 - a queue that is down, or not there, must not fail a page that has a value
+        logger.warning("action=refresh-not-enqueued error=%s", type(error).__qualname__)
+        return False
     return chosen != "requests" and _in_thread(work)
 
 
@@ -60,9 +63,19 @@ def _in_thread(work: Callable[[], Any]) -> bool:
     if not _free.acquire(blocking=False):
         # There is a value to serve, and somebody will ask again.
         return True
-    # With the language, time zone and all else that is this request's.
-    context = contextvars.copy_context()
-    threading.Thread(target=lambda: context.run(_quietly, work), name="backroom-cache", daemon=True).start()
+    # With what is this request's. What Django keeps in asgiref's Local no other thread sees, whatever context it runs in.
+    context, language, zone = contextvars.copy_context(), get_language(), get_current_timezone()
+
+    def within() -> None:
+        with translation.override(language), timezone.override(zone):
+            _quietly(work)
+
+    try:
+        threading.Thread(target=lambda: context.run(within), name="backroom-cache", daemon=True).start()
+    except RuntimeError:
+        # The process is ending, or may have no more threads.
+        _free.release()
+        return False
     return True
 
 

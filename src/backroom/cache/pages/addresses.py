@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
+from django.conf import settings
 from django.http import HttpRequest, QueryDict
 
 from backroom.options import Setting
@@ -48,6 +49,12 @@ def parted(query: str, ignored: Iterable[str]) -> tuple[str, Pairs]:
         (left_out if is_ignored(pair[0].lower()) else kept).append(pair)
     kept.sort(key=lambda pair: pair[0])
     return urlencode(kept, encoding="utf-8", errors="surrogateescape"), left_out
+
+
+def has_too_many(query: str) -> bool:
+    """Tell whether Django would refuse to read the parameters of a query, since there are too many."""
+    most: int | None = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+    return most is not None and query.count("&") + 1 > most
 
 
 @lru_cache(maxsize=64)
@@ -96,6 +103,22 @@ class _Meta(dict[str, Any]):
         if key == "QUERY_STRING":
             self._notice()
         return super().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:
+        # With a method of its own dict() asks for each value, instead of taking them all unseen.
+        return super().__iter__()
+
+    def items(self) -> Any:
+        self._notice()
+        return super().items()
+
+    def values(self) -> Any:
+        self._notice()
+        return super().values()
+
+    def copy(self) -> dict[str, Any]:
+        self._notice()
+        return super().copy()
 
 
 class _Query(QueryDict):

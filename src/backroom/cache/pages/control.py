@@ -1,12 +1,13 @@
 """What RFC 9111 lets a shared cache store, and for how long: decided from status, headers and options alone."""
 
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from django.http import HttpResponseBase
-from django.utils.http import split_directive_names, split_header_value
+from django.utils.http import http_date, parse_http_date_safe, split_directive_names, split_header_value
 
 from backroom.cache.entries import Lifetime
 
@@ -17,6 +18,9 @@ WHEN_TOLD: Final = frozenset({302, 303, 307})
 NEGATIVE: Final = frozenset({404, 410})
 NEGATIVE_SECONDS: Final = 10
 FORBIDDING: Final = ("private", "no-store", "no-cache")
+YEAR: Final = 31_536_000
+"""A lifetime that a response asks for is cut down to it: RFC 9111 §1.2.2 knows numbers that no cache can count to."""
+DIRECTIVE: Final = re.compile(r'\s*([^\s,=]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]*)))?[^,]*')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +38,13 @@ class Terms:
 
 
 def directives(response: HttpResponseBase) -> dict[str, str]:
-    """Return the directives of Cache-Control, names in lower case, values without quotes."""
-    found = {}
-    for part in split_header_value(response.headers.get("Cache-Control", "")):
-        name, _, value = part.partition("=")
-        found[name.strip().lower()] = value.strip().strip('"')
+    """Return the directives of Cache-Control, names in lower case, values without quotes.
+
+    Of one that is there twice the first counts (RFC 9111 §4.2.1).
+    """
+    found: dict[str, str] = {}
+    for name, quoted, plain in DIRECTIVE.findall(response.headers.get("Cache-Control", "")):
+        found.setdefault(name.lower(), quoted or plain)
     return found
 
 
@@ -79,12 +85,33 @@ def lifetime(response: HttpResponseBase, terms: Terms, now: float) -> Lifetime |
         return None
     fresh = _fresh(response, terms, said, explicit, now)
     if terms.statuses is not None and status in terms.statuses:
-        fresh = terms.statuses[status]
+        own = terms.statuses[status]
+        fresh = own if said is None else min(own, said)
     elif status in NEGATIVE and explicit is None:
         fresh = min(fresh, NEGATIVE_SECONDS)
     if fresh <= 0:
         return None
     return _with_stale(found, terms, fresh)
+
+
+def age(response: HttpResponseBase) -> float:
+    """Return how old a response is that came from another cache, this one or one further in (RFC 9111 §4.2.3)."""
+    return _seconds(response.headers.get("Age")) or 0.0
+
+
+def tell_browsers(response: HttpResponseBase, seconds: float, *, expires: bool = True) -> None:
+    """Have browsers keep a response for so long at most. A max-age that it has stays if it is shorter."""
+    seconds = min(int(seconds), YEAR)
+    if expires and not response.has_header("Expires"):
+        response.headers["Expires"] = http_date(time.time() + seconds)
+    said = _seconds(directives(response).get("max-age"))
+    others = [
+        part
+        for part in split_header_value(response.headers.get("Cache-Control", ""))
+        if part.partition("=")[0].strip().lower() != "max-age"
+    ]
+    shortest = seconds if said is None else min(seconds, int(said))
+    response.headers["Cache-Control"] = ", ".join([*others, f"max-age={shortest}"])
 
 
 def _fresh(response: HttpResponseBase, terms: Terms, shared: float | None, explicit: float | None, now: float) -> float:
@@ -120,12 +147,11 @@ def _seconds(text: str | None) -> float | None:
     """Return a number of seconds; one that is no number counts as none left (RFC 9111 §4.2.1)."""
     if text is None:
         return None
-    return float(text) if text.isascii() and text.isdigit() else 0.0
+    if not text.isascii() or not text.isdigit():
+        return 0.0
+    return float(YEAR) if len(text) > 10 else min(float(text), YEAR)
 
 
 def _until(date: str, now: float) -> float:
-    try:
-        return parsedate_to_datetime(date).timestamp() - now
-    except (TypeError, ValueError):
-        # RFC 9111 §5.3: an invalid date is one in the past.
-        return 0.0
+    # RFC 9111 §5.3: an invalid date is one in the past.
+    return min((parse_http_date_safe(date) or 0) - now, YEAR)

@@ -3,12 +3,14 @@
 Everything that watches one request hears of a read: a page inside a page reads for both.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final, cast
 
 from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
+from django.utils.functional import SimpleLazyObject, empty
 
 ALL: Final = "*"
 WATCHERS: Final = "_backroom_cache_watchers"
@@ -24,6 +26,8 @@ class Reads:
         self.tracking = False
         self.is_in_view = False
         """Before the view, the session and CSRF middlewares fetch their cookie, whether or not it will be used."""
+        self.ends_with_view = False
+        """Whether nobody but the view is watched. On its way out SessionMiddleware asks whether there is a session."""
         self._reasons: dict[str, None] = {}
         self._session_before = False
         self._csrf_before = False
@@ -42,9 +46,14 @@ class Reads:
                 session.accessed = False
         self._csrf_before = bool(request.META.pop(CSRF_USED, False))
 
-    def enter_view(self, request: HttpRequest, *, per_user: bool = False) -> None:
+    def enter_view(self, request: HttpRequest, *, per_user: bool = False, ends_with_view: bool = False) -> None:
         """Watch whom the view takes its visitor for. Comes after every middleware has had the request."""
         self.is_in_view = True
+        self.ends_with_view = ends_with_view
+        session: Any = getattr(request, "session", None)
+        if isinstance(session, SessionBase) and WATCHERS not in session.__dict__:
+            setattr(session, WATCHERS, request.__dict__[WATCHERS])
+            session.__class__ = _watched(type(session))
         self._user = request.__dict__.get("user")
         if per_user:
             return
@@ -94,7 +103,7 @@ class Reads:
     def cookie(self, name: str, *, is_value: bool) -> None:
         """Note that a cookie was asked for."""
         if name in {settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME}:
-            if self.is_in_view and is_value:
+            if self.is_in_view and (is_value or self.ends_with_view):
                 self.private("session-cookie")
             return
         self.cookies.add(name)
@@ -102,11 +111,8 @@ class Reads:
     def _look_for_another_user(self, request: HttpRequest) -> None:
         """Notice that the view has found out by itself who it is: by a key in a header, say, as API frameworks do."""
         user = request.__dict__.get("user")
-        if (
-            user is not self._user
-            and not isinstance(user, SimpleLazyObject)
-            and getattr(user, "is_authenticated", False)
-        ):
+        is_unread = isinstance(user, SimpleLazyObject) and user.__dict__["_wrapped"] is empty
+        if user is not self._user and not is_unread and getattr(user, "is_authenticated", False):
             self.private("user")
 
     def _user_read(self, user: Any) -> Any:
@@ -121,20 +127,52 @@ def tell_watchers(request: HttpRequest, cookies: Iterable[str]) -> None:
         watcher.cookies.update(cookies)
 
 
-class _Cookies(dict[str, str]):
+@lru_cache(maxsize=16)
+def _watched(kind: type[SessionBase]) -> type[SessionBase]:
+    """Return a session class that tells when a view asks for the key, of which Django's own takes no note."""
+
+    def tell(session: Any, *, is_key: bool) -> None:
+        for watcher in getattr(session, WATCHERS):
+            if watcher.is_in_view and (is_key or watcher.ends_with_view):
+                watcher.private("session")
+
+    def session_key(session: Any) -> str | None:
+        tell(session, is_key=True)
+        key: str | None = super(watched, session).session_key
+        return key
+
+    def is_empty(session: Any) -> bool:
+        tell(session, is_key=False)
+        return bool(super(watched, session).is_empty())
+
+    # Django signs sessions with the name of their class.
+    members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    watched: Any = type(kind.__name__, (kind,), {**members, "session_key": property(session_key), "is_empty": is_empty})
+    return cast("type[SessionBase]", watched)
+
+
+def _of_all(name: str) -> Any:
+    """Return a method of dict that reads every cookie there is."""
+    method = getattr(dict, name)
+
+    def reading(cookies: "_Cookies", *args: Any) -> Any:
+        for watcher in cookies.watchers:
+            watcher.cookies.add(ALL)
+        return method(cookies, *args)
+
+    return reading
+
+
+class _Cookies(dict[str, str]):  # noqa: PLW1641 - no dict can be hashed
     """request.COOKIES, which tells what is asked for."""
 
     def __init__(self, cookies: dict[str, str], watchers: list[Reads]) -> None:
         super().__init__(cookies)
-        self._watchers = watchers
+        self.watchers = watchers
 
     def _read(self, name: str, *, is_value: bool = True) -> None:
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             watcher.cookie(name, is_value=is_value)
-
-    def _read_all(self) -> None:
-        for watcher in self._watchers:
-            watcher.cookies.add(ALL)
 
     def __getitem__(self, name: str) -> str:
         self._read(name)
@@ -144,30 +182,24 @@ class _Cookies(dict[str, str]):
         self._read(name)
         return super().get(name, default)
 
+    def pop(self, name: str, *default: Any) -> Any:
+        self._read(name)
+        return super().pop(name, *default)
+
     def __contains__(self, name: object) -> bool:
         self._read(str(name), is_value=False)
         return super().__contains__(name)
 
-    def __iter__(self) -> Iterator[str]:
-        self._read_all()
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        self._read_all()
-        return super().__len__()
-
-    def keys(self) -> Any:
-        self._read_all()
-        return super().keys()
-
-    def values(self) -> Any:
-        self._read_all()
-        return super().values()
-
-    def items(self) -> Any:
-        self._read_all()
-        return super().items()
-
-    def copy(self) -> dict[str, str]:
-        self._read_all()
-        return dict(super().items())
+    __iter__ = _of_all("__iter__")
+    __len__ = _of_all("__len__")
+    __reversed__ = _of_all("__reversed__")
+    __eq__ = _of_all("__eq__")
+    __repr__ = _of_all("__repr__")
+    __or__ = _of_all("__or__")
+    __ror__ = _of_all("__ror__")
+    keys = _of_all("keys")
+    values = _of_all("values")
+    items = _of_all("items")
+    copy = _of_all("copy")
+    popitem = _of_all("popitem")
+    setdefault = _of_all("setdefault")

@@ -15,15 +15,16 @@ from backroom.cache.pages.visits import REVISIT
 
 NOBODY: Final = "192.0.2.1"
 """An address that no visitor has (RFC 5737). This machine's own may be shown what others may not."""
-NEVER_SENT: Final = frozenset({"authorization", "cookie"})
-"""They are somebody's, and a task keeps its arguments."""
 
 
 def address_of(request: HttpRequest, headers: Iterable[str]) -> dict[str, Any]:
     """Return what to visit: the address, and the headers by which its pages differ."""
-    sent = {name: request.headers[name] for name in headers if name in request.headers and name not in NEVER_SENT}
-    if settings.USE_I18N and (language := getattr(request, "LANGUAGE_CODE", None) or get_language()):
-        sent["accept-language"] = request.headers.get("accept-language", language)
+    sent = {name: request.headers[name] for name in headers if name in request.headers}
+    if settings.USE_I18N and (language := getattr(request, "LANGUAGE_CODE", None)):
+        # It is in the key, and may have come from a cookie.
+        sent["accept-language"] = language
+    elif settings.USE_I18N and (language := request.headers.get("accept-language", get_language())):
+        sent["accept-language"] = language
     query = dict.get(request.META, "QUERY_STRING", "")
     return {
         "scheme": request.scheme,

@@ -19,6 +19,7 @@ NAME: Final = "Backroom"
 POLICIES: Final = ("_csp_config", "_csp_ro_config")
 PLAIN: Final = (bool, int, float, str)
 OURS: Final = frozenset({"Age", "Cache-Status"})
+UNKNOWN_TO_CACHES: Final = frozenset({"HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE"})
 NOT_STORED: Final = frozenset({"_is_rendered", "using"})
 
 
@@ -72,9 +73,9 @@ class StoredPage:
         return response
 
 
-def from_entry(request: HttpRequest, entry: Entry, page: StoredPage, **status: str | bool) -> HttpResponseBase:
-    """Return the response of a hit: with its age, or 304 to a visitor who has it."""
-    response: HttpResponseBase = page.response()
+def from_entry(request: HttpRequest, entry: Entry, **status: str | bool) -> HttpResponseBase:
+    """Return the response of a hit: with its age, or 304 to a visitor who has it. The entry's value is a `StoredPage`."""
+    response: HttpResponseBase = entry.value.response()
     now = time.time()
     response.headers["Age"] = str(int(entry.age(now)))
     answer = conditional(request, response)
@@ -86,8 +87,12 @@ def from_entry(request: HttpRequest, entry: Entry, page: StoredPage, **status: s
 
 
 def conditional(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """Return 304 or 412 where the request's conditions ask for it (RFC 9110 §13), else the response."""
-    if request.method not in {"GET", "HEAD"} or response.status_code != 200:
+    """Return 304 where the request's conditions ask for it (RFC 9110 §13.1.2, §13.1.3), else the response.
+
+    If-Match and If-Unmodified-Since are no cache's affair (RFC 9111 §4.3.2): a page that is older than the one that the
+    visitor has would answer 412.
+    """
+    if response.status_code != 200 or not UNKNOWN_TO_CACHES.isdisjoint(request.META):
         return response
     date = response.headers.get("Last-Modified")
     # The stubs know no `response=None`, and no answer that is the response itself.
@@ -97,6 +102,10 @@ def conditional(request: HttpRequest, response: HttpResponseBase) -> HttpRespons
         last_modified=parse_http_date_safe(date) if date else None,
         response=response,  # type: ignore[arg-type]
     )
+    if answer is not response:
+        # Middlewares further out are to write the headers that they wrote on the page: browsers take those of a 304 over.
+        for name, value in _marks(response):
+            setattr(answer, name, value)
     return cast("HttpResponseBase", answer)
 
 

@@ -1,11 +1,13 @@
 """Which requests one stored page may answer: by the headers that its Vary names (RFC 9111 §4.1), and by single cookies."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, Self
 
 from django.http import HttpRequest, HttpResponseBase
+from django.http.request import HttpHeaders
 from django.utils.http import split_header_value
 
 from backroom.cache.arguments import digest
@@ -29,7 +31,7 @@ ANALYTICS: Final = (
     "_scid*",
 )
 """Cookies that scripts of others set and read in the browser; a page that reads one varies on it all the same."""
-CODINGS: Final = ("br", "deflate", "gzip", "zstd")
+REFUSED: Final = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*")
 MOST: Final = 24
 
 
@@ -95,20 +97,23 @@ def variation_of(response: HttpResponseBase, cookies_read: Iterable[str], *, kno
 
 
 def _value(request: HttpRequest, name: str) -> str | None:
-    value: str | None = request.META.get(f"HTTP_{name.upper().replace('-', '_')}")
+    value: str | None = request.META.get(HttpHeaders.to_wsgi_name(name))
     if name == "accept-encoding" and value is not None:
         return _codings(value)
     return value
 
 
 def _codings(value: str) -> str:
-    """Return the codings that a browser takes, in one order: their spelling differs more than they do."""
-    accepted = set()
+    """Return the codings that a browser takes, in one order: their spelling differs more than they do.
+
+    One that it refuses stays, and so does one that nobody knows: Django's GZipMiddleware finds a "gzip" in "x-gzip" and in
+    "gzip;q=0" alike, and what it makes of them is nobody else's.
+    """
+    codings = set()
     for part in split_header_value(value.lower()):
         coding, _, weight = part.partition(";")
-        if weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}:
-            accepted.add(coding.strip())
-    return ",".join(sorted(accepted & {*CODINGS, "*", "identity"}))
+        codings.add(f"{coding.strip()};q=0" if REFUSED.fullmatch(weight) else coding.strip())
+    return ",".join(sorted(codings))
 
 
 def _is_analytics(name: str) -> bool:

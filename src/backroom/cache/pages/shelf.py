@@ -1,0 +1,119 @@
+"""What is stored of one address, as one request sees it: looked up, put there, and marked as not to be waited for."""
+
+import random
+import time
+from dataclasses import replace
+from math import ceil
+from typing import Any, Final
+
+from django.http import HttpRequest
+
+from backroom.cache.computing import asked_key
+from backroom.cache.entries import Entry, Standing
+from backroom.cache.generations import held, tag_key
+from backroom.cache.locks import Held, claim, is_claimed, lock_key
+from backroom.cache.pages.options import PageCache
+from backroom.cache.pages.places import Place
+from backroom.cache.pages.stored import StoredPage
+from backroom.cache.pages.variants import Variation
+from backroom.cache.steps import Steps, ask
+
+META: Final = "backroom-page-1"
+DAY: Final = 86_400
+
+
+class Shelf:
+    """The stored pages of one address. One that was found has a `StoredPage` as its entry's value."""
+
+    def __init__(self, cache: PageCache, request: HttpRequest, place: Place, *, has_authorization: bool) -> None:
+        self.cache = cache
+        self.request = request
+        self.place = place
+        self.method = str(request.method)
+        self.has_authorization = has_authorization
+        self.variation: Variation | None = None
+        """By what the pages of this address differ; None if there are none."""
+        self.is_pass = False
+        """Whether nobody need wait for another's answer."""
+        self.why = "uri-miss"
+        """Why there was nothing to serve, as Cache-Status has it."""
+
+    def look(self, chance: float | None = None) -> Steps[tuple[Entry | None, Standing]]:
+        """Return the page that fits the request, if its tags still hold, and what it is good for."""
+        alias, tags, plain = self.cache.alias, self.place.tags, self.place.page("GET", "plain")
+        read = yield from ask(alias, "get_many", [self.place.meta, plain, *map(tag_key, tags)])
+        self._learn(read.get(self.place.meta))
+        if self.variation is None:
+            return None, Standing.DEAD
+        entry = Entry.unpacked((yield from self._variant(self.variation.digest(self.request), read.get(plain))))
+        page = None if entry is None else StoredPage.unpacked(entry.value)
+        if entry is None or page is None or not (yield from held(alias, read, entry.generations, tags)):
+            self.why = "vary-miss" if self.variation.headers or self.variation.cookies else "uri-miss"
+            return None, Standing.DEAD
+        if self.has_authorization and not page.is_for_everyone:
+            self.why, self.is_pass = "request", True
+            return None, Standing.DEAD
+        standing = entry.standing(time.time(), random.random() if chance is None else chance)  # noqa: S311 - no secret
+        if standing is not Standing.FRESH:
+            self.why = "stale"
+        return (None if standing is Standing.DEAD else replace(entry, value=page)), standing
+
+    def put(self, entry: Entry, variation: Variation) -> Steps[bool]:
+        """Store a page, and by what those of its address differ; tell whether the cache took both."""
+        page = self.place.page(self.method, variation.digest(self.request))
+        data = {page: entry.packed(), self.place.meta: [META, variation.packed(), 0]}
+        return not (yield from ask(self.cache.alias, "set_many", data, entry.lifetime.backend_timeout))
+
+    def mark_pass(self, seconds: int) -> Steps[None]:
+        """Remember that nobody need wait for another's answer, and keep what is known of those that are stored."""
+        packed, kept = (None, seconds) if self.variation is None else (self.variation.packed(), DAY)
+        yield from ask(self.cache.alias, "set", self.place.meta, [META, packed, time.time() + seconds], kept)
+
+    def mark_failed(self, seconds: int) -> Steps[None]:
+        """Remember that making the page failed."""
+        yield from ask(self.cache.alias, "set", self._failed_key, 1, seconds)
+
+    def has_failed(self) -> Steps[bool]:
+        """Tell whether making the page failed lately."""
+        return bool((yield from ask(self.cache.alias, "get", self._failed_key)))
+
+    def mark_asked(self) -> Steps[bool]:
+        """Remember that the page is being made elsewhere; tell whether nobody had said so lately."""
+        return bool((yield from ask(self.cache.alias, "add", asked_key(self._lock_name), 1, ceil(self.cache.lease))))
+
+    def forget_asked(self) -> Steps[None]:
+        """Forget it: the page is there."""
+        yield from ask(self.cache.alias, "delete", asked_key(self._lock_name))
+
+    def claim(self) -> Steps[Held | None]:
+        """Take the lock of the page, or return None when another has it."""
+        return (yield from claim(self.cache.alias, self._lock_name, self.cache.lease))
+
+    def is_claimed(self) -> Steps[bool]:
+        """Tell whether somebody has it."""
+        return (yield from is_claimed(self.cache.alias, self._lock_name))
+
+    def _learn(self, stored: Any) -> None:
+        self.variation, self.is_pass = None, False
+        match stored:
+            case [str(form), packed, int() | float() as until] if form == META:
+                self.variation = Variation.unpacked(packed)
+                self.is_pass = until > time.time()
+                self.why = "bypass" if self.is_pass else self.why
+
+    def _variant(self, variant: str, plain: Any) -> Steps[Any]:
+        stored = plain if variant == "plain" else None
+        if stored is None and variant != "plain":
+            stored = yield from ask(self.cache.alias, "get", self.place.page("GET", variant))
+        if stored is None and self.method == "HEAD":
+            stored = yield from ask(self.cache.alias, "get", self.place.page("HEAD", variant))
+        return stored
+
+    @property
+    def _lock_name(self) -> str:
+        variant = "" if self.variation is None else self.variation.digest(self.request)
+        return self.place.page(self.method, variant)
+
+    @property
+    def _failed_key(self) -> str:
+        return f"{lock_key(self._lock_name)}.failed"

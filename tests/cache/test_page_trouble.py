@@ -1,0 +1,235 @@
+"""Pages in trouble: visitors who go away or ask too much, caches that refuse, transactions that are taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import AsyncRequestFactory, Client
+
+from backroom.cache import cache_page, invalidate_on_commit
+from backroom.cache.middleware import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
+from backroom.cache.pages.shelf import Shelf
+from tests.cache import site
+from tests.cache.test_pages import OTHERS, SINGLE, fresh_site, get, text
+
+__all__ = ["fresh_site"]
+pytestmark = [pytest.mark.urls("tests.cache.site"), pytest.mark.django_db]
+
+
+def locks() -> list[str]:
+    """Return the locks that somebody has."""
+    cache: Any = caches["default"]
+    return [key for key in cache._cache if "backroom.lock" in key and key.rpartition(".")[2] not in {"asked", "failed"}]
+
+
+# ── Visitors ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("place", ["decorator", "middleware"])
+def test_nobody_holds_a_page_up_with_more_parameters_than_django_reads(place, settings):
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 5
+    settings.MIDDLEWARE = OTHERS if place == "decorator" else [SINGLE, *OTHERS]
+    address = "/cached/plain/" if place == "decorator" else "/plain/"
+    flood = "&".join(f"utm_{number}=1" for number in range(6))
+    assert text(f"{address}?{flood}") == "plain 1"
+    assert locks() == []
+    assert get(address).headers["Cache-Status"].startswith("Backroom; fwd=uri-miss; stored")
+    assert text(f"{address}?{flood.rpartition('&')[0]}") == "plain 2"
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = None
+    assert text(f"{address}?{flood}") == "plain 2"
+
+
+def by_decorator(view):
+    return cache_page(300)(view)
+
+
+def by_pair(view):
+    return UpdateCacheMiddleware(FetchFromCacheMiddleware(view))
+
+
+@pytest.mark.parametrize("cached", [by_decorator, CacheMiddleware, by_pair])
+def test_a_visitor_who_goes_away_leaves_no_lock(cached):
+    async def story():
+        begun = asyncio.Event()
+
+        async def view(request):
+            begun.set()
+            if "wait" in request.headers:
+                await asyncio.Event().wait()
+            return HttpResponse("page")
+
+        handler = cached(view)
+        task = asyncio.create_task(handler(AsyncRequestFactory().get("/", headers={"wait": "yes"})))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert locks() == []
+        response = await handler(AsyncRequestFactory().get("/"))
+        return response.headers["Cache-Status"]
+
+    assert asyncio.run(story()) == "Backroom; fwd=uri-miss; stored; ttl=300"
+
+
+def test_an_error_between_the_claim_and_the_view_leaves_no_lock(monkeypatch):
+    looks = []
+
+    def look(self, chance=None, original=Shelf.look):
+        looks.append(1)
+        if len(looks) == 2:
+            raise ConnectionError
+        return (yield from original(self, chance))
+
+    monkeypatch.setattr(Shelf, "look", look)
+    with pytest.raises(ConnectionError):
+        get("/cached/plain/")
+    assert locks() == []
+
+
+@pytest.mark.parametrize("cached", [by_decorator, CacheMiddleware, by_pair])
+def test_an_error_in_the_place_of_a_page_leaves_no_lock_and_nothing_to_store(cached, rf):
+    def view(request):
+        raise ZeroDivisionError
+
+    handler: Any = cached(view)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            handler(rf.get("/"))
+    assert locks() == []
+
+
+# ── Caches ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def refusing(self, data, *_args, **_kwargs):
+    return list(data)
+
+
+def failing(self, *_args, **_kwargs):
+    raise ConnectionError
+
+
+@pytest.mark.parametrize("set_many", [refusing, failing])
+def test_a_page_that_the_cache_does_not_take_is_served_all_the_same_and_not_waited_for(monkeypatch, set_many):
+    monkeypatch.setattr(LocMemCache, "set_many", set_many)
+    first, second = get("/cached/plain/"), get("/cached/plain/")
+    assert (first.content, first.headers["Cache-Status"]) == (b"plain 1", "Backroom; fwd=uri-miss; detail=not-stored")
+    assert (second.content, second.headers["Cache-Status"]) == (b"plain 2", "Backroom; fwd=bypass; detail=not-stored")
+
+
+def test_a_cache_that_goes_away_while_a_page_is_made_does_not_cost_the_page(monkeypatch, caplog):
+    with monkeypatch.context() as gone:
+        view = site.plain
+
+        def plain(request):
+            for name in ("get", "set", "set_many", "delete"):
+                gone.setattr(LocMemCache, name, failing)
+            return view(request)
+
+        response = cache_page(300)(plain)(_request("/cached/plain/"))
+    assert response.content == b"plain 1"
+    assert {"action=not-stored", "action=lock-not-given-back"} <= {
+        word for record in caplog.records for word in record.getMessage().split()
+    }
+
+
+def _request(address):
+    from django.test import RequestFactory
+
+    return RequestFactory().get(address)
+
+
+# ── One at a time ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_stale_page_that_another_has_just_made_is_not_made_again(clock, monkeypatch):
+    # By such a header no task can ask for the page.
+    site.answers["headers"] = {"Vary": "X-Kind"}
+    assert text("/stale/headers/") == "headers 1"
+    clock.go_on(301)
+    tried = []
+
+    def late(self, original=Shelf.claim):
+        if not tried:
+            tried.append(1)
+            # Another comes, makes the page and is gone before this one claims it.
+            clock.go_on(1)
+            assert text("/stale/headers/") == "headers 2"
+        return (yield from original(self))
+
+    monkeypatch.setattr(Shelf, "claim", late)
+    answer = get("/stale/headers/")
+    assert answer.content == b"headers 2"
+    assert answer.headers["Cache-Status"].startswith("Backroom; hit")
+    assert locks() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_those_who_wait_for_a_page_that_fails_get_the_old_one_at_once(clock, monkeypatch, together):
+    assert text("/stale/failing/") == "once up"
+    clock.go_on(301)
+    waiting: set[int] = set()
+    all_wait = threading.Event()
+
+    def is_claimed(self, original=Shelf.is_claimed):
+        waiting.add(threading.get_ident())
+        if len(waiting) == 3:
+            all_wait.set()
+        return (yield from original(self))
+
+    def count(name):
+        site.made[name] += 1
+        assert all_wait.wait(30)
+        return site.made[name]
+
+    monkeypatch.setattr(Shelf, "is_claimed", is_claimed)
+    monkeypatch.setattr(site, "count", count)
+    pages = together(4, lambda _n: get("/stale/failing/"))
+    assert {page.content for page in pages} == {b"once up"}
+    assert {page.headers["Cache-Status"].rpartition("=")[2] for page in pages} == {"stale-if-error"}
+    assert site.made["failing"] == 2
+
+
+# ── Transactions ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_transaction_has_changed_before_is_on_no_page_that_others_see():
+    with transaction.atomic():
+        invalidate_on_commit("name:a")
+        answer = get("/tagged/a/")
+        transaction.set_rollback(True)
+    assert answer.headers["Cache-Status"] == "Backroom; fwd=bypass; detail=uncommitted"
+    assert "private" in answer.headers["Cache-Control"]
+    # And those who come after it wait for one another as before.
+    assert get("/tagged/a/").headers["Cache-Status"].startswith("Backroom; fwd=uri-miss; stored")
+    assert text("/tagged/a/") == "tagged a 2"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_taken_back", [True, False])
+def test_what_a_transaction_changes_on_the_way_is_on_no_page_that_others_see(is_taken_back):
+    with transaction.atomic():
+        answer = get("/cached/changing/")
+        transaction.set_rollback(is_taken_back)
+    assert answer.headers["Cache-Status"].endswith("detail=uncommitted")
+    assert get("/cached/changing/").headers["Cache-Status"].startswith("Backroom; fwd=uri-miss; stored")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_of_a_user_who_is_being_changed_is_not_kept():
+    alice = User.objects.create_user("alice")
+    client = Client()
+    client.force_login(alice)
+    with transaction.atomic():
+        invalidate_on_commit(f"user:{alice.pk}")
+        assert get("/per-user/", client).headers["Cache-Status"].endswith("detail=uncommitted")
+    assert [text("/per-user/", client) for _ in range(2)] == ["hello alice 2"] * 2
