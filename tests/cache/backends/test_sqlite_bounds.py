@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backroom.cache.backends.sqlite import MEBIBYTE, SQLiteCache
-from backroom.cache.onefile.demand import LIVES, TURN, TURNS, Demand
+from backroom.cache.onefile import demand as demands
+from backroom.cache.onefile.demand import LIVES, SLOTS, TURN, TURNS, Demand
 from backroom.cache.onefile.eviction import (
     COMPARED,
     IDS,
@@ -21,7 +24,8 @@ from backroom.cache.onefile.eviction import (
     longest_idle,
 )
 from backroom.cache.onefile.file import cache_file
-from backroom.cache.onefile.statements import id_of
+from backroom.cache.onefile.statements import FIRST_ID, id_of
+from backroom.testing.cache.case import wait_until
 
 
 @pytest.fixture
@@ -130,6 +134,94 @@ def test_demand_is_known_to_every_process_of_the_machine(path):
     assert bytes(other.bytes[:]) == bytes(cache._file.demand.bytes[:])
 
 
+def test_what_the_first_process_of_all_counts_is_known_to_the_others(tmp_path):
+    path = tmp_path / "new" / "cache.sqlite3"
+    cache = make(path)
+    for _ in range(5):
+        cache.get("key")
+    assert Demand(path).of(id_of(cache.make_and_validate_key("key"))) == 5
+
+
+def test_a_child_counts_where_its_upkeep_looks_also_without_memory_that_is_shared(path, monkeypatch):
+    monkeypatch.setattr(demands, "_shared", lambda _path: None)
+    cache = make(path)
+    child = os.fork()
+    if child == 0:
+        try:
+            cache.get("key")
+            asked_for = cache._file.upkeep.demand.of(id_of(cache.make_and_validate_key("key")))
+            os._exit(0 if asked_for == 1 else 1)
+        except BaseException:  # noqa: BLE001 - pytest must not go on in here
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_marks_that_nobody_left_do_no_harm(path):
+    path.with_name(f"{path.name}-demand").write_bytes(b"\xff" * (TURN + 1))
+    cache = make(path, MAX_ENTRIES=50)
+    for number in range(200):
+        cache.set(f"key-{number}", number)
+        cache.get(f"key-{number}")
+    assert count(cache) <= 51
+
+
+def test_all_slots_age_alike_where_many_processes_write_a_little_each(path):
+    first = Demand(path)
+    first.bytes[:SLOTS] = b"\x08" * SLOTS
+    for _ in range(400):
+        Demand(path).age(0.01)
+    quarter = SLOTS // 4
+    aged = [quarter - first.bytes[start : start + quarter].count(b"\x08") for start in range(0, SLOTS, quarter)]
+    assert all(0.2 < share / quarter < 0.95 for share in aged)
+    assert 0 < first.bytes[TURN] < 40
+
+
+def test_upkeep_that_meets_a_lock_changes_no_answer_and_is_done_later(path, monkeypatch):
+    cache = make(path, MAX_ENTRIES=300, LOCK_TIMEOUT=0.05)
+    cache.set_many({f"key-{number}": number for number in range(300)})
+    keeping = cache._file.upkeep
+    step = keeping.step
+    other = sqlite3.connect(path, isolation_level=None)
+
+    def step_while_another_writes(link: Any) -> None:
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            step(link)
+        finally:
+            other.execute("ROLLBACK")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping, "step", step_while_another_writes)
+        added = [cache.add(f"new-{number}", number) for number in range(100)]
+    assert added == [True] * 100
+    before = count(cache)
+    cache.set("more", 1)
+    assert count(cache) < before - 20
+    other.close()
+
+
+def test_what_is_stored_anew_while_it_is_swept_stays(path, monkeypatch):
+    cache, other = make(path), make(path, MAX_ENTRIES=1_000)
+    # A process looks round at its first write.
+    cache.set("first", 1)
+    cache.set("lock", "old", 0.001)
+    wait_until(lambda: cache.get("lock") is None)
+    cache._file.upkeep.hand = FIRST_ID
+    gone: list[int] = []
+
+    def while_another_takes_it(sample: Any, moment: int) -> list[int]:
+        monkeypatch.undo()
+        found = expired(sample, moment)
+        assert other.add("lock", "mine")
+        gone.extend(found)
+        return found
+
+    monkeypatch.setattr("backroom.cache.onefile.upkeep.expired", while_another_takes_it)
+    cache.stats()
+    assert gone
+    assert cache.get("lock") == "mine"
+
+
 def test_aliases_with_one_file_and_one_budget_share_it(path):
     assert make(path)._file is make(path)._file
     assert cache_file(path, make(path)._budget) is make(path)._file
@@ -209,6 +301,7 @@ def test_what_was_forgotten_and_is_stored_again_is_held_against_who_chose_it(pat
 
 def test_counts_fade_marks_go_and_turns_are_told_apart_after_their_numbers_have_come_again(tmp_path):
     demand = Demand(tmp_path / "cache.sqlite3")
+    demand._aged_to, demand._due, demand._turns_due = 0, 0.0, 0.0
     for _ in range(20):
         demand.note(7)
     demand.note(8)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.test import override_settings
 
 from backroom.cache.backends.sqlite import SQLiteCache
@@ -191,6 +192,29 @@ def test_who_waits_gets_its_turn(path, caplog):
         waiting.join()
     assert cache.get("key") == 2
     assert not caplog.records
+
+
+@pytest.mark.parametrize("clear", [SQLiteCache.clear, lambda cache: async_to_sync(cache.aclear)()])
+def test_what_cannot_be_cleared_for_a_lock_is_not_removed_either(path, clear):
+    cache = make(path, LOCK_TIMEOUT=0.05)
+    cache.set("key", 1)
+    with locked(path):
+        clear(cache)
+    assert cache.get("key") == 1
+    clear(cache)
+    assert cache.get("key") is None
+
+
+def test_a_disk_that_was_full_once_removes_nothing_at_a_later_lock(path):
+    cache = make(path, COMPRESS_FROM=None, LOCK_TIMEOUT=0.05)
+    cache.set("kept", 1)
+    with no_file_beyond(256 * 1024):
+        assert cache.add("key", "x" * 400_000) is False
+    cache._file.closed_until = 0
+    assert cache.get("kept") == 1
+    with locked(path):
+        cache.set("other", 2)
+    assert cache.get("kept") == 1
 
 
 @contextmanager
@@ -387,6 +411,26 @@ def test_a_child_uses_no_connection_of_its_parents(path):
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     assert cache.get("child") == 1
+
+
+def test_no_child_is_made_while_a_thread_checkpoints(path):
+    cache = make(path)
+    cache.set("key", 1)
+    checkpoints = cache._file.upkeep._checkpoints
+    assert checkpoints._running.acquire(timeout=60)
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        checkpoints._running.release()
+
+    timer = threading.Timer(0.2, end)
+    timer.start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ended.is_set() else 1)
+    timer.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 ORPHAN = """

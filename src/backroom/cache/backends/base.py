@@ -191,6 +191,12 @@ class BackroomCache(BaseCache):
         await self.aadd(key, default, timeout=timeout, version=version)
         return await self.aget(key, default, version=version)
 
+    def _known[T](self, key: Any, found: T | None) -> T:
+        if found is None:
+            msg = f"Key {key!r} not found"
+            raise ValueError(msg)
+        return found
+
     def _read_options(self, name: str, options: Mapping[str, Any]) -> Any:
         """Return the options that fit. The others are a system check's affair; a page must not fail for them."""
         cls = self.options_class

@@ -472,12 +472,6 @@ class RedisCache(BackroomCache):
             self._absence.trouble.warn("unreadable", str(error))
             return default
 
-    def _known[T](self, key: Any, found: T | None) -> T:
-        if found is None:
-            msg = f"Key {key!r} not found"
-            raise ValueError(msg)
-        return found
-
     # ── The servers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @cached_property

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -29,14 +28,16 @@ from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.lifetimes import GONE, now
 from backroom.cache.onefile import statements
 from backroom.cache.onefile.demand import MASK, MOST, SLOTS, TURN
-from backroom.cache.onefile.file import FAILURES, CacheFile, Patience, cache_file
+from backroom.cache.onefile.file import FAILURES, CacheFile, Patience, cache_file, is_locked
 from backroom.cache.onefile.links import Link
+from backroom.cache.onefile.rows import Row, delete, delete_many, size_of, store_many
 from backroom.cache.onefile.statements import AT_ONCE, GET, id_of, ids_of
 from backroom.cache.onefile.upkeep import Budget
 from backroom.cache.values import PLAIN, Encoded, Unreadable
 from backroom.options import Above, AtLeast
 
-type Row = tuple[int, str, int, int, Any]
+type Job[T] = tuple[str, Callable[[Link], T], Callable[[], T]]
+"""What one verb does: its name for the log, what is tried with a link, and what is answered when it cannot be done."""
 
 MEBIBYTE: Final = 1024**2
 LARGEST: Final = 10**9 - 100_000
@@ -145,138 +146,175 @@ class SQLiteCache(BackroomCache):
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """Store a value."""
-        made, row = self._row(key, value, timeout, version)
-        self._write("set", lambda link: self._store(link, row), lambda: self._forget([made]))
+        self._do(*self._set(key, value, timeout, version))
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """As `set`."""
-        made, row = await _encoded(self._row, key, value, timeout, version)
-        await self._awrite("set", lambda link: self._store(link, row), lambda: self._forget([made]))
+        await self._ado(*await _encoded(self._set, key, value, timeout, version))
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store a value unless the key has one; tell whether it was stored. Of several at once one is told so."""
-        _, row = self._row(key, value, timeout, version, exact=True)
-        return self._write("add", lambda link: self._add(link, row), _no)
+        return self._do(*self._add(key, value, timeout, version))
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """As `add`."""
-        _, row = await _encoded(self._row, key, value, timeout, version, exact=True)
-        return await self._awrite("add", lambda link: self._add(link, row), _no)
+        return await self._ado(*await _encoded(self._add, key, value, timeout, version))
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to a number, which keeps its lifetime, and return the sum; raise `ValueError` when there is no such key."""
-        made = self.make_and_validate_key(key, version)
-        return self._sum(key, self._write("incr", lambda link: self._add_to(link, made, delta), _nothing))
+        return self._known(key, self._do(*self._incr(key, delta, version)))
 
     async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """As `incr`."""
-        made = self.make_and_validate_key(key, version)
-        return self._sum(key, await self._awrite("incr", lambda link: self._add_to(link, made, delta), _nothing))
+        return self._known(key, await self._ado(*self._incr(key, delta, version)))
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give an entry another lifetime from now on; tell whether there was one that had not expired."""
-        made = self.make_and_validate_key(key, version)
-        return self._write("touch", lambda link: self._touch(link, made, timeout), _no)
+        return self._do(*self._touch(key, timeout, version))
 
     async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """As `touch`."""
-        made = self.make_and_validate_key(key, version)
-        return await self._awrite("touch", lambda link: self._touch(link, made, timeout), _no)
+        return await self._ado(*self._touch(key, timeout, version))
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Delete a key; tell whether it had a value."""
-        made = self.make_and_validate_key(key, version)
-        return self._write("delete", lambda link: _delete(link, made), lambda: self._forget([made]))
+        return self._do(*self._delete(key, version))
 
     async def adelete(self, key: Any, version: int | None = None) -> bool:
         """As `delete`."""
-        made = self.make_and_validate_key(key, version)
-        return await self._awrite("delete", lambda link: _delete(link, made), lambda: self._forget([made]))
+        return await self._ado(*self._delete(key, version))
 
     def set_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """Store several values at once, all or none of them; return the keys that were not stored."""
-        rows, refused = self._rows_to_store(data, timeout, version)
-        stored = self._write(
-            "set_many", lambda link: self._store_many(link, rows, refused), lambda: self._forget_rows(rows, refused)
-        )
-        return list(refused) if stored else list(data)
+        return self._do(*self._set_many(data, timeout, version))
 
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
         """As `set_many`."""
-        rows, refused = await _encoded(self._rows_to_store, data, timeout, version)
-        stored = await self._awrite(
-            "set_many", lambda link: self._store_many(link, rows, refused), lambda: self._forget_rows(rows, refused)
-        )
-        return list(refused) if stored else list(data)
+        return await self._ado(*await _encoded(self._set_many, data, timeout, version))
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """Delete several keys at once."""
-        made = self.make_and_validate_keys(list(keys), version)
-        self._write("delete_many", lambda link: _delete_many(link, made), lambda: self._forget(made))
+        self._do(*self._delete_many(keys, version))
 
     async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
         """As `delete_many`."""
-        made = self.make_and_validate_keys(list(keys), version)
-        await self._awrite("delete_many", lambda link: _delete_many(link, made), lambda: self._forget(made))
+        await self._ado(*self._delete_many(keys, version))
 
     def clear(self) -> None:
         """Delete every entry of this cache. Those that another alias keeps in the file under its KEY_PREFIX stay."""
-        self._write("clear", self._clear, self._forget_everything)
+        self._do("clear", self._clear, self._forget_everything)
 
     async def aclear(self) -> None:
         """As `clear`."""
-        await self._awrite("clear", self._clear, self._file.forget_all)
+        await self._ado("clear", self._clear, self._forget_everything)
 
     def delete_if(self, key: Any, value: str, version: int | None = None) -> bool:
         """Delete a key if this text is its value, in one step; tell whether it was."""
-        made = self.make_and_validate_key(key, version)
-        return self._write("delete_if", lambda link: _delete_if(link, made, value), _no)
+        return self._do(*self._delete_if(key, value, version))
 
     async def adelete_if(self, key: Any, value: str, version: int | None = None) -> bool:
         """As `delete_if`."""
-        made = self.make_and_validate_key(key, version)
-        return await self._awrite("delete_if", lambda link: _delete_if(link, made, value), _no)
+        return await self._ado(*self._delete_if(key, value, version))
 
     def touch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
         """Let a key expire later if this text is its value, in one step; tell whether it was."""
-        made = self.make_and_validate_key(key, version)
-        return self._write("touch_if", lambda link: self._touch_if(link, made, value, timeout), _no)
+        return self._do(*self._touch_if(key, value, timeout, version))
 
     async def atouch_if(self, key: Any, value: str, timeout: float | None, version: int | None = None) -> bool:
         """As `touch_if`."""
+        return await self._ado(*self._touch_if(key, value, timeout, version))
+
+    # ── Each of them as a job ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _set(self, key: Any, value: Any, timeout: Any, version: int | None) -> Job[Any]:
+        row = self._row(key, value, self.expiry(timeout, now()), version)
+        return "set", lambda link: self._store(link, row), lambda: self._forget([row[1]])
+
+    def _set_many(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> Job[list[Any]]:
+        rows, refused = self._rows_to_store(data, timeout, version)
+
+        def attempt(link: Link) -> list[Any]:
+            self._store_many(link, rows, refused)
+            return list(refused)
+
+        def otherwise() -> list[Any]:
+            self._forget([*(row[1] for row in rows), *refused.values()])
+            return list(data)
+
+        return "set_many", attempt, otherwise
+
+    def _add(self, key: Any, value: Any, timeout: Any, version: int | None) -> Job[bool]:
+        row = self._row(key, value, self.expiry(timeout, now(), exact=True), version)
+        return "add", lambda link: self._store_new(link, row), _no
+
+    def _incr(self, key: Any, delta: Any, version: int | None) -> Job[int | None]:
         made = self.make_and_validate_key(key, version)
-        return await self._awrite("touch_if", lambda link: self._touch_if(link, made, value, timeout), _no)
+        return "incr", lambda link: self._add_to(link, made, delta), _nothing
+
+    def _touch(self, key: Any, timeout: Any, version: int | None) -> Job[bool]:
+        made = self.make_and_validate_key(key, version)
+
+        def attempt(link: Link) -> bool:
+            moment = now()
+            expires_at = self.expiry(timeout, moment, exact=True)
+            if expires_at == GONE:
+                return delete(link, made)
+            return link.ask(statements.TOUCH, (expires_at, id_of(made), made, moment)).rowcount > 0
+
+        return "touch", attempt, _no
+
+    def _touch_if(self, key: Any, value: str, timeout: float | None, version: int | None) -> Job[bool]:
+        made = self.make_and_validate_key(key, version)
+
+        def attempt(link: Link) -> bool:
+            moment = now()
+            values = (self.expiry(timeout, moment, exact=True), id_of(made), made, moment, value)
+            return link.ask(statements.TOUCH_IF, values).rowcount > 0
+
+        return "touch_if", attempt, _no
+
+    def _delete(self, key: Any, version: int | None) -> Job[bool]:
+        made = self.make_and_validate_key(key, version)
+        return "delete", lambda link: delete(link, made), lambda: self._forget([made])
+
+    def _delete_many(self, keys: Iterable[Any], version: int | None) -> Job[Any]:
+        made = self.make_and_validate_keys(list(keys), version)
+        return "delete_many", lambda link: delete_many(link, made), lambda: self._forget(made)
+
+    def _delete_if(self, key: Any, value: str, version: int | None) -> Job[bool]:
+        made = self.make_and_validate_key(key, version)
+        values = (id_of(made), made)
+        return "delete_if", lambda link: link.ask(statements.DELETE_IF, (*values, now(), value)).rowcount > 0, _no
 
     # ── What is done with a link. Each may be begun again when another process holds the lock ───────────────────────
 
     def _store(self, link: Link, row: Row) -> bool:
         if row[2] == GONE or self._is_too_large(row):
-            return _delete(link, row[1])
+            return delete(link, row[1])
         try:
             link.ask(statements.SET, row)
         except UnicodeEncodeError:
             link.ask(statements.SET, self._writable(row))
-        self._file.upkeep.wrote(link, row[:1], _size(row))
+        self._wrote(link, row[:1], size_of(row))
         return True
 
-    def _store_many(self, link: Link, rows: list[Row], refused: Mapping[Any, str]) -> bool:
+    def _store_many(self, link: Link, rows: list[Row], refused: Mapping[Any, str]) -> None:
         if refused:
-            _delete_many(link, list(refused.values()))
+            delete_many(link, list(refused.values()))
         if rows and rows[0][2] == GONE:
-            _delete_many(link, [row[1] for row in rows])
-            return True
+            delete_many(link, [row[1] for row in rows])
+            return
         try:
-            _in_batches(link, rows)
+            store_many(link, rows)
         except UnicodeEncodeError:
-            _in_batches(link, [self._writable(row) for row in rows])
-        self._file.upkeep.wrote(link, [row[0] for row in rows], sum(map(_size, rows)))
-        return True
+            store_many(link, [self._writable(row) for row in rows])
+        self._wrote(link, [row[0] for row in rows], sum(map(size_of, rows)))
 
-    def _add(self, link: Link, row: Row) -> bool:
+    def _store_new(self, link: Link, row: Row) -> bool:
         if row[2] == GONE:
             return link.ask(statements.HAS, (row[0], row[1], now())).fetchone() is None
         if self._is_too_large(row):
@@ -286,8 +324,16 @@ class SQLiteCache(BackroomCache):
         except UnicodeEncodeError:
             added = link.ask(statements.ADD, (*self._writable(row), now())).rowcount > 0
         if added:
-            self._file.upkeep.wrote(link, row[:1], _size(row))
+            self._wrote(link, row[:1], size_of(row))
         return added
+
+    def _wrote(self, link: Link, ids: Sequence[int], payload_bytes: int) -> None:
+        """Do the upkeep that is due. What was stored is stored, and nothing that happens here may have it stored again."""
+        try:
+            self._file.upkeep.wrote(link, ids, payload_bytes)
+        except FAILURES as error:
+            if not is_locked(error):
+                self._file.failed(error, "upkeep")
 
     def _add_to(self, link: Link, made: str, delta: Any) -> int | None:
         id_ = id_of(made)
@@ -297,44 +343,22 @@ class SQLiteCache(BackroomCache):
                 total: int | None = row[0]
                 return total
         # No such key; or something that SQLite cannot add to, such as an integer beyond 64 bits.
-        link.ask("BEGIN IMMEDIATE")
-        try:
+        with link.transaction():
             row = link.ask(statements.ROW, (id_, made, now())).fetchone()
             missing = self._missing_key
             value = missing if row is None else self._decoded(row[0], row[1], made, missing)
             total = None if value is missing else value + delta
             if total is not None:
                 link.ask(statements.REPLACE, (*self.codec.encode(total, made), id_))
-            link.ask("COMMIT")
-        except BaseException:
-            link.roll_back()
-            raise
         return total
 
-    def _touch(self, link: Link, made: str, timeout: Any) -> bool:
-        moment = now()
-        expires_at = self.expiry(timeout, moment, exact=True)
-        if expires_at == GONE:
-            return _delete(link, made)
-        return link.ask(statements.TOUCH, (expires_at, id_of(made), made, moment)).rowcount > 0
-
-    def _touch_if(self, link: Link, made: str, value: str, timeout: float | None) -> bool:
-        moment = now()
-        values = (self.expiry(timeout, moment, exact=True), id_of(made), made, moment, value)
-        return link.ask(statements.TOUCH_IF, values).rowcount > 0
-
     def _clear(self, link: Link) -> None:
-        link.ask("BEGIN IMMEDIATE")
-        try:
-            prefix = f"{self.key_prefix}:"
+        prefix = f"{self.key_prefix}:"
+        with link.transaction():
             if self._is_shared and link.ask(statements.OTHERS, (len(prefix), prefix)).fetchone()[0]:
                 link.ask(statements.CLEAR_OWN, (len(prefix), prefix))
             else:
                 link.ask(statements.CLEAR)
-            link.ask("COMMIT")
-        except BaseException:
-            link.roll_back()
-            raise
 
     def _measured(self, link: Link) -> dict[str, int]:
         pages: int = link.ask(statements.PAGES).fetchone()[0]
@@ -347,9 +371,9 @@ class SQLiteCache(BackroomCache):
 
     # ── Rows and values ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _row(self, key: Any, value: Any, timeout: Any, version: int | None, *, exact: bool = False) -> tuple[str, Row]:
+    def _row(self, key: Any, value: Any, expires_at: int, version: int | None) -> Row:
         made = self.make_and_validate_key(key, version)
-        return made, (id_of(made), made, self.expiry(timeout, now(), exact=exact), *self.codec.encode(value, made))
+        return (id_of(made), made, expires_at, *self.codec.encode(value, made))
 
     def _rows_to_store(
         self, data: Mapping[Any, Any], timeout: Any, version: int | None
@@ -376,7 +400,7 @@ class SQLiteCache(BackroomCache):
 
     def _is_too_large(self, row: Row) -> bool:
         """Tell, and say, whether a value has no place here at all: it would push out everything else, or not fit."""
-        if (size := _size(row)) * 4 <= self._largest:
+        if (size := size_of(row)) * 4 <= self._largest:
             return False
         if isinstance(row[4], str):
             size = len(row[4].encode("utf-8", "surrogatepass"))
@@ -398,12 +422,6 @@ class SQLiteCache(BackroomCache):
         except Unreadable as error:
             self._file.trouble.warn("unreadable", str(error))
             return default
-
-    def _sum(self, key: Any, total: int | None) -> int:
-        if total is None:
-            msg = f"Key {key!r} not found"
-            raise ValueError(msg)
-        return total
 
     # ── Running it ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -430,52 +448,43 @@ class SQLiteCache(BackroomCache):
         return self._read("get", lambda link: link.ask(statement, values).fetchone(), None)
 
     def _read[T](self, action: str, attempt: Callable[[Link], T], otherwise: T) -> T:
-        return self._write(action, attempt, lambda: otherwise)
+        return self._do(action, attempt, lambda: otherwise)
 
-    def _write[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
+    def _do[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
         """Return what `attempt` does, napping while another process holds the lock; `otherwise` when it cannot be done."""
-        try:
-            return attempt(self._file.link())
-        except FAILURES as error:
-            failure = error
-        patience = Patience(self._file, self.options.LOCK_TIMEOUT)
-        while (nap := patience.nap(failure)) is not None:
+        patience = None
+        while True:
+            try:
+                return attempt(self._file.link())
+            except FAILURES as error:
+                patience = patience or Patience(self._file, self.options.LOCK_TIMEOUT)
+                if (nap := patience.nap(error)) is None:
+                    self._file.failed(error, action)
+                    return otherwise()
             time.sleep(nap)
-            try:
-                return attempt(self._file.link())
-            except FAILURES as error:
-                failure = error
-        self._file.failed(failure, action)
-        return otherwise()
 
-    async def _awrite[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
-        """As `_write`, napping in the event loop."""
-        try:
-            return attempt(self._file.link())
-        except FAILURES as error:
-            failure = error
-        patience = Patience(self._file, self.options.LOCK_TIMEOUT)
-        while (nap := patience.nap(failure)) is not None:
-            await asyncio.sleep(nap)
+    async def _ado[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
+        """As `_do`, napping in the event loop."""
+        patience = None
+        while True:
             try:
                 return attempt(self._file.link())
             except FAILURES as error:
-                failure = error
-        self._file.failed(failure, action)
-        return otherwise()
+                patience = patience or Patience(self._file, self.options.LOCK_TIMEOUT)
+                if (nap := patience.nap(error)) is None:
+                    self._file.failed(error, action)
+                    return otherwise()
+            await asyncio.sleep(nap)
 
     def _forget_everything(self) -> None:
         if self._file.is_full:
             self._file.forget_all()
 
-    def _forget_rows(self, rows: Iterable[Row], refused: Mapping[Any, str]) -> bool:
-        return self._forget([*(row[1] for row in rows), *refused.values()])
-
     def _forget(self, made: list[str]) -> bool:
         """See to it that what could not be replaced or deleted is not read any more; it was not stored, so: False."""
         if self._file.is_full:
             try:
-                _delete_many(self._file.link(), made)
+                delete_many(self._file.link(), made)
             except FAILURES:
                 # Even deleting takes space. The file is the one thing here that can be done without.
                 self._file.forget_all()
@@ -489,31 +498,6 @@ async def _encoded[**P, T](encode: Callable[P, T], *args: P.args, **kwargs: P.kw
     except SynchronousOnlyOperation:
         # To pickle a query set is to run its query, which Django lets no event loop do.
         return await sync_to_async(encode, thread_sensitive=True)(*args, **kwargs)
-
-
-def _delete(link: Link, made: str) -> bool:
-    row = link.ask(statements.DELETE, (id_of(made), made)).fetchone()
-    return row is not None and row[0] > now()
-
-
-def _delete_if(link: Link, made: str, value: str) -> bool:
-    return link.ask(statements.DELETE_IF, (id_of(made), made, now(), value)).rowcount > 0
-
-
-def _delete_many(link: Link, made: list[str]) -> bool:
-    ids = ids_of(made)
-    batches = [ids[first : first + AT_ONCE] for first in range(0, len(ids), AT_ONCE)]
-    link.all_at_once([(statements.delete_many(len(some)), some) for some in batches])
-    return True
-
-
-def _in_batches(link: Link, rows: list[Row]) -> None:
-    batches = [rows[first : first + AT_ONCE] for first in range(0, len(rows), AT_ONCE)]
-    link.all_at_once([(statements.set_many(len(some)), list(chain.from_iterable(some))) for some in batches])
-
-
-def _size(row: Row) -> int:
-    return len(row[4]) if isinstance(row[4], (str, bytes)) else 8
 
 
 def _no() -> bool:

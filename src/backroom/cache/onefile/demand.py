@@ -9,9 +9,12 @@ may count at once, all this is an estimate; all it decides is what to forget. (T
 
 import mmap
 import os
+import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
+
+from backroom.cache.folders import make_private
 
 SLOTS: Final = 1 << 20
 MASK: Final = SLOTS - 1
@@ -27,6 +30,9 @@ LIVES: Final = 4
 TURNS: Final = 4
 """In so many turns as many entries are written as there are."""
 
+AT_ONCE: Final = 4096
+"""The fewest slots that are worth ageing together."""
+
 _HALVED: Final = bytes((byte & MOST) >> 1 for byte in range(256))
 
 
@@ -35,9 +41,13 @@ class Demand:
 
     def __init__(self, path: Path) -> None:
         self.bytes: mmap.mmap | bytearray = _shared(path.with_name(f"{path.name}-demand")) or bytearray(TURN + 1)
-        self._aged_to = 0
-        self._due = 0.0
-        self._turns_due = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to age them anywhere, as each process does: where many write a little each, all slots must have their turn."""
+        self._aged_to = random.randrange(SLOTS)  # noqa: S311 - no secret
+        self._due = random.uniform(0, AT_ONCE)  # noqa: S311
+        self._turns_due = random.random()  # noqa: S311
 
     def note(self, id_: int) -> None:
         """Count that a key was asked for."""
@@ -82,14 +92,17 @@ class Demand:
             self._turns_due -= 1
             self.bytes[TURN] = (self.bytes[TURN] + 1) & 255
         self._due += min(share / LIVES, 1.0) * SLOTS
-        if self._due < 4096:
-            return
+        while self._due >= AT_ONCE:
+            self._age_slots()
+
+    def _age_slots(self) -> None:
+        """Halve the counts of the slots that are due, as far as the last one."""
         first, last = self._aged_to, min(self._aged_to + int(self._due), SLOTS)
         self.bytes[first:last] = self.bytes[first:last].translate(_HALVED)
         # Before it seems to be of a turn to come, for their numbers come again.
         turns = slice(first + SLOTS, last + SLOTS)
         self.bytes[turns] = self.bytes[turns].translate(_no_older_than_half_a_round(self.bytes[TURN]))
-        self._aged_to, self._due = last & MASK, 0.0
+        self._aged_to, self._due = last & MASK, self._due - (last - first)
 
 
 def _no_older_than_half_a_round(turn: int) -> bytes:
@@ -99,6 +112,8 @@ def _no_older_than_half_a_round(turn: int) -> bytes:
 def _shared(path: Path) -> mmap.mmap | None:
     """Map the file into memory; None when it cannot be made, whole, on this disk."""
     try:
+        # The first process of all is here before its first entry makes the folder, and what it counts is the others' too.
+        make_private(path.parent)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         return None

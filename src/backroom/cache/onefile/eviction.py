@@ -84,7 +84,9 @@ class Rivals:
 
     def came_back(self, mark: int) -> None:
         """Take in that something is stored again that one of them had chosen."""
-        self._back[mark - 1] += 1
+        # The marks are in a file that anybody may have written into.
+        if mark <= len(self._back):
+            self._back[mark - 1] += 1
 
 
 class Census:

@@ -47,13 +47,15 @@ class CacheFile:
         self.path = path
         self.budget = budget
         self.trouble = Trouble(str(path))
+        # It goes along into a child: caches know its bytes.
+        self.demand = Demand(path)
         self.begin()
 
     def begin(self) -> None:
         """Begin with nothing open, as a new process does."""
         self.generation = 0
         self.links = _Links()
-        self.demand = Demand(self.path)
+        self.demand.begin()
         self.upkeep = Upkeep(self.path, self.budget, self.demand)
         self.closed_until = 0.0
         self.hurried_until = 0.0
@@ -71,6 +73,7 @@ class CacheFile:
         """Take in that an operation failed: say so, and do what lets the next one succeed."""
         if isinstance(error, Closed):
             return
+        self.is_full = False
         link = self.links.link
         if link is not None:
             with suppress(sqlite3.Error):
@@ -164,7 +167,7 @@ class Patience:
 
     def nap(self, error: BaseException) -> float | None:
         """Return how long to sleep before the next try; None when there shall be none."""
-        if primary_code(error) not in _LOCKED:
+        if not is_locked(error):
             return None
         moment = monotonic()
         if moment > self._deadline:
@@ -174,6 +177,11 @@ class Patience:
         nap = self._longest * random.random()  # noqa: S311 - no secret
         self._longest = min(self._longest * 1.5, LONGEST_NAP)
         return nap
+
+
+def is_locked(error: BaseException) -> bool:
+    """Tell whether another connection's lock is all that was in the way."""
+    return primary_code(error) in _LOCKED
 
 
 class _Links(threading.local):
@@ -210,9 +218,11 @@ def _begin_anew_in_a_child() -> None:
 def _close_before_a_fork() -> None:
     """Close what the thread that forks has open, and opens again when it is asked.
 
-    A child that inherits a connection takes its parent's locks for its own, so it would take none for those it makes.
+    A child that inherits a connection takes its parent's locks for its own, so it would take none for those it makes. The
+    thread that checkpoints has one as well, of which the program knows nothing.
     """
     for file in list(_files.values()):
+        file.upkeep.wait_for_checkpoint()
         link, file.links.link = file.links.link, None
         if link is not None:
             with suppress(sqlite3.Error):

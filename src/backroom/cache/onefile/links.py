@@ -6,8 +6,8 @@ They are the cache's own: no transaction of the site's reaches them, and they ro
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,10 +59,16 @@ class Link:
             for statement, values in steps:
                 self.ask(statement, values)
             return
-        self.ask("BEGIN IMMEDIATE")
-        try:
+        with self.transaction():
             for statement, values in steps:
                 self.ask(statement, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the lock, and commit at the end, unless something is raised."""
+        self.ask("BEGIN IMMEDIATE")
+        try:
+            yield
             self.ask("COMMIT")
         except BaseException:
             self.roll_back()

@@ -96,5 +96,11 @@ def delete_many(count: int) -> str:
     return f"DELETE FROM entries WHERE id IN ({_marks(count)})"
 
 
+@lru_cache(maxsize=AT_ONCE)
+def delete_expired(count: int) -> str:
+    """Return the statement that deletes so many entries, those of them that have expired by then."""
+    return f"{delete_many(count)} AND expires_at <= ?"
+
+
 def _marks(count: int) -> str:
     return ", ".join("?" * count)

@@ -9,7 +9,7 @@ import math
 import random
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,16 @@ from backroom.cache.lifetimes import now
 from backroom.cache.onefile.demand import Demand
 from backroom.cache.onefile.eviction import IDS, Census, Entry, Rivals, expired, least_asked_for, longest_idle
 from backroom.cache.onefile.links import Link
-from backroom.cache.onefile.statements import AT_ONCE, FIRST_ID, LAST_ID, PAGE_BYTES, PAGES, SWEEP, delete_many
+from backroom.cache.onefile.statements import (
+    AT_ONCE,
+    FIRST_ID,
+    LAST_ID,
+    PAGE_BYTES,
+    PAGES,
+    SWEEP,
+    delete_expired,
+    delete_many,
+)
 
 WRITES_A_STEP: Final = 128
 SAMPLE: Final = 64
@@ -31,6 +40,7 @@ SMALL: Final = 256
 STEPS_AT_ONCE: Final = 8
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
+LONGEST_WAIT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +84,15 @@ class Upkeep:
         if self._writes < self._every or not self._stepping.acquire(blocking=False):
             return
         try:
-            writes, self._writes = self._writes, 0
+            writes = self._writes
             for _ in range(min(writes // max(self._every, 1), STEPS_AT_ONCE) or 1):
                 self.step(link)
             if self._excess > self._room * 2:
                 # As much comes as one step lets go: another one, to catch up.
                 self.step(link)
             self.demand.age(writes / max(self.census.entries, SAMPLE))
+            # Only now: steps that met another process's lock are due at the next write.
+            self._writes -= writes
         finally:
             self._stepping.release()
 
@@ -90,29 +102,35 @@ class Upkeep:
         sample = link.ask(SWEEP, (self.hand, limit)).fetchall()
         span = (sample[-1][0] if len(sample) == limit else LAST_ID) - self.hand
         is_whole = span >= IDS - 1
-        gone = expired(sample, now())
-        self.census.note(len(sample) - len(gone), IDS if is_whole else max(span, 1), self._written)
+        moment = now()
+        dead = expired(sample, moment)
+        self.census.note(len(sample) - len(dead), IDS if is_whole else max(span, 1), self._written)
         self._excess = self._measure(link)
+        for some in _batches(dead):
+            # Another process may have stored one anew by now: a lock, say.
+            link.ask(delete_expired(len(some)), (*some, moment))
         if self._excess > 0:
-            dead = set(gone)
-            left = [entry for entry in sample if entry[0] not in dead]
+            gone = set(dead)
+            left = [entry for entry in sample if entry[0] not in gone]
             most = len(left) if is_whole else math.ceil(len(left) * SHARE_TO_FORGET)
-            gone += self._chosen(left, min(math.ceil(self._excess), most))
-        for first in range(0, len(gone), AT_ONCE):
-            some = gone[first : first + AT_ONCE]
-            link.ask(delete_many(len(some)), some)
+            self._forget(link, left, min(math.ceil(self._excess), most))
         self.hand = FIRST_ID if len(sample) < limit else sample[-1][0]
         # While there is room, the next look can wait until half of it is taken.
         self._every = min(max(self._room, int(-self._excess / 2)), WRITES_A_STEP)
 
-    def _chosen(self, sample: Sequence[Entry], count: int) -> list[int]:
+    def wait_for_checkpoint(self) -> None:
+        """Wait, for a while, until no thread of this process brings anything into the file."""
+        self._checkpoints.wait()
+
+    def _forget(self, link: Link, sample: Sequence[Entry], count: int) -> None:
         demand = self.demand
         chosen = self.rivals.choose(
             least_asked_for(sample, count, demand.of), longest_idle(sample, count, demand.idle, demand.of)
         )
+        for some in _batches([id_ for id_, _ in chosen]):
+            link.ask(delete_many(len(some)), some)
         for id_, mark in chosen:
             demand.mark(id_, mark)
-        return [id_ for id_, _ in chosen]
 
     def estimate(self, link: Link) -> float:
         """Return how many entries there are, about, after looking at a stretch more."""
@@ -134,6 +152,10 @@ class Upkeep:
         return excess
 
 
+def _batches(ids: list[int]) -> Iterator[list[int]]:
+    return (ids[first : first + AT_ONCE] for first in range(0, len(ids), AT_ONCE))
+
+
 class _Checkpoints:
     """Brings what was written from the log into the file, when there is enough of it."""
 
@@ -151,6 +173,10 @@ class _Checkpoints:
             except RuntimeError:
                 # No thread can be started while the interpreter ends.
                 self._running.release()
+
+    def wait(self) -> None:
+        if self._running.acquire(timeout=LONGEST_WAIT_SECONDS):
+            self._running.release()
 
     def _run(self) -> None:
         try:
