@@ -3,6 +3,7 @@ import json
 import pytest
 
 from backroom.clock import after
+from backroom.tasks import queries
 from backroom.tasks.management.subcommands import status as subcommand
 from backroom.tasks.records import Worker
 from tests.commands.work import succeed
@@ -79,11 +80,42 @@ def test_workers_stand_in_a_table(backend, backroom):
     assert second.split() == ["shop-2:8:bb", "silent", "10", "min", "ago", "0", "4", "shop-1", "7", "mail,", "reports"]
 
 
-def test_a_count_that_was_cut_short_says_so(tasks, backroom, monkeypatch):
+class Counts(dict[tuple[str, str], int]):
+    """Counts that note how often somebody goes through all of them."""
+
+    gone_through = 0
+
+    def items(self):
+        self.gone_through += 1
+        return super().items()
+
+    def __iter__(self):
+        self.gone_through += 1
+        return super().__iter__()
+
+
+@pytest.fixture
+def counts(backend, monkeypatch):
+    """Give counts for the command to tell; of those of one state, two are as many as are counted."""
+    counts = Counts()
     monkeypatch.setattr(subcommand, "COUNT_CAP", 2)
+    monkeypatch.setattr(queries, "counts", lambda **_named: counts)
+    return counts
+
+
+def test_a_count_that_was_cut_short_says_so(counts, backroom):
+    counts |= {("a", "failed"): 1, ("b", "failed"): 1, ("a", "successful"): 1, ("a", "ready"): 1, ("b", "ready"): 2}
     [found] = json.loads(backroom("status", "--json").out)["backends"]
-    assert found["queues"][0]["at_least"] == ["successful", "failed"]
-    assert backroom("status").out.splitlines()[2].split()[4:6] == ["1+", "1+"]
+    # Failures are counted over all queues, and what is ready queue by queue.
+    assert [queue["at_least"] for queue in found["queues"]] == [["failed"], ["ready", "failed"]]
+    numbers = [line.split()[:6] for line in backroom("status").out.splitlines()[2:4]]
+    assert numbers == [["a", "0", "1", "0", "1", "1+"], ["b", "0", "2+", "0", "0", "1+"]]
+
+
+def test_however_many_queues_there_are_the_counts_are_gone_through_no_more_often(counts, backroom):
+    counts |= {(f"customer-{number}", "ready"): 1 for number in range(50)}
+    assert len(json.loads(backroom("status", "--json").out)["backends"][0]["queues"]) == 50
+    assert counts.gone_through == 2
 
 
 def test_all_backends_are_shown_unless_one_is_named(backend, backroom, settings):

@@ -3,7 +3,8 @@
 import json
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -174,6 +175,15 @@ class TestStatements(SQLCase):
         self.insert(100)
         renewals = [Renewal(claim.id, claim.fence, "[1,2,null]") for claim in self.claim(100)]
         assert self.count(lambda: self.store.renew(renewals, after(NOW, 60))) == 1
+
+    def test_what_the_queues_hold_takes_as_many_statements_however_many_they_are(self):
+        names = [f"customer-{number:02}" for number in range(60)]
+        records = [new_record(queue_name=name, priority=number) for name in names for number in (0, 1, -1)]
+        self.store.insert(records)
+        assert self.count(self.store.counts) == 1
+        assert self.store.counts() == {(name, "ready"): 3 for name in names}
+        assert self.count(self.store.oldest_ready) == 1
+        assert self.store.oldest_ready() == records[::3]
 
     def test_doing_nothing_takes_no_statement(self):
         assert self.count(lambda: self.store.insert([])) == 0
@@ -368,6 +378,8 @@ class TestIndexes(SQLCase):
             (lambda self: self.store.prune(NOW, 10), "backroom_prune"),
             (lambda self: self.store.find(Query(states=("failed",))), "backroom_failed"),
             (lambda self: self.store.counts(), "backroom_failed"),
+            (lambda self: self.store.counts(), "backroom_ready"),
+            (lambda self: self.store.oldest_ready(), "backroom_ready"),
         ],
     )
     def test_it_reads_the_index_and_sorts_nothing(self, verb, index):
@@ -389,33 +401,65 @@ class TestPlans(SQLCase):
     @pytest.mark.parametrize("then", ["ready", "successful"])
     @pytest.mark.parametrize("queues", [(), ("default",), ("default", "mail")])
     def test_a_look_reads_the_beginning_of_an_index_whatever_the_statistics_were_once(self, then, queues):
-        with connections[self.alias].cursor() as cursor:
-            cursor.execute("ALTER TABLE backroom_tasks_taskrecord SET (autovacuum_enabled = false)")
-            cursor.execute(
-                "INSERT INTO backroom_tasks_taskrecord (id, backend_name, queue_name, priority, task_path, payload,"
-                " enqueued_at, due_at, state) SELECT i, 'contract', 'default', 0, 'p', '{}', i, i, CASE"
-                " WHEN %s = 'successful' THEN %s WHEN i %% 3 = 0 THEN 'deferred' ELSE 'ready' END"
-                " FROM generate_series(1, 30000) AS i",
-                [then, then],
-            )
-            cursor.execute("ANALYZE backroom_tasks_taskrecord")
-            with self.statements() as captured:
-                store = SQLStore(self.alias, "contract")
-                store._look(request(queues=queues))
-                store._ready_queues()
-            plans = []
-            for query in captured:
-                cursor.execute(f"EXPLAIN {query['sql'].replace('%', '%%')}")
-                plans += [row for (row,) in cursor.fetchall()]
-            cursor.execute("ALTER TABLE backroom_tasks_taskrecord RESET (autovacuum_enabled)")
-            cursor.execute("TRUNCATE backroom_tasks_taskrecord")
-            cursor.execute("ANALYZE backroom_tasks_taskrecord")
-        plan = "\n".join(plans)
+        with _statistics_of_another_time(self.alias, then), self.statements() as captured:
+            store = SQLStore(self.alias, "contract")
+            store._look(request(queues=queues))
+            store._ready_queues()
+            plan = _plan(self.alias, captured)
         assert "Seq Scan on backroom" not in plan, plan
         assert "Sort" not in plan, plan
         assert "Aggregate" not in plan, plan
         assert "backroom_ready" in plan, plan
         assert "backroom_deferred" in plan, plan
+
+    @pytest.mark.parametrize("then", ["ready", "successful"])
+    def test_so_does_a_look_for_the_oldest_of_each_queue(self, then):
+        with _statistics_of_another_time(self.alias, then), self.statements() as captured:
+            SQLStore(self.alias, "contract").oldest_ready()
+            plan = _plan(self.alias, captured)
+        assert "Seq Scan on backroom" not in plan, plan
+        assert "Sort" not in plan, plan
+        assert plan.count("Index Only Scan using backroom_ready") == 3, plan
+        # The rows of these ids, and nothing else, are looked for by id.
+        assert plan.count("pkey") == plan.count("Index Cond: ((id)::text = ") == 3, plan
+        # Compiling it would take longer than all the rest.
+        assert "JIT" not in plan, plan
+
+    @pytest.mark.parametrize("then", ["ready", "successful"])
+    def test_and_a_count_reads_the_table_for_no_queue(self, then):
+        with _statistics_of_another_time(self.alias, then), self.statements() as captured:
+            SQLStore(self.alias, "contract").counts()
+            plan = _plan(self.alias, captured)
+        assert "Seq Scan on backroom" not in plan, plan
+        assert plan.count("Index Only Scan using backroom_ready") == 2, plan
+
+
+@contextmanager
+def _statistics_of_another_time(alias: str, then: str) -> Iterator[None]:
+    """Fill the table of PostgreSQL and let it take statistics of that; `then` is what most of it was."""
+    cursor = connections[alias].cursor()
+    cursor.execute("ALTER TABLE backroom_tasks_taskrecord SET (autovacuum_enabled = false)")
+    cursor.execute(
+        "INSERT INTO backroom_tasks_taskrecord (id, backend_name, queue_name, priority, task_path, payload,"
+        " enqueued_at, due_at, state) SELECT i, 'contract', 'default', 0, 'p', '{}', i, i, CASE"
+        " WHEN %s = 'successful' THEN %s WHEN i %% 3 = 0 THEN 'deferred' ELSE 'ready' END"
+        " FROM generate_series(1, 30000) AS i",
+        [then, then],
+    )
+    cursor.execute("ANALYZE backroom_tasks_taskrecord")
+    yield
+    cursor.execute("ALTER TABLE backroom_tasks_taskrecord RESET (autovacuum_enabled)")
+    cursor.execute("TRUNCATE backroom_tasks_taskrecord")
+    cursor.execute("ANALYZE backroom_tasks_taskrecord")
+
+
+def _plan(alias: str, captured: Iterable[dict[str, str]]) -> str:
+    cursor = connections[alias].cursor()
+    plans = []
+    for query in list(captured):
+        cursor.execute(f"EXPLAIN {query['sql'].replace('%', '%%')}")
+        plans += [row for (row,) in cursor.fetchall()]
+    return "\n".join(plans)
 
 
 class TestParameters(SQLCase):

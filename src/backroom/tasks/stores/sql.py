@@ -29,7 +29,7 @@ from backroom.tasks.stores.statements import (
     BEAT,
     CANCELLING,
     CLAIM,
-    COUNT,
+    COUNTS,
     FIND,
     INSERT,
     INSERT_MANY,
@@ -159,24 +159,12 @@ class SQLStore:
 
     def counts(self) -> dict[tuple[str, State], int]:
         """See Store.counts()."""
-        found: dict[tuple[str, State], int] = {}
-        # A successful record is found by its prune_at, for the index on that has finished ones only. Each state is
-        # counted by itself, so that ten thousand successes do not hide one failure.
-        successful = "prune_at IS NOT NULL AND state = 'successful'"
-        for condition in ("state = 'deferred'", "state = 'running'", "state = 'failed'", successful):
-            rows = self._fetch(COUNT.format(condition=condition), self.backend_name)
-            found |= {(queue, state): count for queue, state, count in rows}
-        for queue in self._ready_queues():
-            rows = self._fetch(COUNT.format(condition="state = 'ready' AND queue_name = %s"), self.backend_name, queue)
-            found |= {(queue, state): count for queue, state, count in rows}
-        return found
+        return {(queue, state): count for queue, state, count in self._fetch_of_backend(COUNTS)}
 
     def oldest_ready(self) -> list[Record]:
         """See Store.oldest_ready()."""
-        oldest = [self._fetch(OLDEST_READY, *[self.backend_name, queue] * 3)[0][0] for queue in self._ready_queues()]
-        # One of them may have been claimed meanwhile; then its queue is moving.
-        ready = [record for record in self.get([id_ for id_ in oldest if id_ is not None]) if record.state == READY]
-        return sorted(ready, key=lambda record: record.queue_name)
+        oldest = [Record._make(row) for row in self._fetch_of_backend(OLDEST_READY)]
+        return sorted(oldest, key=lambda record: record.queue_name)
 
     def prune(self, before: Moment, limit: int) -> int:
         """See Store.prune()."""
@@ -371,10 +359,14 @@ class SQLStore:
         return _in_order(Record._make(row) for row in rows)
 
     def _ready_queues(self) -> tuple[str, ...]:
-        return tuple(name for (name,) in self._fetch(READY_QUEUES, self.backend_name, self.backend_name))
+        return tuple(name for (name,) in self._fetch_of_backend(READY_QUEUES))
 
     def _fetch(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return select(self.alias, statement, parameters)
+
+    def _fetch_of_backend(self, statement: str) -> list[tuple[Any, ...]]:
+        """Fetch what a statement finds whose every parameter is this backend's name."""
+        return self._fetch(statement, *[self.backend_name] * statement.count("%s"))
 
     def _change(self, statement: str, *parameters: Any) -> int:
         return change(self.alias, statement, parameters)

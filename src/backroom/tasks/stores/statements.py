@@ -117,8 +117,8 @@ PROMOTE: Final = f"""
 """
 
 # DISTINCT would read every waiting row; this reads one index entry for each queue.
-READY_QUEUES: Final = f"""
-    WITH RECURSIVE queue(name) AS (
+_READY_QUEUES: Final = f"""
+    queue(name) AS (
         SELECT (SELECT queue_name FROM {TABLE} WHERE state = 'ready' AND backend_name = %s
                 ORDER BY queue_name LIMIT 1)
         UNION ALL
@@ -127,8 +127,8 @@ READY_QUEUES: Final = f"""
                 ORDER BY queue_name LIMIT 1)
         FROM queue WHERE queue.name IS NOT NULL
     )
-    SELECT name FROM queue WHERE name IS NOT NULL
 """
+READY_QUEUES: Final = f"WITH RECURSIVE {_READY_QUEUES} SELECT name FROM queue WHERE name IS NOT NULL"
 
 PICK: Final = f"""
     SELECT id, priority FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = %s
@@ -239,24 +239,54 @@ GET: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE backend_name = %s AND id IN {
 
 FIND: Final = f"SELECT {COLUMNS} FROM {TABLE} WHERE {{conditions}} ORDER BY id DESC LIMIT %s"
 
-COUNT: Final = f"""
-    SELECT queue_name, state, count(*) FROM (
-        SELECT queue_name, state FROM {TABLE} WHERE backend_name = %s AND {{condition}} LIMIT {COUNT_CAP}
-    ) AS counted GROUP BY queue_name, state
+
+def _counted(condition: str) -> str:
+    return f"""
+        SELECT queue_name, state, count(*) FROM (
+            SELECT queue_name, state FROM {TABLE} WHERE backend_name = %s AND {condition} LIMIT {COUNT_CAP}
+        ) AS counted GROUP BY queue_name, state
+    """
+
+
+# Each state is counted by itself, so that ten thousand successes do not hide one failure, and what is ready queue by
+# queue. A successful record is found by its prune_at, for the index on that has finished ones only. Their order is that of
+# an index, where it has one: where most rows were ready when PostgreSQL took its statistics it would read the whole table,
+# for each queue.
+COUNTS: Final = f"""
+    WITH RECURSIVE {_READY_QUEUES}
+    SELECT queue.name, 'ready', (
+        SELECT count(*) FROM (
+            SELECT 1 FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = queue.name
+            ORDER BY priority DESC, id LIMIT {COUNT_CAP}
+        ) AS counted
+    ) FROM queue WHERE queue.name IS NOT NULL
+    UNION ALL {_counted("state = 'deferred' ORDER BY due_at")}
+    UNION ALL {_counted("state = 'running' ORDER BY lease_until")}
+    UNION ALL {_counted("state = 'failed'")}
+    UNION ALL {_counted("prune_at IS NOT NULL AND state = 'successful' ORDER BY prune_at")}
 """
 
-# The index has the ids of one priority in order, so this reads two of its entries for each priority in use.
+
+# Goes from the first task of each priority in use of a queue to that of the next one, then to the next queue: so it reads
+# two or three entries of the index for each. Ordered as the index is: for the lowest id of one priority a planner might
+# go through all ids there are.
 OLDEST_READY: Final = f"""
-    WITH RECURSIVE level(priority) AS (
-        SELECT (SELECT max(priority) FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name = %s)
+    WITH RECURSIVE level(id, name, priority) AS (
+        SELECT id, queue_name, priority FROM {TABLE} WHERE id = (
+            SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s
+            ORDER BY queue_name, priority DESC, id LIMIT 1
+        )
         UNION ALL
-        SELECT (SELECT max(priority) FROM {TABLE}
-                WHERE state = 'ready' AND backend_name = %s AND queue_name = %s AND priority < level.priority)
-        FROM level WHERE level.priority IS NOT NULL
+        SELECT following.id, following.queue_name, following.priority
+        FROM level JOIN {TABLE} AS following ON following.id = COALESCE(
+            (SELECT id FROM {TABLE}
+             WHERE state = 'ready' AND backend_name = %s AND queue_name = level.name AND priority < level.priority
+             ORDER BY priority DESC, id LIMIT 1),
+            (SELECT id FROM {TABLE} WHERE state = 'ready' AND backend_name = %s AND queue_name > level.name
+             ORDER BY queue_name, priority DESC, id LIMIT 1)
+        )
     )
-    SELECT min((SELECT min(id) FROM {TABLE}
-                WHERE state = 'ready' AND backend_name = %s AND queue_name = %s AND priority = level.priority))
-    FROM level WHERE level.priority IS NOT NULL
+    SELECT {COLUMNS} FROM {TABLE} WHERE id IN (SELECT min(level.id) FROM level GROUP BY level.name)
 """
 
 PRUNE: Final = f"""

@@ -1,6 +1,7 @@
 """`manage.py backroom status`: what waits in which queue, and who works on it."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,12 +22,6 @@ from backroom.tasks.stores.base import COUNT_CAP
 from backroom.tasks.tables import Cell, span, table
 
 STATES: Final[tuple[State, ...]] = (DEFERRED, READY, RUNNING, SUCCESSFUL, FAILED)
-COUNTED_TOGETHER: Final[tuple[frozenset[State], ...]] = (
-    frozenset({DEFERRED}),
-    frozenset({RUNNING}),
-    frozenset({SUCCESSFUL, FAILED}),
-)
-"""States whose tasks are counted over all queues until the cap; READY is counted queue by queue."""
 CLEAR: Final = "\x1b[H\x1b[2J"
 
 type Counts = dict[tuple[str, State], int]
@@ -76,24 +71,26 @@ def _queues(alias: str, alive: Sequence[Worker], now: Moment) -> list[dict[str, 
     counts = queries.counts(using=alias)
     oldest = {record.queue_name: record for record in queries.oldest_ready(using=alias)}
     names = {queue for queue, _ in counts} | queries.backend_of(alias).queues
+    capped = _capped(counts)
+    serving = [frozenset(worker.queues) for worker in alive]
     return [
         {
             "queue": queue,
             **{state: counts.get((queue, state), 0) for state in STATES},
-            "at_least": [state for state in STATES if _is_capped(counts, queue, state)],
+            "at_least": [state for state in STATES if state in capped or counts.get((queue, state), 0) >= COUNT_CAP],
             "oldest_ready_seconds": _age(oldest.get(queue), now),
-            "workers": sum(1 for worker in alive if not worker.queues or queue in worker.queues),
+            "workers": sum(1 for queues in serving if not queues or queue in queues),
         }
         for queue in sorted(names)
     ]
 
 
-def _is_capped(counts: Counts, queue: str, state: State) -> bool:
-    """Tell whether there may be more than was counted."""
-    if state == READY:
-        return counts.get((queue, state), 0) >= COUNT_CAP
-    [together] = [states for states in COUNTED_TOGETHER if state in states]
-    return sum(number for (_, other), number in counts.items() if other in together) >= COUNT_CAP
+def _capped(counts: Counts) -> frozenset[State]:
+    """Return the states that may have been counted no further, whatever the queue; READY is counted queue by queue."""
+    totals = Counter[State]()
+    for (_, state), number in counts.items():
+        totals[state] += number
+    return frozenset(state for state in STATES if state != READY and totals[state] >= COUNT_CAP)
 
 
 def _age(record: Record | None, now: Moment) -> float | None:
