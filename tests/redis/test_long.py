@@ -9,7 +9,7 @@ import pytest
 from backroom.clock import after
 from backroom.redis import Address, server_of
 from backroom.tasks.records import Query, Record
-from backroom.tasks.stores.redis import CHUNK_BYTES, LONG, ROW_BYTES, RedisStore
+from backroom.tasks.stores.redis import CHUNK_BYTES, CLAIM_BYTES, LONG, ROW_BYTES, RedisStore
 from backroom.testing.stores.case import NOW, failed, new_record, raised, released, request, succeeded
 from tests.redis.servers import TcpRedis
 
@@ -39,6 +39,11 @@ def claimed(store: RedisStore, count: int) -> list[Record]:
         assert more, f"{len(claims)} are all there is"
         claims += more
     return claims
+
+
+def ids_in_order(records: list[Record]) -> list[str]:
+    """Return the ids of records in the order in which they are to be claimed."""
+    return [each.id for each in sorted(records, key=lambda each: (-each.priority, each.id))]
 
 
 def sent(server: TcpRedis, work: Any) -> int:
@@ -134,10 +139,7 @@ def test_no_claim_brings_more_than_one_task_beyond_its_measure(
         for number, name in enumerate(["default", "mail"] * 15)
     ]
     store.insert(records)
-    expected = sorted(
-        (each for each in records if not queues or each.queue_name in queues),
-        key=lambda each: (-each.priority, each.id),
-    )
+    expected = ids_in_order([each for each in records if not queues or each.queue_name in queues])
     found: list[Record] = []
     sizes = []
     only.ask("DEL", "backroom:{default}:bell:")
@@ -148,7 +150,7 @@ def test_no_claim_brings_more_than_one_task_beyond_its_measure(
         is_left = len(found) < len(expected)
         assert only.ask("LLEN", "backroom:{default}:bell:") == (1 if is_left else 0)
         only.ask("DEL", "backroom:{default}:bell:")
-    assert [claim.id for claim in found] == [each.id for each in expected]
+    assert [claim.id for claim in found] == expected
     assert {(claim.attempts, claim.fence) for claim in found} == {(1, 1)}
     assert max(sizes) < CHUNK_BYTES + 2 * BIG
     assert store.counts() == {
@@ -158,11 +160,19 @@ def test_no_claim_brings_more_than_one_task_beyond_its_measure(
     }
 
 
-def test_a_claim_by_id_brings_all_of_them(store: RedisStore) -> None:
+@pytest.mark.parametrize("limit", [30, 25])
+def test_a_claim_by_id_brings_all_of_them_some_in_each_reply(store: RedisStore, only: TcpRedis, limit: int) -> None:
     # For whoever has come with an id, what he does not get is another's.
-    store.insert([new_record(payload=f'{{"args":["{"p" * BIG}"],"kwargs":{{}}}}') for _ in range(20)])
-    ids = [each.id for each in store.find(Query()).records]
-    assert len(store.claim(request(20, ids=ids))) == 20
+    records = [new_record(payload=f'{{"args":["{"p" * BIG}"],"kwargs":{{}}}}', priority=n % 3) for n in range(30)]
+    store.insert(records)
+    store.claim(request(1, ids=[records[0].id]))
+    only.ask("CONFIG", "RESETSTAT")
+    claims = store.claim(request(limit, ids=[each.id for each in records]))
+    assert [claim.id for claim in claims] == ids_in_order(records[1:])[:limit]
+    assert {(claim.attempts, claim.fence) for claim in claims} == {(1, 1)}
+    assert only.calls()["evalsha"] >= len(claims) * BIG // CLAIM_BYTES + 1
+    left = len(records) - 1 - len(claims)
+    assert len(store.claim(request(30))) == left
 
 
 def test_what_failed_with_long_errors_counts_too(store: RedisStore, only: TcpRedis) -> None:

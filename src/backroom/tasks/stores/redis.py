@@ -47,12 +47,16 @@ TOKENS: Final = 16
 """Workers that one insert wakes at most; the others find what is left by looking."""
 LOOKED_AT: Final = 1_000
 """Ids that one script of `find` looks at."""
+LOOKS: Final = 500
+"""Looks into queues in one script of `oldest_ready`, and fields of a hash that may be long in one command."""
 SCANNED: Final = 20_000
 """Ids that one `find` looks at before it returns a page that is not full."""
 LONG: Final = 2_000
 """Characters of a payload, and of a JSON with result and errors, beyond which the rest is kept where no search reads it."""
 ROW_BYTES: Final = 1_000_000
 """After so much one script of `get` leaves the rest to the next."""
+CLAIM_BYTES: Final = 1_000_000
+"""After so much a claim leaves the rest where it was, as MOST_BYTES in `exchange.lua` says."""
 TRIES: Final = 3
 POINTER_SECONDS: Final = 86_400
 """For how long the id of a task that was kept out leads to the one that was in its way."""
@@ -193,8 +197,7 @@ class RedisStore:
         """See Store.counts()."""
         total: dict[tuple[str, State], int] = {}
         for shard in self.shards:
-            fields = iter(self._call("HGETALL", f"{shard}:counts"))
-            for field, count in zip(fields, fields, strict=True):
+            for field, count in self._fields(f"{shard}:counts").items():
                 name = _text(field)
                 place = (_queue_in(name[1:]), STATES[name[0]])
                 total[place] = total.get(place, 0) + int(count)
@@ -202,7 +205,13 @@ class RedisStore:
 
     def oldest_ready(self) -> list[Record]:
         """See Store.oldest_ready()."""
-        ids = [found for shard in self.shards for found in self._run("oldest_ready", shard, [])]
+        ids: list[bytes] = []
+        for shard in self.shards:
+            queues = list(self._fields(f"{shard}:queues"))
+            while queues:
+                found, looked_into = self._run("oldest_ready", shard, [LOOKS, *queues[:LOOKS]])
+                ids += found
+                queues = queues[looked_into:]
         newest_first = sorted(self._read(map(_text, ids)), reverse=True)
         oldest = {record.queue_name: record for record in newest_first if record.state == READY}
         return [oldest[queue] for queue in sorted(oldest)]
@@ -328,7 +337,8 @@ class RedisStore:
     ) -> tuple[set[str], list[str], list[Claim]]:
         """Return the ids that applied, those that are not in this shard, and the claims."""
         # Only the first shard has bells.
-        arguments: list[Any] = [TOKENS if shard == self.shards[0] else 0, len(transitions)]
+        tokens = TOKENS if shard == self.shards[0] else 0
+        arguments: list[Any] = [tokens, len(transitions)]
         for transition in transitions:
             arguments += _changed(transition)
         if request is None:
@@ -343,6 +353,14 @@ class RedisStore:
         if request is None or not claimed:
             return applied, list(map(_text, absent)), []
         claims = self._claims(claimed, request.worker_id, request.now, request.lease_until)
+        # Some may have been left for want of room. Whoever comes with ids takes what he does not get for another's.
+        while request.ids is not None and sum(map(len, claimed)) >= CLAIM_BYTES:
+            had = {claim.id for claim in claims}
+            left = tuple(id_ for id_ in request.ids if id_ not in had)
+            rest = request._replace(ids=left, limit=request.limit - len(claims))
+            arguments = [tokens, 0, *_asked(rest, now=request.now, lease_until=request.lease_until)]
+            claimed = self._run("exchange", shard, arguments)[2]
+            claims += self._claims(claimed, request.worker_id, request.now, request.lease_until)
         return applied, list(map(_text, absent)), claims
 
     def _apply_in_shards(self, transitions: Sequence[Transition]) -> frozenset[str]:
@@ -485,6 +503,17 @@ class RedisStore:
             return self.server.call(*command)
         except RedisUnavailable as error:
             raise StoreUnavailable(str(error)) from error
+
+    def _fields(self, name: str) -> dict[bytes, bytes]:
+        """Return a hash that may be long, read in steps: what changes meanwhile is told as it was or as it is."""
+        found: dict[bytes, bytes] = {}
+        cursor = b"0"
+        while True:
+            cursor, flat = self._call("HSCAN", name, cursor, "COUNT", LOOKS)
+            fields = iter(flat)
+            found.update(zip(fields, fields, strict=True))
+            if int(cursor) == 0:
+                return found
 
     def _run(self, name: str, shard: str, arguments: Sequence[Any]) -> Any:
         try:

@@ -445,7 +445,7 @@ local function claim(limit)
     if not task then
       forget(id)
       count('r', origins and origins[index] or queue, -1)
-    elseif bytes >= MOST_BYTES and not asked then
+    elseif bytes >= MOST_BYTES then
       put_back(id, task)
     else
       local line = line_of(task)
