@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 def goals(taken: Taken) -> str:
     """Return the table of goals, those only for which everything was measured."""
-    parts = (_drains, _enqueues, _bulk, _pick_ups, _commits, _round_trips, _memory, _depths)
+    parts = (_drains, _enqueues, _bulk, _pick_ups, _commits, _round_trips, _memory, _memory_of_many, _depths)
     rows = [row for part in parts for row in part(taken)]
     if not rows:
         return ""
@@ -108,6 +108,11 @@ PREFORKS = {
     "celery:redis:django": "in a Django project, one child",
     "celery:redis:django2": "in a Django project, two children",
 }
+OF_MANY = {
+    "celery:redis:prefork": "prefork's without Django",
+    "celery:redis:django": "prefork's in a Django project",
+    "celery:redis:threads": "threads' without Django",
+}
 
 
 def _memory(taken: Taken) -> Iterator[Row]:
@@ -123,6 +128,20 @@ def _memory(taken: Taken) -> Iterator[Row]:
         if ours is not None and theirs is not None:
             goal = f"Redis: all processes of the worker, MB PSS, below half of Celery prefork's {kind}"
             yield Row(goal, f"< {theirs / 2:.1f}", f"{ours:.1f}", ours < theirs / 2)
+
+
+def _memory_of_many(taken: Taken) -> Iterator[Row]:
+    tree = _median_of(taken, "memory", "tree_pss_mb")
+    ours = tree("backroom:redis")
+    for label, kind in OF_MANY.items():
+        theirs = tree(label)
+        if ours is not None and theirs is not None:
+            goal = (
+                f"Redis: worker for {taken['sizes']['at_a_time']} tasks at a time, MB PSS, below half of Celery {kind}"
+            )
+            # The goal speaks of prefork; its threads are told for comparison.
+            met = ours < theirs / 2 if "prefork" in kind else None
+            yield Row(goal, f"< {theirs / 2:.1f}", f"{ours:.1f}", met)
 
 
 def _depths(taken: Taken) -> Iterator[Row]:

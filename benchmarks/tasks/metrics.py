@@ -31,6 +31,10 @@ class Sizes:
     """Seconds between a worker's first tasks and the look at its memory."""
     idle: float = 2.0
     """Seconds for which it is watched doing nothing."""
+    at_a_time: int = 8
+    """Tasks that a worker can run at a time whose memory is compared."""
+    filled: int = 400
+    """Tasks that it has run by then, so that each of its processes has run some."""
     depths: tuple[int, ...] = (1_000, 1_000_000)
     at_depth: int = 2_000
     claims: int = 200
@@ -104,6 +108,24 @@ def latency(rig: Rig, sizes: Sizes) -> Figures:
         "worker_rss_mb": alone.rss,
         "worker_pss_mb": alone.pss,
         "idle_cpu_percent": idle_cpu * 100,
+    }
+
+
+def memory_of_many(rig: Rig, sizes: Sizes) -> Figures | None:
+    """Megabytes of all processes of an idle worker that can run several tasks at a time."""
+    command = rig.system.worker_for(sizes.at_a_time)
+    if command is None:
+        return None
+    rig.errand("fill", sizes.filled)
+    with rig.worker(command) as worker:
+        worker.wait(lambda: rig.finished(sizes.filled) >= sizes.filled, "finished", every=0.05)
+        time.sleep(sizes.rest)
+        idle = memory(worker.pids)
+    return {
+        "tree_rss_mb": idle.rss,
+        "tree_pss_mb": idle.pss,
+        "processes": idle.processes,
+        "at_work": len({start.pid for start in rig.starts}),
     }
 
 
@@ -186,5 +208,6 @@ BY_COPY: dict[str, Callable[[Rig, Sizes], Figures | None]] = {
     "enqueue_many": enqueue_many,
     "drain": drain,
     "latency": latency,
+    "memory": memory_of_many,
 }
 """Metrics that start from the empty template; `depth` and `counts` are laid out by the driver."""

@@ -25,7 +25,7 @@ DRAIN_COSTS = (
 def report(taken: Taken) -> str:
     """Return the whole report in Markdown."""
     sections = (
-        *(_enqueue, _enqueue_many, _drain, _latency, _memory, _depth, _claims),
+        *(_enqueue, _enqueue_many, _drain, _latency, _memory, _memory_of_many, _depth, _claims),
         *(_counts, _round_trips, _server_memory, _failures),
     )
     parts = [_heading(taken), *(section(taken) for section in sections), _goals(taken), _conditions(taken)]
@@ -128,6 +128,18 @@ def _memory(taken: Taken) -> str:
             rows.append([system["label"], *(_number(median(value)) for value in values)])
     header = ["system", "worker PSS", "worker RSS", "tree PSS", "tree RSS", "processes"]
     return _table("Memory of an idle worker that has run 20 tasks, MB", header, rows)
+
+
+def _memory_of_many(taken: Taken) -> str:
+    names = ("tree_pss_mb", "tree_rss_mb", "processes", "at_work")
+    rows = []
+    for system in taken["systems"]:
+        values = [figures(taken, "memory", system["label"], name) for name in names]
+        if values[0]:
+            rows.append([system["label"], *(_number(median(value)) for value in values)])
+    many = taken["sizes"].get("at_a_time")
+    header = ["system", "tree PSS", "tree RSS", "processes", "of them ran tasks"]
+    return _table(f"Memory of an idle worker that can run {many} tasks at a time, MB", header, rows)
 
 
 def _depth(taken: Taken) -> str:

@@ -92,8 +92,8 @@ class Rig:
         return json.loads(done.stdout)
 
     @contextmanager
-    def worker(self, *, counts: Path | None = None) -> Iterator["Worker"]:
-        """Run one worker process; stop it politely at the end."""
+    def worker(self, command: list[str] | None = None, *, counts: Path | None = None) -> Iterator["Worker"]:
+        """Run one worker process, or what the command says; stop it politely at the end."""
         environment = dict(self.environment)
         if counts:
             counts.mkdir()
@@ -102,7 +102,7 @@ class Rig:
         output = self.folder / "worker.log"
         with output.open("wb") as log:
             process = subprocess.Popen(
-                self.system.worker(),
+                command or self.system.worker(),
                 env=environment,
                 cwd=ROOT,
                 stdout=log,

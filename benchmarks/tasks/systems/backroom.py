@@ -20,6 +20,9 @@ class Backroom(DjangoSystem):
     def worker(self) -> list[str]:
         return self.manage("backroom", "worker", "--processes", "1")
 
+    def worker_for(self, tasks: int) -> list[str]:
+        return [*self.worker(), "--threads", str(tasks)]
+
     def bulk_enqueuer(self) -> BulkEnqueuer:
         self.enqueuer()
         from backroom.tasks import enqueue_many

@@ -81,6 +81,10 @@ class System:
         """Return the command that starts one worker process, with the system's own defaults."""
         raise NotImplementedError
 
+    def worker_for(self, _tasks: int) -> list[str] | None:
+        """Return the command of a worker that runs so many tasks at a time; None where that is not compared."""
+        return None
+
     # In a process of its own.
 
     def setup(self) -> None:

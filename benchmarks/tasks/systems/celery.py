@@ -33,6 +33,12 @@ class Celery(System):
             *("--without-gossip", "--without-mingle", "--without-heartbeat", *POOLS[self.variant]),
         )
 
+    def worker_for(self, tasks: int) -> list[str] | None:
+        if self.variant == "solo" or self.worker_processes > 1:
+            return None
+        # Of an option that is given twice the last one counts.
+        return [*self.worker(), "--concurrency", str(tasks)]
+
     def enqueuer(self) -> Enqueuer:
         from benchmarks.tasks.systems.celery_jobs import job
 
