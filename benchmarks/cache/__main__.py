@@ -4,7 +4,6 @@ import argparse
 import json
 import platform
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
-from benchmarks.cache.driver import ALONE, VERBS, Agents, Cell, measure, ratio
+from benchmarks.cache.driver import VERBS, Agents, Cell, measure, ratio, say
 from benchmarks.cache.systems import AT_A_MILLION, MILLION_SIZES, caches, servers
 from benchmarks.cache.traces import table
 
@@ -45,13 +44,15 @@ def main() -> None:
     if options.traces:
         print(table(quick=options.quick))
         return
+    stem = RESULTS / f"cache-{time.strftime('%Y%m%d-%H%M')}"
     taken: dict[Cell, list[float]] = {}
+    report = ""
     for size in options.sizes:
         taken |= one_size(size, options)
-    report = "\n\n".join([heading(options.rounds, options.seconds), *tables(taken), goals(taken)])
+        report = "\n\n".join([heading(options.rounds, options.seconds), *tables(taken), goals(taken)])
+        if not options.quick:
+            keep(stem, taken, report)
     print(report)
-    if not options.quick:
-        keep(taken, report)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     every = list(caches(Path()))
     made.add_argument("--quick", action="store_true", help="a smoke run: short, one size, one store")
     made.add_argument("--systems", type=lambda text: text.split(","), default=every, help=", ".join(every))
+    made.add_argument("--verbs", type=lambda text: text.split(","), default=list(VERBS), help=", ".join(VERBS))
     made.add_argument("--sizes", type=lambda text: text.split(","), default=list(SIZES), help=", ".join(SIZES))
     made.add_argument("--entries", type=lambda text: [int(n) for n in text.split(",")], default=[10_000, 1_000_000])
     made.add_argument("--processes", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 8])
@@ -69,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def asked_for() -> argparse.Namespace:
-    options = parser().parse_args()
+    options = (made := parser()).parse_args()
+    for asked, known in ((options.systems, caches(Path())), (options.verbs, VERBS), (options.sizes, SIZES)):
+        if unknown := [name for name in asked if name not in known]:
+            made.error(f"{', '.join(unknown)}: choose from {', '.join(known)}")
     if options.quick:
         options.entries, options.sizes, options.rounds, options.seconds = [1_000], ["100 B"], 2, 0.05
         options.processes = [1, 2]
@@ -87,7 +92,14 @@ def one_size(size: str, options: argparse.Namespace) -> dict[Cell, list[float]]:
                 group = Agents(caches(folder)[name], folder / "site.sqlite3", entries, max(options.processes))
                 stack.callback(group.close)
                 agents[name, entries] = group
-        return measure(agents, size=size, processes=options.processes, rounds=options.rounds, seconds=options.seconds)
+        return measure(
+            agents,
+            verbs=options.verbs,
+            size=size,
+            processes=options.processes,
+            rounds=options.rounds,
+            seconds=options.seconds,
+        )
 
 
 def fits(name: str, entries: int, size: str) -> bool:
@@ -113,7 +125,7 @@ def heading(rounds: int, seconds: float) -> str:
 def tables(taken: dict[Cell, list[float]]) -> Iterator[str]:
     for entries, size, processes in dict.fromkeys((cell.entries, cell.size, cell.processes) for cell in taken):
         lines = [f"## {size}, {entries:,} entries, {processes} process{'es' if processes > 1 else ''}", ""]
-        verbs = [verb for verb in VERBS if verb not in ALONE or processes == min(cell.processes for cell in taken)]
+        verbs = list(dict.fromkeys(cell.verb for cell in taken if cell.processes == processes))
         lines += [f"| system | {' | '.join(verbs)} |", f"|---|{'---:|' * len(verbs)}"]
         for name in dict.fromkeys(cell.system for cell in taken):
             cells = [Cell(name, entries, size, processes, verb) for verb in verbs]
@@ -168,14 +180,14 @@ def verdict(reached: object) -> str:
     return "reached" if reached else "**not reached**"
 
 
-def keep(taken: dict[Cell, list[float]], report: str) -> None:
+def keep(stem: Path, taken: dict[Cell, list[float]], report: str) -> None:
+    """Keep what there is: a run that ends early has measured something too."""
     RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / f"cache-{time.strftime('%Y%m%d-%H%M')}"
     stem.with_suffix(".json").write_text(
         json.dumps([asdict(cell) | {"rates": r} for cell, r in taken.items()], indent=1)
     )
     stem.with_suffix(".md").write_text(report + "\n")
-    print(f"Kept as {stem.name}.md and .json", file=sys.stderr)
+    say(f"kept as {stem.name}.md and .json")
 
 
 if __name__ == "__main__":

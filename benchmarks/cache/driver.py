@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 from statistics import median
 from typing import Any
 
@@ -16,7 +17,8 @@ ALONE = {"again", "anywhere", "together"}
 """What is asked of one process only: many say no more of it."""
 CANNOT = {("dummy", "incr"), ("django-valkey", "together")}
 """Adding to what is not kept; asynchronous functions."""
-
+ANSWER_PATIENCE = 900
+"""Seconds that a system has for what it is told; filling takes the longest."""
 PATIENCE = 10
 """Seconds that a process may take to end."""
 
@@ -36,6 +38,7 @@ class Agents:
     """The processes of one system on one store."""
 
     def __init__(self, caches: dict[str, dict[str, Any]], database: Path, entries: int, processes: int) -> None:
+        self.name = f"{caches['default']['BACKEND']} with {entries:,} entries"
         self.running = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.cache.agent"],
@@ -83,34 +86,44 @@ class Agents:
         process.stdin.write(json.dumps(what) + "\n")
         process.stdin.flush()
 
-    @staticmethod
-    def _answer(process: "subprocess.Popen[str]") -> str:
+    def _answer(self, process: "subprocess.Popen[str]") -> str:
         assert process.stdout
+        if not select([process.stdout], [], [], ANSWER_PATIENCE)[0]:
+            raise SystemExit(f"{self.name} has said nothing for {ANSWER_PATIENCE} s.")
         if not (line := process.stdout.readline()):
-            raise SystemExit("A system ended in the middle of the measurement; what it says is above.")
+            raise SystemExit(f"{self.name} ended in the middle of the measurement; what it says is above.")
         return line
 
 
 def measure(
-    agents: dict[tuple[str, int], Agents], *, size: str, processes: Sequence[int], rounds: int, seconds: float
+    agents: dict[tuple[str, int], Agents],
+    *,
+    verbs: Sequence[str],
+    size: str,
+    processes: Sequence[int],
+    rounds: int,
+    seconds: float,
 ) -> dict[Cell, list[float]]:
     """Fill every store and return its rates, one a round; of large and small ones in the same rounds."""
     taken: dict[Cell, list[float]] = {}
     fill(agents, size)
+    begun = time.monotonic()
     for turn in range(rounds):
         order = list(agents.items())
         for (name, entries), group in order[turn % len(order) :] + order[: turn % len(order)]:
             for count in processes:
-                for verb in VERBS:
+                for verb in verbs:
                     if (name, verb) not in CANNOT and (count == min(processes) or verb not in ALONE):
                         rate = group.ask(verb, size, seconds, of=count)
                         taken.setdefault(Cell(name, entries, size, count, verb), []).append(rate)
-        print(f"round {turn + 1} of {rounds} done", file=sys.stderr, flush=True)
+        left = (time.monotonic() - begun) / (turn + 1) * (rounds - turn - 1)
+        say(f"{size}: round {turn + 1} of {rounds} done, {left:.0f} s to go")
     return taken
 
 
 def fill(agents: dict[tuple[str, int], Agents], size: str) -> None:
     """Fill every store, all at once: what is idle while it waits for its server leaves a core to others."""
+    say(f"{size}: filling {len(agents)} stores")
     begun = time.monotonic()
     # What lives in the process has to be filled in each.
     filling = {
@@ -120,7 +133,11 @@ def fill(agents: dict[tuple[str, int], Agents], size: str) -> None:
         group.begin("fill", size, 0, of=filling[place])
     for place, group in agents.items():
         group.end(of=filling[place])
-    print(f"filled {len(agents)} stores with {size} in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    say(f"{size}: filled in {time.monotonic() - begun:.0f} s")
+
+
+def say(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
 
 
 def ratio(taken: dict[Cell, list[float]], ours: Cell, theirs: Cell) -> float | None:
