@@ -64,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--sizes", type=lambda text: text.split(","), default=list(SIZES), help=", ".join(SIZES))
     made.add_argument("--entries", type=lambda text: [int(n) for n in text.split(",")], default=[10_000, 1_000_000])
     made.add_argument("--processes", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 8])
-    made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--seconds", type=float, default=0.15, help="of each thing in each round")
+    made.add_argument("--rounds", type=int, default=4)
+    made.add_argument("--seconds", type=float, default=0.12, help="of each thing in each round")
     made.add_argument("--traces", action="store_true", help="print the hit ratios of eviction on three traces instead")
     return made
 
