@@ -108,10 +108,9 @@ PREFORKS = {
     "celery:redis:django": "in a Django project, one child",
     "celery:redis:django2": "in a Django project, two children",
 }
-OF_MANY = {
-    "celery:redis:prefork": "prefork's without Django",
-    "celery:redis:django": "prefork's in a Django project",
-    "celery:redis:threads": "threads' without Django",
+PREFORKS_OF_MANY = {
+    "celery:redis:prefork": "without Django",
+    "celery:redis:django": "in a Django project",
 }
 
 
@@ -133,15 +132,15 @@ def _memory(taken: Taken) -> Iterator[Row]:
 def _memory_of_many(taken: Taken) -> Iterator[Row]:
     tree = _median_of(taken, "memory", "tree_pss_mb")
     ours = tree("backroom:redis")
-    for label, kind in OF_MANY.items():
-        theirs = tree(label)
-        if ours is not None and theirs is not None:
-            goal = (
-                f"Redis: worker for {taken['sizes']['at_a_time']} tasks at a time, MB PSS, below half of Celery {kind}"
-            )
-            # The goal speaks of prefork; its threads are told for comparison.
-            met = ours < theirs / 2 if "prefork" in kind else None
-            yield Row(goal, f"< {theirs / 2:.1f}", f"{ours:.1f}", met)
+    if ours is None:
+        return
+    worker = f"Redis: all processes of a worker for {taken['sizes']['at_a_time']} tasks at a time, MB PSS"
+    for label, kind in PREFORKS_OF_MANY.items():
+        if (theirs := tree(label)) is not None:
+            goal = f"{worker}, below half of Celery prefork's {kind}"
+            yield Row(goal, f"< {theirs / 2:.1f}", f"{ours:.1f}", ours < theirs / 2)
+    if (theirs := tree("celery:redis:threads")) is not None:
+        yield Row(f"{worker}, beside Celery's with threads, without Django", "–", f"{ours:.1f} : {theirs:.1f}", None)
 
 
 def _depths(taken: Taken) -> Iterator[Row]:
