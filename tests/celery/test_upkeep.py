@@ -55,7 +55,7 @@ def claim_long_ago(backend: Any) -> Any:
 
 def test_a_claim_that_the_process_never_heard_of_starts_again_though_it_lives(backend, runner):
     claim = claim_long_ago(backend)
-    Upkeep(backend, ME, held=runner.held).round()
+    Upkeep(backend, ME, holds=runner.holds).round()
     assert backend.store.get([claim.id])[0].state == "ready"
 
 
@@ -66,7 +66,7 @@ def test_a_claim_that_the_process_holds_is_late_and_not_lost(backend, runner, is
         runner._claiming.add(claim.id)
     else:
         runner._holdings.take([claim])
-    Upkeep(backend, ME, held=runner.held).round()
+    Upkeep(backend, ME, holds=runner.holds).round()
     assert backend.store.get([claim.id])[0].state == "running"
 
 

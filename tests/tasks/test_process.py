@@ -14,6 +14,7 @@ from django.tasks.signals import task_finished
 from backroom.clock import after
 from backroom.tasks import enqueue_many
 from backroom.tasks import process as process_module
+from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.process import ProcessSettings, WorkerProcess
@@ -231,7 +232,7 @@ def test_a_burst_gives_up_no_task_that_runs(backend, monkeypatch):
     worker._holdings.take(claims)
     worker._store_is_away(OperationalError("nobody listens there"))
     assert not worker._has_waited_in_vain()
-    worker._holdings.drop([claim.id for claim in claims])
+    worker._holdings.drop(claims)
     assert worker._has_waited_in_vain()
 
 
@@ -285,6 +286,32 @@ def test_a_claim_that_a_worker_holds_is_late_and_not_lost(backend):
     worker._holdings.take(claims)
     worker._tidy()
     assert backend.store.get([claims[0].id])[0].state == "running"
+
+
+def test_an_attempt_that_lost_its_lease_ends_beside_the_next_one_of_its_task_and_harms_it_not(backend, answers):
+    on(backend, work.note).enqueue(1)
+    now = backend.clock.now()
+    claim_once = Request((), 1, "the worker", now, after(now, 30))
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    [first] = worker._holdings.take(backend.store.claim(claim_once))
+    # Another worker took it for dead; then it came here once more.
+    backend.store.apply([backend.attempts.released(first.claim)])
+    [second] = worker._holdings.take(backend.store.claim(claim_once))
+    batches = []
+    exchange: Any = answers.exchange
+    answers.exchange = lambda transitions, request: (
+        batches.append([transition.fence for transition in transitions]) or exchange(transitions, request)
+    )
+    ends = [Attempt(holding.claim, backend.attempts.released(holding.claim)) for holding in (first, second)]
+    for end in ends:
+        worker._take_in(end)
+    worker._exchange(0)
+    assert [holding.claim for holding in worker._holdings.values()] == [second.claim]
+    worker._tidy()
+    worker._exchange(0)
+    assert batches == [[first.claim.fence], [second.claim.fence]]
+    assert not worker._holdings
+    assert states(backend) == {"ready": 1}
 
 
 def test_what_a_ring_told_of_is_claimed_alone_and_what_else_there_is_right_after_it(backend, answers, monkeypatch):

@@ -19,7 +19,7 @@ from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.execute import outcome_of
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
-from backroom.tasks.records import DEFERRED, RUNNING, SUCCESSFUL, Cancelled, Claim, Worker
+from backroom.tasks.records import DEFERRED, RUNNING, SUCCESSFUL, Cancelled, Claim, Hold, Worker, hold_of
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request
@@ -48,11 +48,11 @@ class Runner:
         self._queues = queues
         self._started_at = backend.clock.now()
         self._holdings = Holdings()
-        self._ended: dict[tuple[str, int], Attempt] = {}
+        self._ended: dict[Hold, Attempt] = {}
         self._claiming: set[str] = set()
         self._lock = threading.Lock()
         self._is_ending = False
-        self._struck: set[tuple[str, int]] = set()
+        self._struck: set[Hold] = set()
         # The slots of coroutines come after those of functions elsewhere; here a place serves either.
         self._slots = Slots(backend, board, 0, on_done=self._note)
         self._watcher = Watcher(self._holdings, board, cancel_grace=backend.settings.cancel_grace)
@@ -89,7 +89,7 @@ class Runner:
         self._is_ending = True
         if is_interrupting:
             for holding, execution in self._holdings.running():
-                self._struck.add((holding.claim.id, holding.claim.fence))
+                self._struck.add(hold_of(holding.claim))
                 execution.interrupt(TaskCancelled)
 
     def run(self, task_id: str, place: int) -> None:
@@ -100,9 +100,7 @@ class Runner:
         try:
             self._settle(self._attempt(holding, place))
         finally:
-            if self._holdings.get(task_id) is holding:
-                # After this attempt was given up on, another one of the same task may have begun here.
-                self._holdings.drop([task_id])
+            self._holdings.drop([holding.claim])
 
     def give_up_overdue(self) -> None:
         """Settle the attempts that overran their hard limit, where no process can be ended for it."""
@@ -114,16 +112,13 @@ class Runner:
             logger.error("action=given_up task_id=%s path=%s: its thread goes on", claim.id, claim.task_path)
             outcome = outcome_of(TaskTimeout(_HARD_LIMIT)) if holding.cancel_seen_at is None else Cancelled()
             self._board.clear(place)
-            if self._holdings.get(claim.id) is holding:
-                # Before it is settled: from then on the task may come here again, for another attempt.
-                self._holdings.drop([claim.id])
+            self._holdings.drop([claim])
             self._settle(self.backend.attempts.ended(claim, outcome))
 
-    def held(self) -> frozenset[str]:
-        """Return the ids of the claims in this process's hands, and of those that are on their way to it."""
+    def holds(self, claim: Claim) -> bool:
+        """Tell whether a claim is in this process's hands, or on its way to it."""
         # In this order: what is on its way comes into its hands before it is no longer on its way.
-        on_the_way = frozenset(self._claiming)
-        return on_the_way | frozenset(self._holdings)
+        return (claim.worker_id == self.worker_id and claim.id in self._claiming) or hold_of(claim) in self._holdings
 
     @property
     def running(self) -> int:
@@ -156,7 +151,7 @@ class Runner:
             # It struck the event loop, and not the coroutine.
             if not self._is_ending:
                 raise
-        key = (holding.claim.id, holding.claim.fence)
+        key = hold_of(holding.claim)
         attempt = self._ended.pop(key)
         was_struck = isinstance(attempt.exception, SystemExit | asyncio.CancelledError) or key in self._struck
         if self._is_ending and was_struck and attempt.transition.state != SUCCESSFUL:
@@ -172,13 +167,10 @@ class Runner:
         if claims or not is_again:
             return claims
         # The claim may have been made although its confirmation never arrived.
-        held = self._holdings.get(task_id)
         return [
             record
             for record in self.backend.store.get([task_id])
-            if record.state == RUNNING
-            and record.worker_id == self.worker_id
-            and (held is None or held.claim.fence != record.fence)
+            if record.state == RUNNING and record.worker_id == self.worker_id and hold_of(record) not in self._holdings
         ]
 
     def _look_why_not(self, task_id: str) -> None:
@@ -190,7 +182,7 @@ class Runner:
         logger.debug("action=passed_by task_id=%s state=%s", task_id, found[0].state if found else "gone")
 
     def _note(self, attempt: Attempt) -> None:
-        self._ended[attempt.claim.id, attempt.claim.fence] = attempt
+        self._ended[hold_of(attempt.claim)] = attempt
 
     def _settle(self, attempt: Attempt) -> None:
         claim = attempt.claim

@@ -9,7 +9,7 @@ long while the broker's queue is empty.
 import logging
 import random
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Final
 
 from backroom.celery.lost import Lost
@@ -48,12 +48,10 @@ _HARD_LIMIT: Final = "The attempt went on after TaskTimeout, so its process was 
 class Upkeep:
     """The rounds of one process for one backend."""
 
-    def __init__(
-        self, backend: CeleryBackend, worker_id: str, *, held: Callable[[], Container[str]] = frozenset
-    ) -> None:
+    def __init__(self, backend: CeleryBackend, worker_id: str, *, holds: Callable[[Claim], bool] | None = None) -> None:
         self._backend = backend
         self._worker_id = worker_id
-        self._held = held
+        self._holds = holds
         self._mark = Mark()
         self._went: set[str] = set()
         self._lost = Lost(backend)
@@ -85,7 +83,7 @@ class Upkeep:
             pause = TIDY * (rank + 1)
             self._tidy_at = time.monotonic() + random.uniform(pause / 2, pause * 3 / 2)  # noqa: S311 - as above
             self._is_first = rank == 0 or self._is_neglected(min(rank, IN_LINE) * NEGLECT)
-            tidy(self._backend, self._backend.clock.now(), but_not_of=self._worker_id, held=self._held())
+            tidy(self._backend, self._backend.clock.now(), but_not=self._holds)
             if self._is_first:
                 guarded("send_lost", self._lost.send)
                 guarded("advance", self._advance)

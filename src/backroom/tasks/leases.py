@@ -6,7 +6,7 @@ strikes in time whatever the store does.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final
 
 from backroom.clock import after
@@ -14,7 +14,7 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled
 from backroom.tasks.execution import Execution
-from backroom.tasks.records import Claim, Renewal
+from backroom.tasks.records import Claim, Hold, Renewal, hold_of
 from backroom.tasks.resolve import Defaults, Resolved, resolve
 
 logger = logging.getLogger("backroom.worker")
@@ -49,19 +49,23 @@ class Holding:
         return self.resolved.is_coroutine and not self.resolved.atomic
 
 
-class Holdings(dict[str, Holding]):
-    """Every claim in this process's hands, by id."""
+class Holdings(dict[Hold, Holding]):
+    """Every claim in this process's hands; by its fence too, for an attempt that lost its lease may still run here beside the next."""
 
     def take(self, claims: Sequence[Claim]) -> list[Holding]:
         """Note claims that were made."""
         holdings = [Holding(claim) for claim in claims]
-        self.update((holding.claim.id, holding) for holding in holdings)
+        self.update((hold_of(holding.claim), holding) for holding in holdings)
         return holdings
 
-    def drop(self, ids: Sequence[str]) -> None:
+    def drop(self, claims: Iterable[Claim]) -> None:
         """Forget claims that are settled."""
-        for id_ in ids:
-            self.pop(id_, None)
+        for claim in claims:
+            self.pop(hold_of(claim), None)
+
+    def of(self, ids: Container[str]) -> list[Holding]:
+        """Return the claims of these records."""
+        return [holding for holding in list(self.values()) if holding.claim.id in ids]
 
     def running(self) -> list[tuple[Holding, Execution]]:
         """Return the claims that a slot is working on now. A slot may end one of them at any moment."""
@@ -143,10 +147,9 @@ class Keeper:
                 _give_up(holding)
 
     def _note_cancels(self, ids: frozenset[str]) -> None:
-        for id_ in ids:
-            holding = self._holdings.get(id_)
-            execution = holding.execution if holding else None
-            if holding is not None and execution is not None and holding.cancel_seen_at is None:
+        for holding in self._holdings.of(ids) if ids else ():
+            execution = holding.execution
+            if execution is not None and holding.cancel_seen_at is None:
                 holding.cancel_seen_at = time.monotonic()
                 execution.request_cancel()
 

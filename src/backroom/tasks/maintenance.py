@@ -7,14 +7,14 @@ Every worker does it, at times of its own; two that do the same work at once fin
 import logging
 import random
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from backroom.clock import Moment, after
 from backroom.tasks.announcements import Move, announce
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.policy import decide, expired
-from backroom.tasks.records import Crashed, Record, Transition
+from backroom.tasks.records import Claim, Crashed, Record, Transition
 from backroom.tasks.resolve import rules_of
 from backroom.tasks.rounds import guarded
 from backroom.tasks.signals import send, tidying
@@ -28,24 +28,20 @@ SILENT_LEASES: Final = 4
 """After so many leases without a word a worker is taken for gone."""
 
 
-def tidy(backend: Backend, now: Moment, *, but_not_of: str = "", held: Container[str] = ()) -> None:
+def tidy(backend: Backend, now: Moment, *, but_not: Callable[[Claim], bool] | None = None) -> None:
     """Do a bounded amount of everything; what goes wrong with one thing keeps nothing else from being done.
 
-    `but_not_of` is the worker that does it: as long as it lives, a lease of its own is late and not lost. Of these it
-    says by `held` which it knows of; any other was claimed for it without its ever hearing of that.
+    `but_not` tells which claims the worker has in hand that does it: as long as it lives, their leases are late and not
+    lost. Any other of its own was made for it without its ever hearing of that.
     """
-
-    def is_late_only(claim: Record) -> bool:
-        return claim.worker_id == but_not_of and claim.id in held
-
-    guarded("reclaim", lambda: _full_batches(lambda: reclaim(backend, now, but_not=is_late_only)))
+    guarded("reclaim", lambda: _full_batches(lambda: reclaim(backend, now, but_not=but_not)))
     guarded("expire", lambda: _full_batches(lambda: expire(backend, now)))
     guarded("prune", lambda: _full_batches(lambda: backend.store.prune(now, BATCH)))
     guarded("forget", lambda: forget_silent(backend, now))
     send(tidying, type(backend), using=backend.alias)
 
 
-def reclaim(backend: Backend, now: Moment, *, but_not: Callable[[Record], bool] | None = None) -> int:
+def reclaim(backend: Backend, now: Moment, *, but_not: Callable[[Claim], bool] | None = None) -> int:
     """Take tasks from workers that let their leases run out; return how many."""
     overdue = [claim for claim in backend.store.overdue(BATCH, now) if not (but_not and but_not(claim))]
     return move(backend, overdue, lambda claim: crashed(backend, claim, now))

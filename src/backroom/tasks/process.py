@@ -25,7 +25,7 @@ from backroom.tasks.maintenance import tidy
 from backroom.tasks.memory import MemoryWatch
 from backroom.tasks.pool import Loop, Threads
 from backroom.tasks.queries import backend_of
-from backroom.tasks.records import RUNNING, Claim, Query, Record, Transition, Worker
+from backroom.tasks.records import RUNNING, Claim, Hold, Query, Record, Transition, Worker, hold_of
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request, pages_of
@@ -104,7 +104,7 @@ class WorkerProcess:
         self._has_given_up = False
         self._look_at = math.inf
         self._doubts_until = -math.inf
-        self._left_to_lease: set[tuple[str, int]] = set()
+        self._left_to_lease: set[Hold] = set()
         self._is_recycling = False
         self._slots = Slots(self.backend, board, settings.threads, on_done=self._take_in)
         self._threads = Threads(settings.threads, self._slots.run, on_idle=self._ring)
@@ -295,14 +295,21 @@ class WorkerProcess:
         return True
 
     def _collect(self) -> None:
-        known = {attempt.claim.id for attempt in self._unsettled}
+        holds = dict(hold_of(attempt.claim) for attempt in self._unsettled)
+        others = []
         with contextlib.suppress(Empty):
             while True:
                 attempt = self._done.get_nowait()
-                # A claim that was given up on may still end: what was said of it first counts.
-                if attempt.claim.id not in known:
-                    known.add(attempt.claim.id)
+                id_, fence = hold_of(attempt.claim)
+                if id_ not in holds:
+                    holds[id_] = fence
                     self._unsettled.append(attempt)
+                elif holds[id_] != fence:
+                    # One batch says one thing of a task.
+                    others.append(attempt)
+                # Else it was given up on before it ended: what was said of it first counts.
+        for attempt in others:
+            self._done.put(attempt)
 
     def _request(self, room: int) -> Request:
         now = self.backend.clock.now()
@@ -325,8 +332,8 @@ class WorkerProcess:
                 moves.append(Move(claim, attempt.transition, attempt.result, attempt.exception))
             else:
                 logger.warning("action=lease_lost task_id=%s path=%s", claim.id, claim.task_path)
-                self._left_to_lease.add((claim.id, claim.fence))
-        self._holdings.drop([attempt.claim.id for attempt in self._unsettled])
+                self._left_to_lease.add(hold_of(claim))
+        self._holdings.drop(attempt.claim for attempt in self._unsettled)
         self._finished += len(self._unsettled)
         self._unsettled = []
         self._clerk.announce(moves)
@@ -457,7 +464,7 @@ class WorkerProcess:
         self._away_for = 0.0
 
     def _is_unheard_of(self, claim: Record) -> bool:
-        return claim.id not in self._holdings and (claim.id, claim.fence) not in self._left_to_lease
+        return hold_of(claim) not in self._holdings and hold_of(claim) not in self._left_to_lease
 
     def _beat(self) -> None:
         self.backend.store.beat(
@@ -476,7 +483,7 @@ class WorkerProcess:
         )
 
     def _tidy(self) -> None:
-        tidy(self.backend, self.backend.clock.now(), but_not_of=self.worker_id, held=self._holdings)
+        tidy(self.backend, self.backend.clock.now(), but_not=lambda claim: hold_of(claim) in self._holdings)
 
     def _look(self) -> None:
         self._watcher.look()

@@ -84,6 +84,14 @@ class Record(NamedTuple):
 type Claim = Record
 """A RUNNING record in the hands of the worker that it names, as long as its lease runs and its fence is current."""
 
+type Hold = tuple[str, int]
+"""The id and the fence of a claim."""
+
+
+def hold_of(claim: Claim) -> Hold:
+    """Return what tells a claim from every other, of the same record too."""
+    return claim.id, claim.fence
+
 
 class Transition(NamedTuple):
     """The values that one record takes on, if its fence still is `fence`. Whatever is not named here stays."""
