@@ -17,7 +17,7 @@ def test_messages_that_the_broker_lost_are_sent_again(celery_site: CelerySite) -
     site = celery_site
     site.project.add_settings("TASKS['default']['OPTIONS']['resend_after'] = 1")
     site.enqueue("effect", str(site.effects), many=30)
-    assert site.depth() == 30
+    wait_until(lambda: site.depth() == 30, what="all that was sent")
     site.purge()
     site.celery(concurrency=2)
     site.wait_for_states(successful=30)
@@ -39,7 +39,7 @@ for _ in range(2):
     assert len(backend.deliver(records).ids) == 10
 """
     )
-    assert site.depth() == 30
+    wait_until(lambda: site.depth() == 30, what="all that was sent")
     site.celery(concurrency=2)
     site.wait_for_states(successful=10)
     wait_until(lambda: site.depth() == 0, what="the broker's queue to be empty")
@@ -97,7 +97,7 @@ def test_a_process_that_would_not_wait_for_the_broker_sends_what_it_enqueued_bef
 ) -> None:
     site = make_celery_site(send_timeout=0.001)
     site.enqueue_all(*[("add", [number, 1], "") for number in range(5)])
-    assert site.depth() == 5
+    wait_until(lambda: site.depth() == 5, what="all that was sent")
 
 
 def test_an_absent_broker_is_told_of_once(make_celery_site: Callable[..., CelerySite], tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ class TestRefusedQueues:
         messages = [message("1", "bad"), message("2", "good"), message("3", "bad"), message("4", "good")]
         for _ in range(3):
             assert transport.send(messages) == transports.Sent(frozenset({"2", "4"}))
-        assert transport.depth(celery.conf.task_default_queue) == 6
+        wait_until(lambda: transport.depth(celery.conf.task_default_queue) == 6, what="all that was sent")
         assert caplog.text.count(f"action=refused backend=default queue={bad} reason=PreconditionFailed") == 1
         assert "broker_away" not in caplog.text
         with celery.connection_for_write() as connection, connection.channel() as channel:
