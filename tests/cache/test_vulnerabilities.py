@@ -17,6 +17,9 @@ from tests.cache.test_pages import ORDERS, OTHERS
 
 pytestmark = [pytest.mark.urls("tests.cache.site"), pytest.mark.django_db]
 
+SEES_THE_COOKIE = {"single-0", "single-1", "pair-0"}
+"""The orders in which the cache stands further out than SessionMiddleware."""
+
 
 def _by_decorator(view):
     return cache_page(300)(view)
@@ -64,8 +67,12 @@ def test_cve_2026_35192_a_session_saved_on_every_request_is_not_handed_out_with_
         victim, attacker = Client(), Client()
         victim.force_login(User.objects.create_user("victim"))
         victims_id = victim.cookies["sessionid"].value
-        victim.get(address)
+        served: Any = victim.get(address)
         answer: Any = attacker.get(address)
+        if order in SEES_THE_COOKIE:
+            # What stands further out of this cache is not to keep it either.
+            assert "stored" not in served.headers["Cache-Status"]
+            assert "private" in served.headers["Cache-Control"]
         assert "sessionid" not in answer.cookies
         assert victims_id not in answer.serialize().decode()
 
@@ -121,6 +128,22 @@ def test_cve_2026_113593_a_header_that_is_empty_is_not_one_that_is_absent(cached
     assert visit(answer).content == b"2"
     assert visit(answer, **{"X-Tenant": ""}).content == b"1"
     assert visit(answer, **{"X-Tenant": "acme"}).content == b"3"
+
+
+INTERNET_EXPLORER = "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1)"
+
+
+@pytest.mark.parametrize("view", ["theme", "session"])
+def test_cve_2014_1418_no_browser_is_sent_a_page_without_what_keeps_it_from_others(view):
+    def headers(**sent):
+        client: Any = Client(headers=sent)
+        answer = client.get(f"/cached/{view}/")
+        return {name: answer.headers.get(name) for name in ("Vary", "Cache-Control")}
+
+    site.made.clear()
+    with override_settings(MIDDLEWARE=OTHERS):
+        assert headers(**{"User-Agent": INTERNET_EXPLORER}) == headers()
+        assert headers()["Vary"] == "Cookie"
 
 
 def test_the_places_tried_are_all_there_are():
