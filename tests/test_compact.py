@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backroom.compact import dumps, loads
+from backroom.compact import dumps, loads, writer
 
 VALUES = [None, True, 0, -1.5, "", 'ü\ud800\x00"', [], {}, [1, [2, {"a": [None]}]], {"args": [1], "kwargs": {"b": "c"}}]
 
@@ -14,6 +14,13 @@ VALUES = [None, True, 0, -1.5, "", 'ü\ud800\x00"', [], {}, [1, [2, {"a": [None]
 def test_it_writes_what_json_writes_without_blanks_and_reads_it_again(value: Any) -> None:
     text = dumps(value)
     assert text == json.dumps(value, separators=(",", ":"))
+    assert loads(text) == value
+
+
+@pytest.mark.parametrize("value", [*VALUES, float("inf"), {"é\u2028": "\x1f\ud800"}])
+def test_a_writer_for_a_store_of_any_letters_writes_them_as_they_are(value: Any) -> None:
+    text = writer(allow_nan=True, ensure_ascii=False)(value)
+    assert text == json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     assert loads(text) == value
 
 

@@ -14,14 +14,17 @@ __all__ = ["dumps", "loads", "writer"]
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
-def writer(*, allow_nan: bool) -> Callable[[Any], str]:
-    """Return a `dumps`, which may write the numbers that JSON does not have as `json` does."""
-    plain = json.JSONEncoder(allow_nan=allow_nan, separators=(",", ":"), check_circular=False)
+def writer(*, allow_nan: bool, ensure_ascii: bool = True) -> Callable[[Any], str]:
+    """Return a `dumps`, which may write the numbers that JSON does not have as `json` does, and letters as they are."""
+    plain = json.JSONEncoder(
+        allow_nan=allow_nan, ensure_ascii=ensure_ascii, separators=(",", ":"), check_circular=False
+    )
     # Where `json` has no parts in C it has none to offer here either.
     make = getattr(encoder, "c_make_encoder", None)
     if make is None:
         return plain.encode
-    chunks = make(None, plain.default, encoder.encode_basestring_ascii, None, ":", ",", False, False, allow_nan)  # noqa: FBT003 - it takes no keywords
+    letters = encoder.encode_basestring_ascii if ensure_ascii else encoder.encode_basestring
+    chunks = make(None, plain.default, letters, None, ":", ",", False, False, allow_nan)  # noqa: FBT003 - it takes no keywords
     join = "".join
     return lambda value: join(chunks(value, 0))
 

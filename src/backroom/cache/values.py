@@ -12,7 +12,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from importlib import import_module
 from importlib.util import find_spec
-from json import JSONDecoder, JSONEncoder
+from json import JSONDecoder
 from json.scanner import make_scanner
 from math import isnan
 from typing import Any, Final
@@ -21,6 +21,7 @@ from django.conf import settings
 from django.utils.encoding import force_bytes
 
 from backroom.cache.compression import CannotUnpack, pack, unpack
+from backroom.compact import writer
 from backroom.errors import BackroomError
 
 PLAIN: Final = 0
@@ -172,7 +173,7 @@ class _JSONStructures:
 
     def __init__(self) -> None:
         # Its parts in C, without the checks that json.dumps and json.loads make at every call.
-        self._encode = JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+        self._encode = writer(allow_nan=True, ensure_ascii=False)
         make: Any = make_scanner
         self._scan: Callable[[str, int], tuple[Any, int]] = make(JSONDecoder())
 
