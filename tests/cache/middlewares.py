@@ -12,6 +12,14 @@ def greet(get_response):
     return middleware
 
 
+def paint(get_response):
+    def middleware(request):
+        request.colour = request.COOKIES.get("theme")
+        return get_response(request)
+
+    return middleware
+
+
 def know(get_response):
     """Know the visitor by a key in a header, when somebody asks."""
 

@@ -210,6 +210,15 @@ def nothing(request, exception=None):
 handler404 = nothing
 
 
+def painted(request):
+    return HttpResponse(f"painted {request.colour} {count('painted')}")
+
+
+@vary_on_cookies("theme")
+async def adeclared(request):
+    return HttpResponse(f"theme {request.META.get('HTTP_COOKIE')} {count('adeclared')}")
+
+
 async def asynchronous(request):
     return HttpResponse(f"async {count('asynchronous')}")
 
@@ -220,6 +229,7 @@ VIEWS: dict[str, Any] = {
         *(plain, user, auser, session, session_cookie, csrf, nonce, said, theme, declared, whole_cookie, headers),
         *(varying, query, reflecting, campaign, stream, missing, redirecting, failing, template, broken_template),
         *(embedded, language, asynchronous, keyed, conditional, session_key, keeping, visited, long, told, changing),
+        *(painted, adeclared),
     )
 }
 
@@ -237,6 +247,7 @@ urlpatterns = [
     path("stale/headers/", cache_page(300, stale=600, early=0)(headers)),
     path("stale/language/", cache_page(300, stale=600, early=0)(language)),
     path("stale/failing/", cache_page(300, stale_if_error=600)(failing)),
+    path("stale/while/failing/", cache_page(300, stale=600, early=0)(failing)),
     path("go/<path:rest>", cache_page(300)(lambda request, **_kwargs: plain(request))),
     path("listed/", cache_page(300, tags=(tag for tag in ["listed"]))(plain)),
     path("stale/address/", cache_page(300, stale=600, early=0)(address)),

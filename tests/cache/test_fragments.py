@@ -6,12 +6,14 @@ import threading
 from itertools import count
 
 import pytest
+from django.core.cache import caches
 from django.middleware.csrf import get_token
 from django.template import Context, Engine, RequestContext, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
 from django.utils.csp import LazyNonce
 
 from backroom.cache import cached, invalidate, invalidate_fragment
+from tests.cache.conftest import LOCMEM
 
 ENGINE = Engine(libraries={"cache": "backroom.cache.templatetags.backroom_cache"})
 
@@ -29,6 +31,28 @@ def test_a_fragment_is_rendered_once(any_cache):
     invalidate_fragment("side", [1])
     assert render("300 side user", context) == "3"
     assert render("300 side user", context | {"user": 2}) == "2"
+
+
+def test_a_fragment_is_forgotten_where_it_is_said_to_lie():
+    numbers = count(1)
+    context = {"number": lambda: next(numbers)}
+    for alias, expected in (("default", "1"), ("other", "2")):
+        assert render('300 side using="other"', context) == "1"
+        invalidate_fragment("side", alias=alias)
+        assert render('300 side using="other"', context) == expected
+
+
+def test_fragments_lie_where_djangos_lie():
+    numbers = count(1)
+    with override_settings(
+        CACHES=caches.settings | {"template_fragments": {"BACKEND": LOCMEM, "LOCATION": "fragments"}}
+    ):
+        assert [render("300 side", {"number": lambda: next(numbers)}) for _ in range(2)] == ["1", "1"]
+        caches["default"].clear()
+        assert render("300 side", {"number": lambda: next(numbers)}) == "1"
+        invalidate_fragment("side")
+        assert render("300 side", {"number": lambda: next(numbers)}) == "2"
+        caches["template_fragments"].clear()
 
 
 def test_a_fragment_has_tags_and_is_invalidated_with_what_it_shows():

@@ -32,7 +32,8 @@ from backroom.cache import (
 from backroom.cache.arguments import UncacheableArgument, pack, unpack
 from backroom.cache.entries import Entry, Lifetime, Standing
 from backroom.cache.functions import UnusableFunction
-from backroom.cache.generations import tag_key
+from backroom.cache.generations import current, tag_key
+from backroom.cache.steps import run
 
 INLINE = override_settings(BACKROOM={"CACHE_REFRESH": "requests"})
 
@@ -413,6 +414,38 @@ def test_every_cache_is_told_unless_one_is_named():
     assert fetch("k", lambda: 2, tags="t") == 2
     invalidate("t")
     assert fetch("k", lambda: 3, tags="t", alias="other") == 3
+
+
+def test_of_two_who_make_the_generation_of_a_tag_the_first_ones_counts(monkeypatch):
+    cache.set(tag_key("t"), "the first one's")
+    # It came after the other one had looked.
+    monkeypatch.setattr(type(caches["default"]), "get_many", lambda *_args, **_kwargs: {})
+    assert run(current("default", ["t"])) == {"t": "the first one's"}
+
+
+def test_a_hit_is_one_read_and_no_write(monkeypatch):
+    number = counting(tags="all")
+    number()
+    asked: list[str] = []
+    backend = type(caches["default"])
+    for method in ("get_many", "set", "add", "delete", "touch", "incr", "set_many"):
+        monkeypatch.setattr(backend, method, noting(method, getattr(backend, method), asked))
+    assert number() == "a1"
+    assert asked == ["get_many"]
+
+
+@INLINE
+def test_a_stale_value_that_is_forgotten_before_it_is_computed_anew_is_computed(clock, monkeypatch):
+    number = counting(timeout=10, stale=60)
+    assert number() == "a1"
+    clock.go_on(11)
+
+    def forgetful(alias, key, lease, original=computing.claim):
+        cache.clear()
+        return (yield from original(alias, key, lease))
+
+    monkeypatch.setattr(computing, "claim", forgetful)
+    assert number() == "a2"
 
 
 # ── Keys ────────────────────────────────────────────────────────────────────────────────────────

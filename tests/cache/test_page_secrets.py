@@ -13,10 +13,12 @@ from django.test import Client, RequestFactory, override_settings
 from backroom.cache.pages.addresses import parted, watch_query
 from backroom.cache.pages.noticing import ALL, Reads
 from tests.cache import site
-from tests.cache.test_pages import OTHERS, SINGLE, fresh_site, get, people, prefix, text
+from tests.cache.test_pages import FETCH, OTHERS, SINGLE, UPDATE, fresh_site, get, people, prefix, text
 
 __all__ = ["fresh_site", "people", "prefix"]
 pytestmark = [pytest.mark.urls("tests.cache.site"), pytest.mark.django_db]
+
+PAINT = "tests.cache.middlewares.paint"
 
 type Act = Callable[[Any], Any]
 
@@ -127,6 +129,13 @@ def test_a_signed_cookie_is_noticed():
     request, reads = watched()
     assert request.get_signed_cookie("theme", default="light") == "light"
     assert reads.cookies == {"theme"}
+
+
+@pytest.mark.parametrize("order", [[SINGLE, PAINT], [UPDATE, PAINT, FETCH]])
+def test_a_page_varies_by_a_cookie_that_a_middleware_further_in_read_for_it(order):
+    with override_settings(MIDDLEWARE=order):
+        pages = [text("/painted/", Cookie=f"theme={theme}") for theme in ("dark", "light", "dark")]
+    assert pages == ["painted dark 1", "painted light 2", "painted dark 1"]
 
 
 # ── Parameters ──────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from backroom.cache import cache_page, invalidate_on_commit
 from backroom.cache.middleware import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
 from backroom.cache.pages.shelf import Shelf
 from tests.cache import site
+from tests.cache.test_functions import noting
 from tests.cache.test_pages import OTHERS, SINGLE, fresh_site, get, text
 
 __all__ = ["fresh_site"]
@@ -170,6 +171,61 @@ def test_a_stale_page_that_another_has_just_made_is_not_made_again(clock, monkey
     assert answer.content == b"headers 2"
     assert answer.headers["Cache-Status"].startswith("Backroom; hit")
     assert locks() == []
+
+
+def test_a_stale_page_that_is_forgotten_before_it_is_made_anew_is_made(clock, monkeypatch):
+    site.answers["headers"] = {"Vary": "X-Kind"}
+    assert text("/stale/headers/") == "headers 1"
+    clock.go_on(301)
+
+    def forgetful(self, original=Shelf.claim):
+        caches["default"].clear()
+        return (yield from original(self))
+
+    monkeypatch.setattr(Shelf, "claim", forgetful)
+    assert text("/stale/headers/") == "headers 2"
+
+
+def test_a_hit_is_one_read_and_no_write(monkeypatch):
+    asked: list[str] = []
+    get("/cached/plain/")
+    for name in ("get", "get_many", "set", "add", "delete", "touch", "incr", "set_many"):
+        monkeypatch.setattr(LocMemCache, name, noting(name, getattr(LocMemCache, name), asked))
+    assert get("/cached/plain/").headers["Cache-Status"].startswith("Backroom; hit")
+    # LocMemCache gets many one by one.
+    assert [name for name in asked if name != "get"] == ["get_many"]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [None, 7, [], ["backroom-page-1"], ["backroom-page-1", [[]], 0], ["backroom-page-1", 7, 0], ["other", [[], []], 0]],
+)
+def test_what_else_lies_under_the_key_of_an_address_is_a_miss(stored):
+    assert text("/cached/plain/") == "plain 1"
+    cache: Any = caches["default"]
+    (meta,) = [key for key in cache._cache if ".page." in key and len(key.split(".")) == 3]
+    cache.set(meta.removeprefix(":1:"), stored)
+    assert text("/cached/plain/") == "plain 2"
+    assert text("/cached/plain/") == "plain 2"
+
+
+@pytest.mark.parametrize("stored", [None, 7, [], [1, 2, 3, 4, 5, 6, 7], "backroom"])
+def test_what_else_lies_under_the_key_of_a_page_is_a_miss(stored):
+    assert text("/cached/plain/") == "plain 1"
+    cache: Any = caches["default"]
+    (page,) = [key for key in cache._cache if key.endswith(".GET.plain")]
+    cache.set(page.removeprefix(":1:"), stored)
+    assert text("/cached/plain/") == "plain 2"
+
+
+@pytest.mark.parametrize("value", [None, 7, [], [200, "OK", [], b"", {}]])
+def test_an_entry_that_has_no_page_in_it_is_a_miss(value):
+    assert text("/cached/plain/") == "plain 1"
+    cache: Any = caches["default"]
+    (page,) = [key.removeprefix(":1:") for key in cache._cache if key.endswith(".GET.plain")]
+    entry = cache.get(page)
+    cache.set(page, [entry[0], value, *entry[2:]])
+    assert text("/cached/plain/") == "plain 2"
 
 
 @pytest.mark.django_db(transaction=True)

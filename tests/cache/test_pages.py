@@ -172,10 +172,11 @@ def test_hosts_and_schemes_have_pages_of_their_own():
 
 @pytest.mark.parametrize("view", ["user", "auser", "session", "session_cookie"])
 def test_alices_page_never_reaches_bob(prefix, people, view):
-    alice, bob, stranger = people
-    for number, visitor in enumerate((alice, bob, stranger, alice, bob, stranger), 1):
+    names = ("alice", "bob", "AnonymousUser")
+    for number, (visitor, name) in enumerate([*zip(people, names, strict=True)] * 2, 1):
         page = get(f"{prefix}{view}/", visitor)
         assert page.content.decode().endswith(f" {number}")
+        assert name in page.content.decode() or view in {"session", "session_cookie"}
         assert "private" in page.headers["Cache-Control"]
 
 
@@ -251,10 +252,12 @@ def test_a_page_that_read_a_cookie_varies_by_it_and_by_no_other(prefix):
     assert "Cookie" in get(f"{prefix}theme/").headers["Vary"]
 
 
-def test_a_page_may_name_its_cookies():
-    first = get("/cached/declared/", Cookie="theme=dark; _ga=1").content
-    assert get("/cached/declared/", Cookie="theme=dark; _ga=2").content == first
-    assert get("/cached/declared/", Cookie="theme=light").content != first
+@pytest.mark.parametrize("view", ["declared", "adeclared"])
+def test_a_page_may_name_its_cookies(view):
+    first = get(f"/cached/{view}/", Cookie="theme=dark; _ga=1").content
+    assert b"theme=dark" in first
+    assert get(f"/cached/{view}/", Cookie="theme=dark; _ga=2").content == first
+    assert get(f"/cached/{view}/", Cookie="theme=light").content != first
 
 
 def test_a_page_that_varies_by_cookies_and_does_not_say_which_varies_by_all_but_those_of_scripts():
@@ -532,6 +535,14 @@ def test_a_stale_page_is_made_anew_by_one_visitor(clock):
     answer = get("/stale/")
     assert answer.content == b"plain 2"
     assert answer.headers["Cache-Status"].startswith("Backroom; fwd=stale; stored")
+
+
+def test_a_stale_page_stands_in_for_one_that_fails_to_be_made_anew(clock):
+    assert text("/stale/while/failing/") == "once up"
+    clock.go_on(301)
+    answer = get("/stale/while/failing/")
+    assert (answer.content, site.made["failing"]) == (b"once up", 2)
+    assert answer.headers["Cache-Status"].endswith("detail=stale-if-error")
 
 
 def test_a_stale_page_is_made_anew_behind_the_visitors_backs(clock):

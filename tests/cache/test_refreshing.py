@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.cache import BaseCache, caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.handlers.wsgi import WSGIRequest
 from django.tasks import task_backends
 from django.test import Client, override_settings
 
@@ -235,6 +236,22 @@ def test_a_page_is_made_anew_in_its_own_language(clock, cookies):
         assert len(run_tasks()) == 1
         assert client.get("/stale/language/").content == b"de 2"
     revisiting._handler.cache_clear()
+
+
+@pytest.mark.parametrize("host", ["testserver", "testserver:8000", "[::1]", "[::1]:8000"])
+@pytest.mark.parametrize("is_secure", [True, False])
+def test_a_visit_that_is_made_up_comes_to_the_same_address(rf, settings, host, is_secure):
+    settings.ALLOWED_HOSTS = ["testserver", "[::1]"]
+    visited = rf.get(
+        "/caf%C3%A9/?a=1&utm_source=x", HTTP_HOST=host, secure=is_secure, SCRIPT_NAME="/shop", HTTP_ACCEPT="text/html"
+    )
+    visited.LANGUAGE_CODE = "de"
+    request: Any = WSGIRequest(revisiting._environ(revisiting.address_of(visited, ["accept", "origin"])))
+    assert request.build_absolute_uri() == visited.build_absolute_uri()
+    assert request.path == visited.path == "/shop/café/"
+    assert request.get_port() == ("8000" if host.endswith("8000") else "443" if is_secure else "80")
+    assert dict(request.headers) == {"Host": host, "Accept": "text/html", "Accept-Language": "de"}
+    assert (request.method, request.read(), request.META["REMOTE_ADDR"]) == ("GET", b"", revisiting.NOBODY)
 
 
 @override_settings(TASKS=DATABASE, BACKROOM={"CACHE_REFRESH_BACKEND": "nowhere"})
