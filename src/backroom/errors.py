@@ -3,3 +3,7 @@
 
 class BackroomError(Exception):
     """Something Backroom refuses or cannot do; the message says what to do about it."""
+
+
+class Unavailable(BackroomError):
+    """What keeps something cannot serve now, and may again later."""

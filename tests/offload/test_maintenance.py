@@ -1,5 +1,7 @@
 """Operations are forgotten after their tasks, in bounded batches."""
 
+from django.db import OperationalError
+
 from backroom.offload import maintenance, operations
 from backroom.offload.maintenance import CHECK_SECONDS, GONE_SECONDS
 from backroom.offload.owners import Owner
@@ -7,6 +9,7 @@ from backroom.offload.placing import FIRST_CHECK_SECONDS, place
 from backroom.tasks import control, queries
 from backroom.tasks.maintenance import tidy
 from backroom.testing import run_tasks
+from backroom.upkeep import tidying
 from tests.offload.test_operations import ANN, order
 
 
@@ -65,3 +68,25 @@ def test_a_workers_maintenance_looks_after_operations_too(operations_database, f
         tidy(backend, backend.clock.now())
         fake_clock.advance(GONE_SECONDS + CHECK_SECONDS)
     assert operations.get(operation.pk) is None
+
+
+def test_a_database_that_is_away_is_told_once_and_without_a_traceback(operations_database, monkeypatch, caplog):
+    away = OperationalError("connection refused\n\tIs the server running?")
+    found = [away, away, (0, 0), away, (0, 0)]
+
+    def step():
+        result = found.pop(0)
+        if result is away:
+            raise away
+        return result
+
+    monkeypatch.setattr(maintenance, "step", step)
+    monkeypatch.setattr("backroom.upkeep.connections.close_all", lambda: None)
+    told = []
+    while found:
+        tidying.send_robust(sender=None, using=operations_database)
+        told.append(len(caplog.records))
+    assert told == [1, 1, 1, 2, 2]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert "action=upkeep_waits module=backroom.offload.maintenance" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -9,6 +9,7 @@ from backroom.offload.models import Operation
 from backroom.sql.dialect import patiently
 from backroom.tasks import queries
 from backroom.tasks.records import Record
+from backroom.upkeep import in_rounds
 
 BATCH: Final = 100
 CHECK_SECONDS: Final = 3_600.0
@@ -17,6 +18,7 @@ GONE_SECONDS: Final = 7 * 86_400.0
 """How long an operation whose task is no longer kept answers 410, before it answers 404."""
 
 
+@in_rounds
 def on_tidying(**_signal: Any) -> None:
     """Do one step in each of a worker's rounds of maintenance."""
     step()

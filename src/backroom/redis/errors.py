@@ -5,10 +5,10 @@ from typing import Final
 
 from redis import exceptions
 
-from backroom.errors import BackroomError
+from backroom.errors import Unavailable
 
 
-class RedisUnavailable(BackroomError):
+class RedisUnavailable(Unavailable):
     """The server cannot serve now. Wait, or do as the message says."""
 
     def __init__(self, message: str, *, may_have_happened: bool = False) -> None:

@@ -12,6 +12,7 @@ from backroom.sessions import endings, people
 from backroom.sessions.people import NoSuchEngine
 from backroom.sessions.steps import run
 from backroom.sessions.users import gone_among
+from backroom.upkeep import in_rounds
 
 SECONDS: Final = 30.0
 """Between two rounds of one process, unless there was more to do than a batch."""
@@ -26,6 +27,7 @@ class Round:
         self._due = 0.0
         self._user_id = ""
 
+    @in_rounds
     def on_tidying(self, **_signal: Any) -> None:
         """Do one step in a worker's round of maintenance, if it is time."""
         if time.monotonic() < self._due:

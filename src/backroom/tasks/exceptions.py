@@ -1,6 +1,6 @@
 """What a task may raise to steer its own fate, and what may be raised in it or for it."""
 
-from backroom.errors import BackroomError
+from backroom.errors import BackroomError, Unavailable
 
 
 class Snooze(Exception):
@@ -34,7 +34,7 @@ class InvalidArguments(BackroomError, TypeError, ValueError):
     """Arguments of `enqueue()`, or a return value, that JSON cannot carry; the message names the one at fault."""
 
 
-class StoreUnavailable(BackroomError):
+class StoreUnavailable(Unavailable):
     """The store cannot be reached now; nothing was written."""
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from django.tasks import task_backends
 
-from backroom.tasks.signals import tidying
 from backroom.tasks.stores.committed import CommittedStore
+from backroom.upkeep import in_rounds, tidying
 
 
+@in_rounds
 def relay(using: str, **_kwargs: Any) -> None:
     """Send what the outbox of a backend still holds."""
     backend: Any = task_backends[using]
