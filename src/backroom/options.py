@@ -19,10 +19,10 @@ from backroom.errors import BackroomError
 
 
 class OptionsError(BackroomError):
-    """An OPTIONS dict has a key or a value that does not fit. `problems` has one sentence for each."""
+    """An OPTIONS dict has a key or a value that does not fit. `problems` has one sentence for each; `place` is where."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(" ".join(problems))
+    def __init__(self, problems: list[str], *, place: str = "") -> None:
+        super().__init__(" ".join([f"{place}:", *problems] if place else problems))
         self.problems = problems
 
 
@@ -72,10 +72,13 @@ def problems_of(cls: type[_Dataclass], options: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def parse[T: _Dataclass](cls: type[T], options: Mapping[str, Any]) -> T:
-    """Return `cls` filled from `options`; raise `OptionsError` when a key is unknown or a value does not fit."""
+def parse[T: _Dataclass](cls: type[T], options: Mapping[str, Any], *, place: str = "") -> T:
+    """Return `cls` filled from `options`; raise `OptionsError` when a key is unknown or a value does not fit.
+
+    `place` is where the settings have them.
+    """
     if problems := problems_of(cls, options):
-        raise OptionsError(problems)
+        raise OptionsError(problems, place=place)
     return cls(**options)
 
 
@@ -152,7 +155,7 @@ _NAMES: Final[dict[Any, str]] = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     list: "a list",
     tuple: "a tuple",
     dict: "a dict",

@@ -7,6 +7,7 @@ import pytest
 from celery import Celery
 from django.db import OperationalError
 from django.tasks import task_backends
+from django.tasks.exceptions import InvalidTaskBackend
 
 from backroom.sql.dialect import TablesMissing
 from backroom.tasks import queries, readiness
@@ -68,6 +69,13 @@ def test_sound_settings_are_silent(check):
 @pytest.mark.parametrize("store", ["", "nowhere", "default", "django"])
 def test_a_store_that_cannot_keep_records(check, store):
     assert list(check(store=store)) == ["backroom.E020"]
+
+
+@pytest.mark.parametrize("store", ["", "nowhere"])
+def test_a_store_that_is_no_alias_is_told_to_who_enqueues_too(check, store):
+    check(store=store)
+    with pytest.raises(InvalidTaskBackend, match=rf"\['store'\] is '{store}', which is no alias in TASKS"):
+        task_backends["default"].get_result("an id")
 
 
 def test_celery_is_not_installed(check, monkeypatch):

@@ -52,7 +52,7 @@ def test_time_zones_may_be_on_or_off(settings, use_tz):
         ({"lease": 0}, "above 0"),
         ({"retention": -1}, "of at least 0"),
         ({"crash_budget": 0}, "of at least 1"),
-        ({"notify": "yes"}, "bool"),
+        ({"notify": "yes"}, "True or False"),
     ],
 )
 def test_an_option_that_does_not_fit_is_an_error_that_says_where(settings, options, words):

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -50,8 +51,10 @@ def test_values_that_fit_are_taken_as_they_are():
 )
 def test_a_value_that_does_not_fit_is_named_with_its_cure(given, problem):
     assert problems_of(Options, given) == [problem]
-    with pytest.raises(OptionsError, match="ption"):
+    with pytest.raises(OptionsError, match=f"^{re.escape(problem)}$"):
         parse(Options, given)
+    with pytest.raises(OptionsError, match=f"^CLOCK: {re.escape(problem)}$"):
+        parse(Options, given, place="CLOCK")
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_a_setting_is_what_the_project_says_or_the_default(colour, settings):
     [
         ({}, []),
         ({"COLOUR": "red"}, []),
-        ({"COLOUR": 3}, ["BACKROOM['COLOUR'] is 3. Use a text or None."]),
+        ({"COLOUR": 3}, ["BACKROOM['COLOUR'] is 3. Use a string or None."]),
         ({"COLOR": "red"}, ["BACKROOM has an unknown key 'COLOR'. Did you mean 'COLOUR'?"]),
         ({1: 2}, ["BACKROOM has an unknown key 1. Known: COLOUR."]),
         ("red", ["BACKROOM is of type str. Use a dict."]),

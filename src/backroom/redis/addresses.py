@@ -96,7 +96,7 @@ def maker_in_loop_of(address: Address) -> Maker:
     return make
 
 
-def problem_of(address: Address, *, setting: str = "the address of this part") -> str | None:
+def problem_of(address: Address, *, setting: str = "its URL") -> str | None:
     """Return a sentence on what is wrong with an address, or None; `setting` is where it is said. Connects to nothing."""
     if not address.url:
         return f"No Redis server is named. Set {setting}, or BACKROOM['REDIS_URL'] for every part."

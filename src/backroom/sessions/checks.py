@@ -126,11 +126,15 @@ def _broken_engine() -> Iterator[checks.CheckMessage]:
     try:
         import_module(path)
     except ImportError as error:
-        yield checks.Error(
-            f"SESSION_ENGINE is {path!r}, which cannot be imported: {error}",
-            hint="Backroom's engines are 'backroom.sessions.backends.database' and 'backroom.sessions.backends.redis'.",
-            id="backroom.E408",
-        )
+        yield _broken(error)
+
+
+def _broken(error: ImportError) -> checks.CheckMessage:
+    return checks.Error(
+        f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}, which cannot be imported: {error}",
+        hint="Backroom's engines are 'backroom.sessions.backends.database' and 'backroom.sessions.backends.redis'.",
+        id="backroom.E408",
+    )
 
 
 def _middleware() -> Iterator[checks.CheckMessage]:
@@ -166,8 +170,11 @@ def _store(engine: type[Any], options: Mapping[str, Any]) -> Iterator[checks.Che
 
 
 def _redis(options: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
-    from backroom.sessions.stores.redis import OPTIONS, problems_of_options
-
+    try:
+        from backroom.sessions.stores.redis import OPTIONS, problems_of_options
+    except ModuleNotFoundError as error:
+        yield _broken(error)
+        return
     for problem in problems_of_options(options.get("REDIS", {})):
         yield checks.Error(problem, hint=f"See {OPTIONS} in docs/reference/sessions.md.", id="backroom.E404")
 

@@ -112,7 +112,8 @@ def rules() -> Rules:
 
 @lru_cache(maxsize=1)
 def _rules() -> Rules:
-    options = parse(SessionOptions, getattr(settings, "BACKROOM", {}).get(SESSIONS.name, {}))
+    said = getattr(settings, "BACKROOM", {}).get(SESSIONS.name, {})
+    options = parse(SessionOptions, said, place=f"BACKROOM[{SESSIONS.name!r}]")
     return Rules.of(options, saves_every_request=bool(settings.SESSION_SAVE_EVERY_REQUEST))
 
 

@@ -86,7 +86,7 @@ class Backend(BaseTaskBackend):
     @cached_property
     def settings(self) -> BackendOptions:
         """OPTIONS, read; raises `OptionsError`, which the system checks have told of before."""
-        return parse(self.options_class, self.options)
+        return parse(self.options_class, self.options, place=f"TASKS[{self.alias!r}]['OPTIONS']")
 
     @cached_property
     def defaults(self) -> Defaults:

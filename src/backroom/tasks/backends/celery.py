@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Protocol
 
 from django.core import checks
 from django.tasks import task_backends
-from django.tasks.exceptions import TaskResultDoesNotExist
+from django.tasks.exceptions import InvalidTaskBackend, TaskResultDoesNotExist
 from django.utils.module_loading import import_string
 
 from backroom.clock import after
@@ -82,7 +82,11 @@ class CeleryBackend(Backend):
     @property
     def keeper(self) -> Keeper:
         """The backend that OPTIONS name to keep the records."""
-        found: Any = task_backends[self.settings.store]
+        name = self.settings.store
+        if name not in task_backends.settings:
+            place = f"TASKS[{self.alias!r}]['OPTIONS']['store']"
+            raise InvalidTaskBackend(f"{place} is {name!r}, which is no alias in TASKS. Name one that keeps records.")
+        found: Any = task_backends[name]
         return found  # type: ignore[no-any-return] # whether it can is for the system checks to say
 
     @property
