@@ -73,6 +73,24 @@ def test_how_long_an_answer_is_good_for_by_itself(headers, seconds):
 
 
 @pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (404, {}, 10),
+        (410, {"Expires": "Fri, 31 Dec 9999 23:59:59 GMT"}, 10),
+        (404, {"Cache-Control": "max-age=60"}, 60),
+        (404, {"Cache-Control": "max-age=5"}, 5),
+        (302, {"Cache-Control": "max-age=60"}, 60),
+        (302, {"Cache-Control": "s-maxage=60"}, 60),
+        (302, {}, 0),
+        (500, {"Cache-Control": "max-age=60"}, 0),
+    ],
+)
+def test_how_long_an_answer_of_another_status_is_good_for_by_itself(status, headers, seconds):
+    life = control.lifetime(HttpResponse(status=status, headers=headers), control.Terms(), 1_800_000_000.0)
+    assert (0 if life is None else life.fresh) == seconds
+
+
+@pytest.mark.parametrize(
     ("said", "terms", "after"),
     [
         ("", {"stale": 7, "stale_if_error": 9}, (7, 9)),

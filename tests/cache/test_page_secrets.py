@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.core.cache import caches
 from django.http import QueryDict
-from django.test import Client, RequestFactory, override_settings
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from backroom.cache.pages.addresses import parted, watch_query
 from backroom.cache.pages.noticing import ALL, Reads
@@ -133,9 +135,20 @@ def test_a_signed_cookie_is_noticed():
 
 @pytest.mark.parametrize("order", [[SINGLE, PAINT], [UPDATE, PAINT, FETCH]])
 def test_a_page_varies_by_a_cookie_that_a_middleware_further_in_read_for_it(order):
+    async def visited():
+        pages = []
+        for theme in themes:
+            client = AsyncClient()
+            client.cookies.load({"theme": theme})
+            pages.append((await client.get("/painted/")).content)
+        return pages
+
+    themes = ("dark", "light", "dark")
     with override_settings(MIDDLEWARE=order):
-        pages = [text("/painted/", Cookie=f"theme={theme}") for theme in ("dark", "light", "dark")]
-    assert pages == ["painted dark 1", "painted light 2", "painted dark 1"]
+        pages = [text("/painted/", Cookie=f"theme={theme}") for theme in themes]
+        assert pages == ["painted dark 1", "painted light 2", "painted dark 1"]
+        caches["default"].clear()
+        assert async_to_sync(visited)() == [b"painted dark 3", b"painted light 4", b"painted dark 3"]
 
 
 # ── Parameters ──────────────────────────────────────────────────────────────────────────────────

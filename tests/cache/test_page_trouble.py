@@ -19,7 +19,7 @@ from backroom.cache.middleware import CacheMiddleware, FetchFromCacheMiddleware,
 from backroom.cache.pages.shelf import Shelf
 from tests.cache import site
 from tests.cache.test_functions import noting
-from tests.cache.test_pages import OTHERS, SINGLE, fresh_site, get, text
+from tests.cache.test_pages import FETCH, OTHERS, SINGLE, UPDATE, fresh_site, get, text
 
 __all__ = ["fresh_site"]
 pytestmark = [pytest.mark.urls("tests.cache.site"), pytest.mark.django_db]
@@ -105,6 +105,15 @@ def test_an_error_in_the_place_of_a_page_leaves_no_lock_and_nothing_to_store(cac
         with pytest.raises(ZeroDivisionError):
             handler(rf.get("/"))
     assert locks() == []
+
+
+@pytest.mark.parametrize("order", [OTHERS, [SINGLE, *OTHERS], [UPDATE, *OTHERS, FETCH]])
+def test_what_fails_when_it_is_posted_fails_as_it_would_without_a_cache(order, settings):
+    settings.MIDDLEWARE = order
+    address = "/cached/failing/" if order is OTHERS else "/failing/"
+    assert Client().post(address).content == b"once up"
+    with pytest.raises(OSError, match="down"):
+        Client().post(address)
 
 
 # ── Caches ──────────────────────────────────────────────────────────────────────────────────────

@@ -5,11 +5,9 @@ from functools import cache
 from io import BytesIO
 from typing import Any, Final
 
-from django.conf import settings
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
-from django.utils.translation import get_language
 
 from backroom.cache.pages.visits import REVISIT
 
@@ -20,11 +18,9 @@ NOBODY: Final = "192.0.2.1"
 def address_of(request: HttpRequest, headers: Iterable[str]) -> dict[str, Any]:
     """Return what to visit: the address, and the headers by which its pages differ."""
     sent = {name: request.headers[name] for name in headers if name in request.headers}
-    if settings.USE_I18N and (language := getattr(request, "LANGUAGE_CODE", None)):
-        # It is in the key, and may have come from a cookie.
-        sent["accept-language"] = language
-    elif settings.USE_I18N and (language := request.headers.get("accept-language", get_language())):
-        sent["accept-language"] = language
+    # The language in the key may have come from a cookie.
+    if language := getattr(request, "LANGUAGE_CODE", None) or request.headers.get("accept-language"):
+        sent.setdefault("accept-language", language)
     query = dict.get(request.META, "QUERY_STRING", "")
     return {
         "scheme": request.scheme,
