@@ -13,6 +13,7 @@ from django.tasks import task_backends
 import backroom.celery.tasks  # noqa: F401 - importing it registers the task
 from backroom.celery import from_celery
 from backroom.celery.runner import Runner
+from backroom.clock import after
 from backroom.tasks import task
 from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.records import RUNNING
@@ -131,6 +132,24 @@ def test_a_celery_task_is_told_in_celerys_words_that_its_time_is_over(runner):
     runner.run(result.id, 0)
     runner.stop()
     assert (record_of(result).state, record_of(result).result) == ("successful", '"cleaned up"')
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_claim_that_was_long_on_its_way_is_begun_only_if_it_is_held_still(runner, monkeypatch, is_held):
+    result = atomic.enqueue()
+    store: Any = runner.backend.store
+    claim = runner._claim
+
+    def slowly(task_id, *, is_again):
+        claims = [each._replace(lease_until=after(each.lease_until, -60)) for each in claim(task_id, is_again=is_again)]
+        if not is_held:
+            store.apply([runner.backend.attempts.released(each) for each in claims])
+        return claims
+
+    monkeypatch.setattr(runner, "_claim", slowly)
+    runner.run(result.id, 0)
+    # Either it was begun, and failed, or nobody has begun it.
+    assert (record_of(result).state, record_of(result).attempts) == (("failed", 1) if is_held else ("ready", 0))
 
 
 def test_a_claim_of_this_process_is_not_taken_twice(runner):

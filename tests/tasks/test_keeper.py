@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from backroom.clock import Moment, after
 from backroom.tasks import leases
 from backroom.tasks.leases import CANCEL_TICK, Holdings, Keeper
-from backroom.tasks.records import Held, Renewal
+from backroom.tasks.records import Held, Renewal, Worker
 from backroom.testing.clock import FakeClock
 from tests.tasks.test_execution import new_execution
 
@@ -27,6 +28,10 @@ class Store:
         self.lost: set[str] = set()
         self.to_cancel: frozenset[str] = frozenset()
         self.asked = 0
+        self.beats: list[Worker] = []
+
+    def beat(self, workers: Sequence[Worker]) -> None:
+        self.beats += workers
 
     def renew(self, renewals: Sequence[Renewal], lease_until: Moment) -> Held:
         self.renewed.append((renewals, lease_until))
@@ -46,8 +51,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
     execution = new_execution()
     [holding] = holdings.take([execution.claim])
     holding.execution = execution
-    beats: list[float] = []
-    keeper = Keeper(backend, "worker", holdings, on_beat=lambda: beats.append(now.seconds))
+    keeper = Keeper(backend, "worker", holdings, queues=("mail",), threads=4)
 
     def pass_by(seconds: float) -> None:
         now.seconds += seconds
@@ -55,7 +59,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
         keeper.keep()
 
     keeper.keep()
-    return SimpleNamespace(clock=clock, store=store, execution=execution, beats=beats, pass_by=pass_by)
+    return SimpleNamespace(clock=clock, store=store, execution=execution, holding=holding, pass_by=pass_by)
 
 
 def test_a_lease_is_renewed_each_third_of_it_and_no_more_often(kept):
@@ -64,7 +68,18 @@ def test_a_lease_is_renewed_each_third_of_it_and_no_more_often(kept):
     claim = kept.execution.claim
     assert [renewals for renewals, _ in kept.store.renewed] == [[Renewal(claim.id, claim.fence)]] * 5
     assert kept.store.renewed[-1][1] == after(kept.clock.now(), LEASE)
-    assert len(kept.beats) == 5
+    assert len(kept.store.beats) == 5
+
+
+def test_a_sign_of_life_says_who_it_is_and_how_much_runs(kept):
+    kept.pass_by(LEASE / 3)
+    kept.holding.execution = None
+    kept.pass_by(LEASE / 3)
+    first, second, third = kept.store.beats
+    assert (first.id, first.queues, first.threads, first.pid) == ("worker", ("mail",), 4, os.getpid())
+    assert first.started_at == second.started_at == first.seen_at
+    assert third.seen_at == kept.clock.now()
+    assert [each.running for each in kept.store.beats] == [1, 1, 0]
 
 
 def test_progress_is_written_when_there_is_news_and_extends_the_lease_too(kept):

@@ -9,7 +9,7 @@ import pytest
 
 from backroom.clock import after
 from backroom.tasks import maintenance
-from backroom.tasks.records import FAILED, READY, RUNNING, Record, Transition
+from backroom.tasks.records import FAILED, READY, RUNNING, Crashed, Record, Released, Transition
 from backroom.tasks.resolve import Defaults
 from backroom.tasks.stores.memory import MemoryStore
 from backroom.testing.stores.case import LEASE, NOW, new_record, request, worker
@@ -50,7 +50,7 @@ def test_a_task_that_cannot_be_decided_keeps_none_of_the_others_from_being_moved
         if record.id == odd.id:
             msg = "This one is odd."
             raise RuntimeError(msg)
-        return maintenance.crashed(backend, record, LATER)
+        return maintenance.decided(backend, record, Crashed(), LATER)
 
     assert maintenance.move(backend, [odd, *others], change) == 2
     assert states(backend, [odd, *others]) == [RUNNING, READY, READY]
@@ -72,12 +72,14 @@ def test_a_lease_that_ran_out_is_taken_back_and_one_that_did_not_is_left(backend
     assert states(backend, records) == [READY]
 
 
-def test_a_worker_takes_back_of_its_own_only_what_it_never_heard_of(backend, monkeypatch):
+def test_what_became_of_a_claim_is_for_who_knows_to_say_and_what_is_only_late_is_left(backend, monkeypatch):
     monkeypatch.setattr(maintenance, "send", lambda *_arguments, **_named: None)
     held, unheard = claimed(backend, 2, worker_id="me")
     (others,) = claimed(backend, 1, worker_id="somebody")
-    maintenance.tidy(backend, LATER, but_not=lambda claim: claim.id == held.id)
+    outcomes = {held.id: None, unheard.id: Released(), others.id: Crashed()}
+    maintenance.tidy(backend, LATER, judge=lambda claim: outcomes[claim.id])
     assert states(backend, [held, unheard, others]) == [RUNNING, READY, READY]
+    assert [record.crashes for record in backend.store.get([held.id, unheard.id, others.id])] == [0, 0, 1]
 
 
 def test_what_was_not_started_in_time_fails(backend):

@@ -18,7 +18,7 @@ from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board, shared_memory
 from backroom.tasks.process import ProcessSettings, WorkerProcess
-from backroom.tasks.records import Claim, Query
+from backroom.tasks.records import Claim, Held, Query, Renewal, hold_of
 from backroom.tasks.stores.base import Exchange, Request
 from backroom.tasks.transports.wakeups import Listener, Silence
 from tests.tasks import work
@@ -35,6 +35,7 @@ class Answers:
         self.asked: list[str] = []
         self.exchange: Callable[..., Exchange] = store.exchange
         self.apply: Callable[..., frozenset[str]] = store.apply
+        self.renew: Callable[..., Held] = store.renew
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -275,7 +276,68 @@ def test_a_claim_that_a_worker_never_heard_of_starts_again_though_it_alone_is_th
     now = backend.clock.now()
     [claim] = backend.store.claim(Request((), 1, "the worker", after(now, -100), after(now, -70)))
     WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))._tidy()
-    assert backend.store.get([claim.id])[0].state == "ready"
+    [record] = backend.store.get([claim.id])
+    # It never began, and so has done nothing wrong.
+    assert (record.state, record.attempts, record.crashes) == ("ready", 0, 0)
+
+
+def test_a_claim_that_was_left_to_its_lease_had_begun_and_is_noted_no_longer_than_that(backend, answers):
+    enqueue_many(on(backend, work.note), [((number,), {}) for number in range(2)])
+    now = backend.clock.now()
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    claims = backend.store.claim(Request((), 2, "the worker", after(now, -100), after(now, 30)))
+    worker._holdings.take(claims)
+    worker._unsettled = [backend.attempts.lost(claim) for claim in claims]
+    worker._settle(frozenset())
+    # The one's lease runs out before the other's.
+    backend.store.renew([Renewal(claims[0].id, claims[0].fence)], after(now, -70))
+    worker._tidy()
+    assert [(each.state, each.crashes) for each in backend.store.get([claim.id for claim in claims])] == [
+        ("ready", 1),
+        ("running", 0),
+    ]
+    assert worker._left_to_lease == {hold_of(claims[1])}
+    backend.store.apply([backend.attempts.released(claims[1])])
+    worker._tidy()
+    assert worker._left_to_lease == set()
+
+
+@pytest.mark.parametrize("left", [-1, 14])
+def test_of_claims_that_were_long_on_their_way_only_those_are_begun_that_are_held_still(backend, caplog, left):
+    enqueue_many(on(backend, work.note), [((number,), {}) for number in range(2)])
+    now = backend.clock.now()
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    claims = backend.store.claim(Request((), 2, "the worker", after(now, left - 30), after(now, left)))
+    backend.store.apply([backend.attempts.released(claims[0])])
+    worker._hand_out(claims)
+    assert list(worker._holdings) == [hold_of(claims[1])]
+    assert (backend.store.get([claims[1].id])[0].lease_until or 0) >= after(now, 30)
+    assert [line for line in caplog.messages if "action=claims_late tasks=2 lost=1" in line]
+
+
+def test_late_claims_of_a_store_that_is_away_are_begun_by_nobody_and_given_back(backend, answers):
+    on(backend, work.note).enqueue(1)
+    now = backend.clock.now()
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    claims = backend.store.claim(Request((), 1, "the worker", after(now, -40), after(now, -10)))
+
+    def away(*_asked: Any) -> Any:
+        raise OperationalError("nobody listens there")
+
+    answers.renew = away
+    worker._hand_out(claims)
+    assert not worker._holdings
+    worker._exchange(0)
+    [record] = backend.store.get([claims[0].id])
+    assert (record.state, record.attempts, record.crashes) == ("ready", 0, 0)
+
+
+def test_claims_that_arrive_as_they_should_are_not_asked_for_once_more(backend, answers):
+    on(backend, work.note).enqueue(1)
+    answers.renew = lambda *_asked: pytest.fail("It has a whole lease left.")
+    worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
+    worker._hand_out(worker._exchange(1))
+    assert len(worker._holdings) == 1
 
 
 def test_a_claim_that_a_worker_holds_is_late_and_not_lost(backend):

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +16,8 @@ from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.execute import outcome_of
-from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
-from backroom.tasks.records import DEFERRED, RUNNING, SUCCESSFUL, Cancelled, Claim, Hold, Worker, hold_of
+from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher, still_held
+from backroom.tasks.records import DEFERRED, RUNNING, SUCCESSFUL, Cancelled, Claim, Hold, hold_of
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request
@@ -44,9 +42,6 @@ class Runner:
         self.backend = backend
         self.worker_id = worker_id
         self._board = board
-        self._threads = threads
-        self._queues = queues
-        self._started_at = backend.clock.now()
         self._holdings = Holdings()
         self._ended: dict[Hold, Attempt] = {}
         self._claiming: set[str] = set()
@@ -56,7 +51,7 @@ class Runner:
         # The slots of coroutines come after those of functions elsewhere; here a place serves either.
         self._slots = Slots(backend, board, 0, on_done=self._note)
         self._watcher = Watcher(self._holdings, board, cancel_grace=backend.settings.cancel_grace)
-        self._keeper = Keeper(backend, worker_id, self._holdings, on_beat=self._beat)
+        self._keeper = Keeper(backend, worker_id, self._holdings, queues=queues, threads=threads)
         self._rounds = (
             Rounds("watcher", self._watcher.look, seconds=lambda: TICK),
             Rounds("keeper", self._keeper.keep, seconds=lambda: TICK),
@@ -132,7 +127,9 @@ class Runner:
                 return None
             self._claiming.add(task_id)
         try:
-            claims = self._as_soon_as_there(lambda is_again: self._claim(task_id, is_again=is_again))
+            claims = self._as_soon_as_there(
+                lambda is_again: still_held(self.backend, self._claim(task_id, is_again=is_again))
+            )
             if claims:
                 return self._holdings.take(claims)[0]
         finally:
@@ -219,19 +216,3 @@ class Runner:
                 if pause:
                     logger.warning("action=store_back")
                 return found
-
-    def _beat(self) -> None:
-        self.backend.store.beat(
-            [
-                Worker(
-                    id=self.worker_id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    queues=self._queues,
-                    threads=self._threads,
-                    started_at=self._started_at,
-                    seen_at=self.backend.clock.now(),
-                    running=self.running,
-                )
-            ]
-        )

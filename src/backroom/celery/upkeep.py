@@ -83,12 +83,16 @@ class Upkeep:
             pause = TIDY * (rank + 1)
             self._tidy_at = time.monotonic() + random.uniform(pause / 2, pause * 3 / 2)  # noqa: S311 - as above
             self._is_first = rank == 0 or self._is_neglected(min(rank, IN_LINE) * NEGLECT)
-            tidy(self._backend, self._backend.clock.now(), but_not=self._holds)
+            tidy(self._backend, self._backend.clock.now(), judge=self._judged)
             if self._is_first:
                 guarded("send_lost", self._lost.send)
                 guarded("advance", self._advance)
         if self._is_first:
             guarded("send_due", self._send_due)
+
+    def _judged(self, claim: Claim) -> Outcome | None:
+        """Return what became of a claim whose lease has run out. As long as this process lives, its own are late only."""
+        return None if self._holds is not None and self._holds(claim) else Crashed()
 
     def _rank(self) -> int:
         """Return how many stand before this one in line."""

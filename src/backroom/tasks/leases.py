@@ -5,8 +5,10 @@ strikes in time whatever the store does.
 """
 
 import logging
+import os
+import socket
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from backroom.clock import after
@@ -14,7 +16,7 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled
 from backroom.tasks.execution import Execution
-from backroom.tasks.records import Claim, Hold, Renewal, hold_of
+from backroom.tasks.records import Claim, Hold, Renewal, Worker, hold_of
 from backroom.tasks.resolve import Defaults, Resolved, resolve
 
 logger = logging.getLogger("backroom.worker")
@@ -100,13 +102,17 @@ class Watcher:
 
 
 class Keeper:
-    """Keeps the leases, writes progress, and learns which attempts somebody wants cancelled."""
+    """Keeps the leases, gives signs of life, writes progress, and learns which attempts somebody wants cancelled."""
 
-    def __init__(self, backend: Backend, worker_id: str, holdings: Holdings, *, on_beat: Callable[[], None]) -> None:
+    def __init__(
+        self, backend: Backend, worker_id: str, holdings: Holdings, *, queues: tuple[str, ...], threads: int
+    ) -> None:
         self._backend = backend
         self._worker_id = worker_id
         self._holdings = holdings
-        self._on_beat = on_beat
+        self._queues = queues
+        self._threads = threads
+        self._started_at = backend.clock.now()
         self._renewed_at = float("-inf")
         self._asked_at = float("-inf")
 
@@ -117,7 +123,7 @@ class Keeper:
             self._renew(list(self._holdings.values()))
             # A sign of life that the store refuses, being full say, is no reason to renew in every round.
             self._renewed_at = now
-            self._on_beat()
+            self._beat()
         else:
             self._write_progress()
         if now - self._asked_at >= CANCEL_TICK and self._holdings.running():
@@ -153,8 +159,34 @@ class Keeper:
                 holding.cancel_seen_at = time.monotonic()
                 execution.request_cancel()
 
+    def _beat(self) -> None:
+        worker = Worker(
+            id=self._worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self._queues,
+            threads=self._threads,
+            started_at=self._started_at,
+            seen_at=self._backend.clock.now(),
+            running=len(self._holdings.running()),
+        )
+        self._backend.store.beat([worker])
+
     def _lease_until(self) -> int:
         return after(self._backend.clock.now(), self._backend.settings.lease)
+
+
+def still_held(backend: Backend, claims: Sequence[Claim]) -> Sequence[Claim]:
+    """Return which of some claims, made at once, are this process's still: they may have been on their way for long."""
+    now = backend.clock.now()
+    lease = backend.settings.lease
+    lease_until = claims[0].lease_until if claims else None
+    # With less than half of it left the keeper might come too late.
+    if lease_until is None or lease_until > after(now, lease / 2):
+        return claims
+    held = backend.store.renew([Renewal(claim.id, claim.fence) for claim in sorted(claims)], after(now, lease)).ids
+    logger.warning("action=claims_late tasks=%d lost=%d", len(claims), len(claims) - len(held))
+    return [claim for claim in claims if claim.id in held]
 
 
 def _give_up(holding: Holding) -> None:

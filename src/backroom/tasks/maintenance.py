@@ -14,7 +14,7 @@ from backroom.clock import Moment, after
 from backroom.tasks.announcements import Move, announce
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.policy import decide, expired
-from backroom.tasks.records import Claim, Crashed, Record, Transition
+from backroom.tasks.records import Claim, Crashed, Outcome, Record, Transition
 from backroom.tasks.resolve import rules_of
 from backroom.tasks.rounds import guarded
 from backroom.tasks.signals import send, tidying
@@ -27,24 +27,30 @@ SECONDS: Final = 1.0
 SILENT_LEASES: Final = 4
 """After so many leases without a word a worker is taken for gone."""
 
+type Judge = Callable[[Claim], Outcome | None]
+"""Says what became of a claim whose lease has run out; None for one that is late and not lost."""
 
-def tidy(backend: Backend, now: Moment, *, but_not: Callable[[Claim], bool] | None = None) -> None:
-    """Do a bounded amount of everything; what goes wrong with one thing keeps nothing else from being done.
 
-    `but_not` tells which claims the worker has in hand that does it: as long as it lives, their leases are late and not
-    lost. Any other of its own was made for it without its ever hearing of that.
-    """
-    guarded("reclaim", lambda: _full_batches(lambda: reclaim(backend, now, but_not=but_not)))
+def died(_claim: Claim) -> Outcome:
+    """Take every worker that let a lease run out for dead."""
+    return Crashed()
+
+
+def tidy(backend: Backend, now: Moment, *, judge: Judge = died) -> None:
+    """Do a bounded amount of everything; what goes wrong with one thing keeps nothing else from being done."""
+    guarded("reclaim", lambda: _full_batches(lambda: reclaim(backend, now, judge=judge)))
     guarded("expire", lambda: _full_batches(lambda: expire(backend, now)))
     guarded("prune", lambda: _full_batches(lambda: backend.store.prune(now, BATCH)))
     guarded("forget", lambda: forget_silent(backend, now))
     send(tidying, type(backend), using=backend.alias)
 
 
-def reclaim(backend: Backend, now: Moment, *, but_not: Callable[[Claim], bool] | None = None) -> int:
+def reclaim(backend: Backend, now: Moment, *, judge: Judge = died) -> int:
     """Take tasks from workers that let their leases run out; return how many."""
-    overdue = [claim for claim in backend.store.overdue(BATCH, now) if not (but_not and but_not(claim))]
-    return move(backend, overdue, lambda claim: crashed(backend, claim, now))
+    found = [(claim, judge(claim)) for claim in backend.store.overdue(BATCH, now)]
+    outcomes = {claim.id: outcome for claim, outcome in found if outcome is not None}
+    lost = [claim for claim, _ in found if claim.id in outcomes]
+    return move(backend, lost, lambda claim: decided(backend, claim, outcomes[claim.id], now))
 
 
 def expire(backend: Backend, now: Moment) -> int:
@@ -60,9 +66,9 @@ def forget_silent(backend: Backend, now: Moment) -> None:
         backend.store.forget(silent)
 
 
-def crashed(backend: Backend, claim: Record, now: Moment) -> Transition:
-    """Return what becomes of a claim whose process died."""
-    return decide(claim, Crashed(), rules=rules_of(claim, backend.defaults), now=now, draw=random.random())  # noqa: S311 - jitter
+def decided(backend: Backend, claim: Claim, outcome: Outcome, now: Moment) -> Transition:
+    """Return what becomes of a claim that ended so."""
+    return decide(claim, outcome, rules=rules_of(claim, backend.defaults), now=now, draw=random.random())  # noqa: S311 - jitter
 
 
 def move(backend: Backend, records: Iterable[Record], change: Callable[[Record], Transition]) -> int:

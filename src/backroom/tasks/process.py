@@ -20,12 +20,23 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.bell import REST, Bell, Woken
 from backroom.tasks.board import Board
 from backroom.tasks.clerk import Clerk
-from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher
+from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher, still_held
 from backroom.tasks.maintenance import tidy
 from backroom.tasks.memory import MemoryWatch
 from backroom.tasks.pool import Loop, Threads
 from backroom.tasks.queries import backend_of
-from backroom.tasks.records import RUNNING, Claim, Hold, Query, Record, Transition, Worker, hold_of
+from backroom.tasks.records import (
+    RUNNING,
+    Claim,
+    Crashed,
+    Hold,
+    Outcome,
+    Query,
+    Record,
+    Released,
+    Transition,
+    hold_of,
+)
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request, pages_of
@@ -112,13 +123,12 @@ class WorkerProcess:
         self._clerk = Clerk(self.backend)
         self._unavailable = self.backend.store.unavailable
         self._watcher = Watcher(self._holdings, board, cancel_grace=self.backend.settings.cancel_grace)
-        self._keeper = Keeper(self.backend, worker_id, self._holdings, on_beat=self._beat)
+        self._keeper = Keeper(self.backend, worker_id, self._holdings, queues=settings.queues, threads=settings.threads)
         self._rounds = (
             Rounds("watcher", self._look, seconds=lambda: TICK),
             Rounds("keeper", self._keeper.keep, seconds=lambda: TICK),
             Rounds("tidy", self._tidy, seconds=lambda: random.uniform(TIDY / 2, TIDY * 3 / 2)),  # noqa: S311 - spreads the load
         )
-        self._started_at = self.backend.clock.now()
         self._memory = MemoryWatch(settings.max_memory_growth)
 
     def run(self) -> int:
@@ -341,6 +351,12 @@ class WorkerProcess:
     def _hand_out(self, claims: Sequence[Claim]) -> None:
         if not claims:
             return
+        try:
+            claims = still_held(self.backend, claims)
+        except self._unavailable as error:
+            # Nobody has begun them: they are found, and given back, when the store is back.
+            self._store_is_away(error)
+            return
         for_threads: list[Holding] = []
         for_loop: list[Holding] = []
         for holding in self._holdings.take(claims):
@@ -466,24 +482,21 @@ class WorkerProcess:
     def _is_unheard_of(self, claim: Record) -> bool:
         return hold_of(claim) not in self._holdings and hold_of(claim) not in self._left_to_lease
 
-    def _beat(self) -> None:
-        self.backend.store.beat(
-            [
-                Worker(
-                    id=self.worker_id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    queues=self.settings.queues,
-                    threads=self.settings.threads,
-                    started_at=self._started_at,
-                    seen_at=self.backend.clock.now(),
-                    running=sum(1 for holding in list(self._holdings.values()) if holding.execution),
-                )
-            ]
-        )
-
     def _tidy(self) -> None:
-        tidy(self.backend, self.backend.clock.now(), but_not=lambda claim: hold_of(claim) in self._holdings)
+        tidy(self.backend, self.backend.clock.now(), judge=self._judged)
+        if left := list(self._left_to_lease):
+            running = [each for each in self.backend.store.get([id_ for id_, _ in left]) if each.state == RUNNING]
+            # What has been decided by now never comes back under the same fence.
+            self._left_to_lease.difference_update({*left} - set(map(hold_of, running)))
+
+    def _judged(self, claim: Claim) -> Outcome | None:
+        """Return what became of a claim whose lease has run out."""
+        if claim.worker_id != self.worker_id:
+            return Crashed()
+        if hold_of(claim) in self._holdings:
+            # As long as this process lives, its own are late only.
+            return None
+        return Released() if self._is_unheard_of(claim) else Crashed()
 
     def _look(self) -> None:
         self._watcher.look()
