@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -146,10 +147,12 @@ def test_a_claim_that_was_long_on_its_way_is_begun_only_if_it_is_held_still(runn
             store.apply([runner.backend.attempts.released(each) for each in claims])
         return claims
 
+    begun: list[None] = []
     monkeypatch.setattr(runner, "_claim", slowly)
+    monkeypatch.setattr(sys.modules[__name__], "struck", lambda: begun.append(None))
     runner.run(result.id, 0)
-    # Either it was begun, and failed, or nobody has begun it.
-    assert (record_of(result).state, record_of(result).attempts) == (("failed", 1) if is_held else ("ready", 0))
+    assert len(begun) == is_held
+    assert (record_of(result).state, record_of(result).attempts) == (("successful", 1) if is_held else ("ready", 0))
 
 
 def test_a_claim_of_this_process_is_not_taken_twice(runner):
