@@ -20,6 +20,16 @@ def paint(get_response):
     return middleware
 
 
+def fill(get_response):
+    """Find the visitor's basket, as shops do."""
+
+    def middleware(request):
+        request.basket = request.session.session_key
+        return get_response(request)
+
+    return middleware
+
+
 def know(get_response):
     """Know the visitor by a key in a header, when somebody asks."""
 

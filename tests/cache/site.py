@@ -219,6 +219,10 @@ async def adeclared(request):
     return HttpResponse(f"theme {request.META.get('HTTP_COOKIE')} {count('adeclared')}")
 
 
+def basket(request):
+    return HttpResponse(f"basket {request.basket} {count('basket')}")
+
+
 async def asynchronous(request):
     return HttpResponse(f"async {count('asynchronous')}")
 
@@ -229,7 +233,7 @@ VIEWS: dict[str, Any] = {
         *(plain, user, auser, session, session_cookie, csrf, nonce, said, theme, declared, whole_cookie, headers),
         *(varying, query, reflecting, campaign, stream, missing, redirecting, failing, template, broken_template),
         *(embedded, language, asynchronous, keyed, conditional, session_key, keeping, visited, long, told, changing),
-        *(painted, adeclared),
+        *(painted, adeclared, basket),
     )
 }
 

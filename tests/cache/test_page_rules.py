@@ -279,6 +279,14 @@ ON_DATABASE = {"default": {"BACKEND": "backroom.tasks.backends.database.Database
 SHARED = {"default": {"BACKEND": "tests.cache.test_refreshing.Shared"}}
 
 
+@pytest.mark.parametrize(
+    "asked", ["no-cache", "no-store", "max-age=0", "only-if-cached", "min-fresh=900", "max-stale=0"]
+)
+def test_a_visitor_cannot_have_a_page_made_anew_by_asking(asked):
+    get("/cached/plain/")
+    assert text("/cached/plain/", Cache_Control=asked, Pragma="no-cache") == "plain 1"
+
+
 # ── Addresses ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache import caches
 from django.http import QueryDict
 from django.test import AsyncClient, Client, RequestFactory, override_settings
@@ -38,6 +39,33 @@ def test_a_page_made_with_the_key_of_a_session_reaches_nobody_else(prefix, peopl
     pages = [get(f"{prefix}session_key/", visitor) for visitor in (*people, *people)]
     assert [page.content.decode().rpartition(" ")[2] for page in pages] == list("123456")
     assert all("private" in page.headers["Cache-Control"] for page in pages)
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_a_page_that_a_middleware_made_with_the_key_of_a_session_reaches_nobody_else(people, place, is_pair):
+    order: list[str] = [*OTHERS, "tests.cache.middlewares.fill"]
+    order.insert(place, UPDATE if is_pair else SINGLE)
+    with override_settings(MIDDLEWARE=[*order, *([FETCH] if is_pair else [])]):
+        pages = [get("/basket/", visitor) for visitor in (*people, *people)]
+    assert [page.content.decode().rpartition(" ")[2] for page in pages] == list("123456")
+    assert all("private" in page.headers["Cache-Control"] for page in pages)
+
+
+def test_a_request_that_is_watched_is_as_it_was():
+    request = RequestFactory().get("/")
+    kind = type(request)
+    Reads().begin(request, trusts_middleware=False)
+    Reads().begin(request, trusts_middleware=False)
+    assert isinstance(request, kind)
+    assert type(request).__bases__ == (kind,)
+    assert type(request).__qualname__ == kind.__qualname__
+    assert not hasattr(request, "session")
+    request.session = brought = SessionStore("k" * 32)
+    assert request.session is brought
+    assert type(brought).__qualname__ == "SessionStore"
+    del request.session
+    assert not hasattr(request, "session")
 
 
 @pytest.mark.parametrize("way", SESSION_WAYS)

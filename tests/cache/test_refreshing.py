@@ -238,6 +238,19 @@ def test_a_page_is_made_anew_in_its_own_language(clock, cookies):
     revisiting._handler.cache_clear()
 
 
+@pytest.mark.urls("tests.cache.site")
+@override_settings(TASKS=DATABASE)
+def test_a_page_that_fails_to_be_made_anew_stays_and_no_task_fails(clock):
+    client = Client()
+    assert client.get("/stale/while/failing/").content == b"once up"
+    for number in (2, 3):
+        clock.go_on(200)
+        assert client.get("/stale/while/failing/").content == b"once up"
+        run_tasks()
+        assert site.made["failing"] == (1 if number == 2 else 2)
+        assert client.get("/stale/while/failing/").content == b"once up"
+
+
 @pytest.mark.parametrize("host", ["testserver", "testserver:8000", "[::1]", "[::1]:8000"])
 @pytest.mark.parametrize("is_secure", [True, False])
 def test_a_visit_that_is_made_up_comes_to_the_same_address(rf, settings, host, is_secure):

@@ -40,6 +40,10 @@ class Reads:
         if not isinstance(request.COOKIES, _Cookies):
             request.COOKIES = _Cookies(request.COOKIES, watchers)
         session: Any = getattr(request, "session", None)
+        if session is None:
+            _expect_session(request)
+        else:
+            _watch_session(request, session)
         if getattr(session, "accessed", False):
             self._session_before = True
             if trusts_middleware:
@@ -50,10 +54,6 @@ class Reads:
         """Watch whom the view takes its visitor for. Comes after every middleware has had the request."""
         self.is_in_view = True
         self.ends_with_view = ends_with_view
-        session: Any = getattr(request, "session", None)
-        if isinstance(session, SessionBase) and WATCHERS not in session.__dict__:
-            setattr(session, WATCHERS, request.__dict__[WATCHERS])
-            session.__class__ = _watched(type(session))
         self._user = request.__dict__.get("user")
         if per_user:
             return
@@ -127,22 +127,53 @@ def tell_watchers(request: HttpRequest, cookies: Iterable[str]) -> None:
         watcher.cookies.update(cookies)
 
 
+def _expect_session(request: Any) -> None:
+    """Have the session watched from when a middleware further in brings it."""
+    kind: Any = type(request)
+    if not isinstance(vars(kind).get("session"), property):
+        request.__class__ = _expecting_session(kind)
+
+
+@lru_cache(maxsize=16)
+def _expecting_session(kind: type[HttpRequest]) -> type[HttpRequest]:
+    def read(request: HttpRequest) -> Any:
+        try:
+            return request.__dict__["session"]
+        except KeyError:
+            raise AttributeError("session") from None
+
+    def bring(request: HttpRequest, session: Any) -> None:
+        request.__dict__["session"] = session
+        _watch_session(request, session)
+
+    def take_away(request: HttpRequest) -> None:
+        del request.__dict__["session"]
+
+    members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    expecting: Any = type(kind.__name__, (kind,), {**members, "session": property(read, bring, take_away)})
+    return cast("type[HttpRequest]", expecting)
+
+
+def _watch_session(request: HttpRequest, session: Any) -> None:
+    if isinstance(session, SessionBase) and WATCHERS not in session.__dict__:
+        setattr(session, WATCHERS, request.__dict__[WATCHERS])
+        session.__class__ = _watched(type(session))
+
+
 @lru_cache(maxsize=16)
 def _watched(kind: type[SessionBase]) -> type[SessionBase]:
-    """Return a session class that tells when a view asks for the key, of which Django's own takes no note."""
-
-    def tell(session: Any, *, is_key: bool) -> None:
-        for watcher in getattr(session, WATCHERS):
-            if watcher.is_in_view and (is_key or watcher.ends_with_view):
-                watcher.private("session")
+    """Return a session class that tells when it is asked for its key, of which Django's own takes no note."""
 
     def session_key(session: Any) -> str | None:
-        tell(session, is_key=True)
+        for watcher in getattr(session, WATCHERS):
+            watcher.private("session")
         key: str | None = super(watched, session).session_key
         return key
 
     def is_empty(session: Any) -> bool:
-        tell(session, is_key=False)
+        for watcher in getattr(session, WATCHERS):
+            if watcher.ends_with_view:
+                watcher.private("session")
         return bool(super(watched, session).is_empty())
 
     # Django signs sessions with the name of their class.
