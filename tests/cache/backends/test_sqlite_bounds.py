@@ -24,7 +24,7 @@ from backroom.cache.onefile.eviction import (
     longest_idle,
 )
 from backroom.cache.onefile.file import cache_file
-from backroom.cache.onefile.statements import FIRST_ID, id_of
+from backroom.cache.onefile.statements import FIRST_ID, PAGE_BYTES, id_of
 from backroom.testing.cache.case import wait_until
 
 
@@ -67,6 +67,13 @@ def test_the_file_stays_within_its_bytes(path):
     assert cache.stats()["bytes"] <= 2.3 * MEBIBYTE
     assert path.stat().st_size <= 2.4 * MEBIBYTE
     assert cache.stats()["bytes"] >= 1.2 * MEBIBYTE
+
+
+@pytest.mark.parametrize(("most", "log"), [(1, 32), (256, 64), (8_192, 128), (None, 128)])
+def test_the_log_may_be_a_quarter_of_the_cache_and_has_bounds(path, most, log):
+    cache = make(path, MAX_BYTES=None if most is None else most * MEBIBYTE)
+    pages = cache._file.link().ask("PRAGMA wal_autocheckpoint").fetchone()[0]
+    assert pages * PAGE_BYTES == log * MEBIBYTE
 
 
 def test_what_is_asked_for_outlives_a_scan_of_what_is_not(path):

@@ -24,6 +24,9 @@ LOOK_SECONDS: Final = 1.0
 CLOSED_SECONDS: Final = 1.0
 """How long a file that could not be opened is left alone."""
 
+LOG_CHECKPOINTS: Final = 8
+"""The log is as long as what so many checkpoints bring into the file, where those who write leave them no pause."""
+
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeError, NotOurs, Outdated)
 """What may come out of an operation on a file; to the cache it is all the same."""
 
@@ -119,14 +122,14 @@ class CacheFile:
 
     def _open(self) -> Link:
         try:
-            return Link(self.path, self.generation)
+            return Link(self.path, self.generation, log_bytes=LOG_CHECKPOINTS * self.budget.checkpoint_bytes)
         except sqlite3.Error as error:
             if primary_code(error) not in _PUT_ASIDE:
                 raise
             self._put_aside(error)
         except Outdated as error:
             self._put_aside(error)
-        return Link(self.path, self.generation)
+        return Link(self.path, self.generation, log_bytes=LOG_CHECKPOINTS * self.budget.checkpoint_bytes)
 
     def _is_still_there(self, link: Link) -> bool:
         try:

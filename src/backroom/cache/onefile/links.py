@@ -19,8 +19,6 @@ OPENING_SECONDS: Final = 2.0
 CACHED_STATEMENTS: Final = 256
 PAGES_IN_MEMORY_KIB: Final = 32 * 1024
 """Of each thread, and taken as pages are read: of a million entries, those in use should be found without the system."""
-AUTOCHECKPOINT_PAGES: Final = 16 * 1024
-"""32 MiB: where a writer checkpoints itself, should no thread have done it before."""
 
 _creating = threading.Lock()
 _left_by_a_fork: list[sqlite3.Connection] = []
@@ -39,13 +37,13 @@ class Link:
 
     __slots__ = ("__weakref__", "ask", "connection", "cursor", "generation", "look_at", "place", "process")
 
-    def __init__(self, path: Path, generation: int) -> None:
+    def __init__(self, path: Path, generation: int, *, log_bytes: int) -> None:
         self.process = os.getpid()
         self.generation = generation
         self.look_at = 0.0
         self.connection = _connect(path)
         try:
-            _set_up(self.connection)
+            _set_up(self.connection, log_bytes)
             self.place = place_of(path)
         except BaseException:
             self.connection.close()
@@ -115,7 +113,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
 
 
-def _set_up(connection: sqlite3.Connection) -> None:
+def _set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
     ask = connection.execute
     # Of a new file alone; where there is a table already it says nothing.
     ask(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -126,7 +124,8 @@ def _set_up(connection: sqlite3.Connection) -> None:
     # A commit then waits for no disk, and a power cut may take the last seconds, never the file: pages reach it in
     # checkpoints, which do wait for the disk. OFF would be no quicker but for those, and could lose the file.
     ask("PRAGMA synchronous = NORMAL")
-    ask(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}")
+    # A log that nobody has brought into the file whole, in a pause between two writes, is brought there by a writer.
+    ask(f"PRAGMA wal_autocheckpoint = {log_bytes // PAGE_BYTES}")
     ask(f"PRAGMA cache_size = -{PAGES_IN_MEMORY_KIB}")
     # From here on a lock is waited for in Python, in shorter naps than SQLite's and without blocking an event loop.
     ask("PRAGMA busy_timeout = 0")

@@ -38,7 +38,9 @@ SHARE_TO_FORGET: Final = 0.25
 """The most of a sample that is forgotten: beyond it, what is in use would go too."""
 SMALL: Final = 256
 STEPS_AT_ONCE: Final = 8
-CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+CHECKPOINT_SHARE: Final = 32
+LEAST_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+MOST_CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
 LONGEST_WAIT_SECONDS: Final = 5.0
 
@@ -49,6 +51,16 @@ class Budget:
 
     max_bytes: int | None = None
     max_entries: int | None = None
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """How much is written before a thread brings it into the file.
+
+        The pages of a large cache are written to its file one by one, of a small one again and again the same: the more is
+        waited for, the fewer are written twice. A reader who has no page yet looks through what waits.
+        """
+        share = (self.max_bytes or MOST_CHECKPOINT_BYTES * CHECKPOINT_SHARE) // CHECKPOINT_SHARE
+        return min(max(share, LEAST_CHECKPOINT_BYTES), MOST_CHECKPOINT_BYTES)
 
 
 class Upkeep:
@@ -71,7 +83,7 @@ class Upkeep:
         self._written = 0
         self._excess = 0.0
         self._stepping = threading.Lock()
-        self._checkpoints = _Checkpoints(path)
+        self._checkpoints = _Checkpoints(path, budget.checkpoint_bytes)
 
     def wrote(self, link: Link, ids: Sequence[int], payload_bytes: int) -> None:
         """Take in that so much was written, and do the steps that are due."""
@@ -159,14 +171,15 @@ def _batches(ids: list[int]) -> Iterator[list[int]]:
 class _Checkpoints:
     """Brings what was written from the log into the file, when there is enough of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, every: int) -> None:
         self._path = path
+        self._every = every
         self._bytes = 0
         self._running = threading.Lock()
 
     def wrote(self, written: int) -> None:
         self._bytes += written
-        if self._bytes >= CHECKPOINT_BYTES and self._running.acquire(blocking=False):
+        if self._bytes >= self._every and self._running.acquire(blocking=False):
             self._bytes = 0
             try:
                 threading.Thread(target=self._run, name="backroom-cache-checkpoint", daemon=True).start()
