@@ -109,6 +109,14 @@ def test_a_store_that_there_is_not_is_told(tmp_path: Path):
     assert "STORE is 'cassette'. Use one of sqlite, redis, celery" in process.output()
 
 
+@pytest.mark.parametrize("word", ["web", "99999", "0"])
+def test_a_port_that_there_is_not_is_told(tmp_path: Path, word: str):
+    site = Frontdesk(tmp_path)
+    process = site.manage("demo", log=site.log, PORT=word)
+    assert process.wait(60) == 2
+    assert f"PORT is '{word}'. Use a number up to 65535" in process.output()
+
+
 def test_a_worker_that_dies_again_and_again_is_given_up():
     worker = Child("worker", [sys.executable, "-c", "raise SystemExit(3)"])
     command, restarts = demo.Command(), Restarts()

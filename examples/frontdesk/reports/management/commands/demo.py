@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 import urllib.request
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,7 @@ from reports import spool
 
 HOST: Final = "127.0.0.1"
 TRIED_PORTS: Final = 20
+LAST_PORT: Final = 65_535
 START_SECONDS: Final = 30.0
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -40,7 +42,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Let the port be named on the command line too."""
-        parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 8000, help="default: 8000")
+        parser.add_argument("--port", type=port, default=os.environ.get("PORT") or "8000", help="default: 8000")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Prepare the state folder, start everything, and stay until told to stop or something cannot go on."""
@@ -87,13 +89,14 @@ class Command(BaseCommand):
 
     def listener(self, port: int) -> socket.socket:
         """Return a listening socket on the port, or on the next one that is free."""
-        for tried in range(port, port + TRIED_PORTS):
+        last = min(port + TRIED_PORTS - 1, LAST_PORT)
+        for tried in range(port, last + 1):
             with contextlib.suppress(OSError):
                 listener = socket.create_server((HOST, tried), backlog=128)
                 if tried != port:
                     self.stderr.write(self.style.WARNING(f"Port {port} is taken, so this is {tried}."))
                 return listener
-        msg = f"Ports {port} to {port + TRIED_PORTS - 1} are all taken. Name another one: PORT=9000 make demo"
+        msg = f"Ports {port} to {last} are all taken. Name another one: PORT=9000 make demo"
         raise CommandError(msg)
 
     def tell(self, port: int) -> None:
@@ -104,6 +107,14 @@ class Command(BaseCommand):
             urllib.request.urlopen(request, timeout=START_SECONDS).close()  # noqa: S310 - as above
             self.stdout.write(f"\n  Frontdesk is open at {self.style.SUCCESS(address)}\n  Ctrl-C closes it.\n\n")
             self.stdout.flush()
+
+
+def port(text: str) -> int:
+    """Return the number of a port."""
+    if not text.isdecimal() or not 0 < int(text) <= LAST_PORT:
+        msg = f"PORT is {text!r}. Use a number up to {LAST_PORT}: PORT=9000 make demo"
+        raise ArgumentTypeError(msg)
+    return int(text)
 
 
 def _state() -> Path:
