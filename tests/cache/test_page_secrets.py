@@ -63,6 +63,8 @@ def test_a_request_that_is_watched_is_as_it_was():
     assert not hasattr(request, "session")
     request.session = brought = SessionStore("k" * 32)
     assert request.session is brought
+    Reads().begin(request, trusts_middleware=False)
+    assert type(brought).__bases__ == (SessionStore,)
     assert type(brought).__qualname__ == "SessionStore"
     del request.session
     assert not hasattr(request, "session")
