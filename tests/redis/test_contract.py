@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from backroom.redis import Address, Server, server_of
-from backroom.tasks.stores import redis
+from backroom.tasks.stores import redis, redisrecords
 from backroom.tasks.stores.redis import RedisStore
 from backroom.testing.stores import StoreContract
 from backroom.testing.stores.changing import Changing
@@ -51,7 +51,7 @@ class TestLongOnes(StoreContract):
     def _server(self, only: TcpRedis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = server_of(Address(url=only.url))
         # All of them are, but not so short that the reason would be out of sight.
-        monkeypatch.setattr(redis, "LONG", len('["cancelled",'))
+        monkeypatch.setattr(redisrecords, "LONG", len('["cancelled",'))
         monkeypatch.setattr(redis, "ROW_BYTES", 200)
 
     def make_store(self, backend_name: str) -> Any:

@@ -9,7 +9,8 @@ import pytest
 from backroom.clock import after
 from backroom.redis import Address, server_of
 from backroom.tasks.records import Query, Record
-from backroom.tasks.stores.redis import CHUNK_BYTES, CLAIM_BYTES, LONG, ROW_BYTES, RedisStore
+from backroom.tasks.stores.redis import CHUNK_BYTES, CLAIM_BYTES, ROW_BYTES, RedisStore
+from backroom.tasks.stores.redisrecords import LONG
 from backroom.testing.stores.case import NOW, failed, new_record, raised, released, request, succeeded
 from tests.redis.servers import TcpRedis
 

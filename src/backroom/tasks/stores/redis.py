@@ -3,18 +3,16 @@
 A shard is a hash tag, and so one slot of a cluster. A record lives in the shard of its unique key, or of its id.
 """
 
-import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, lru_cache
+from functools import cache
 from itertools import batched
 from math import inf
 from pathlib import Path
 from typing import Any, Final
 
 from backroom.clock import LAST, SECOND, Moment
-from backroom.compact import dumps, loads
 from backroom.redis import RedisUnavailable, Script, Server, key
 from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.records import (
@@ -22,7 +20,6 @@ from backroom.tasks.records import (
     FAILED,
     READY,
     RUNNING,
-    SUCCESSFUL,
     WAITING,
     Claim,
     Held,
@@ -36,6 +33,24 @@ from backroom.tasks.records import (
 )
 from backroom.tasks.stores.base import COUNT_CAP, Exchange, Mark, Request
 from backroom.tasks.stores.chunks import chunks_of, size_of_record, size_of_transition
+from backroom.tasks.stores.redisrecords import (
+    LETTERS,
+    STATES,
+    beginning_of,
+    claims_in,
+    ids_out,
+    pairs_in,
+    queue_in,
+    queue_out,
+    queues_out,
+    record_in,
+    record_out,
+    request_out,
+    text_in,
+    transition_out,
+    worker_in,
+    worker_out,
+)
 
 CHUNK: Final = 1_000
 """Records in one script: while it runs the server serves nobody else."""
@@ -51,8 +66,6 @@ LOOKS: Final = 500
 """Looks into queues in one script of `oldest_ready`, and fields of a hash that may be long in one command."""
 SCANNED: Final = 20_000
 """Ids that one `find` looks at before it returns a page that is not full."""
-LONG: Final = 2_000
-"""Characters of a payload, and of a JSON with result and errors, beyond which the rest is kept where no search reads it."""
 ROW_BYTES: Final = 1_000_000
 """After so much one script of `get` leaves the rest to the next."""
 CLAIM_BYTES: Final = 1_000_000
@@ -63,10 +76,6 @@ POINTER_SECONDS: Final = 86_400
 
 FIRST: Final = {"insert": ("insert_plain",), "exchange": ("claim_few",)}
 """The short way of a script, which stands before all else in it."""
-
-LETTERS: Final[dict[State, str]] = {DEFERRED: "d", READY: "r", RUNNING: "x", SUCCESSFUL: "s", FAILED: "f"}
-STATES: Final[dict[str, State]] = {letter: state for state, letter in LETTERS.items()}
-NOTHING: Final = "-"
 
 
 class RedisStore:
@@ -99,7 +108,7 @@ class RedisStore:
             return None
         for shard in self.shards:
             if found := self._call("GET", f"{shard}:instead:{id_}"):
-                return _text(found)
+                return text_in(found)
         return None
 
     def claim(self, request: Request) -> list[Claim]:
@@ -137,8 +146,8 @@ class RedisStore:
                 arguments += (renewal.id, renewal.fence, renewal.progress or "")
             if len(arguments) > 1:
                 found, asked = self._run("renew", shard, arguments)
-                held += map(_text, found)
-                cancelled += map(_text, asked)
+                held += map(text_in, found)
+                cancelled += map(text_in, asked)
         return Held(frozenset(held), frozenset(cancelled))
 
     def overdue(self, limit: int, now: Moment) -> list[Claim]:
@@ -158,7 +167,7 @@ class RedisStore:
         found: list[Record] = []
         for _ in range(TRIES):
             ids = [each for shard in self.shards for each in self._run("upcoming", shard, [until, limit, due_at, id_])]
-            found = [each for each in self._read(map(_text, ids)) if each.state == DEFERRED]
+            found = [each for each in self._read(map(text_in, ids)) if each.state == DEFERRED]
             if len(found) == len(ids):
                 break
             # Some were made ready meanwhile. A list that is short for want of them would look like the last.
@@ -170,17 +179,17 @@ class RedisStore:
 
     def request_cancel(self, ids: Sequence[str]) -> frozenset[str]:
         """See Store.request_cancel()."""
-        found = [self._run("request_cancel", shard, some) for shard, some in self._places(_known(ids))]
-        return frozenset(_text(id_) for each in found for id_ in each)
+        found = [self._run("request_cancel", shard, some) for shard, some in self._places(ids_out(ids))]
+        return frozenset(text_in(id_) for each in found for id_ in each)
 
     def cancelling(self, worker_id: str) -> frozenset[str]:
         """See Store.cancelling()."""
         found = [self._run("cancelling", shard, [worker_id]) for shard in self.shards]
-        return frozenset(_text(id_) for each in found for id_ in each)
+        return frozenset(text_in(id_) for each in found for id_ in each)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """See Store.get()."""
-        return sorted(self._read(_known(ids)))
+        return sorted(self._read(ids_out(ids)))
 
     def find(self, query: Query, *, after: str | None = None, limit: int = 100) -> Page:
         """See Store.find(). A page that is not full and has a `next_after` means that many records did not match."""
@@ -198,8 +207,8 @@ class RedisStore:
         total: dict[tuple[str, State], int] = {}
         for shard in self.shards:
             for field, count in self._fields(f"{shard}:counts").items():
-                name = _text(field)
-                place = (_queue_in(name[1:]), STATES[name[0]])
+                name = text_in(field)
+                place = (queue_in(name[1:]), STATES[name[0]])
                 total[place] = total.get(place, 0) + int(count)
         return {place: min(count, COUNT_CAP) for place, count in total.items() if count > 0}
 
@@ -212,7 +221,7 @@ class RedisStore:
                 found, looked_into = self._run("oldest_ready", shard, [LOOKS, *queues[:LOOKS]])
                 ids += found
                 queues = queues[looked_into:]
-        newest_first = sorted(self._read(map(_text, ids)), reverse=True)
+        newest_first = sorted(self._read(map(text_in, ids)), reverse=True)
         oldest = {record.queue_name: record for record in newest_first if record.state == READY}
         return [oldest[queue] for queue in sorted(oldest)]
 
@@ -227,13 +236,13 @@ class RedisStore:
     def beat(self, workers: Sequence[Worker]) -> None:
         """See Store.beat()."""
         if workers:
-            pairs = [part for worker in workers for part in (worker.id, _noted(worker))]
+            pairs = [part for worker in workers for part in (worker.id, worker_out(worker))]
             self._run("beat", self.shards[0], pairs)
 
     def workers(self) -> list[Worker]:
         """See Store.workers()."""
         fields = iter(self._call("HGETALL", f"{self.shards[0]}:workers"))
-        found = [_worker(_text(id_), value) for id_, value in zip(fields, fields, strict=True)]
+        found = [worker_in(text_in(id_), value) for id_, value in zip(fields, fields, strict=True)]
         return sorted(found, key=lambda worker: worker.id)
 
     def forget(self, ids: Sequence[str]) -> None:
@@ -247,7 +256,7 @@ class RedisStore:
 
     def bells(self) -> list[str]:
         """Return the keys of the lists on which a worker of this process waits for a token."""
-        queues = _queues_out(self.asked) or [""]
+        queues = queues_out(self.asked) or [""]
         return [f"{self.shards[0]}:bell:{queue}" for queue in queues]
 
     # ── What a listener sends ahead ──
@@ -260,7 +269,7 @@ class RedisStore:
     def errand(self, request: Request, shift: int) -> tuple[Any, ...]:
         """Return the command that claims at whatever time the server comes to it; its clock and ours are `shift` apart."""
         self.asked = request.queues
-        asked = _asked(request, now=f"@{shift}", lease_until=f"@{request.lease_until - request.now}")
+        asked = request_out(request, now=f"@{shift}", lease_until=f"@{request.lease_until - request.now}")
         keys = _keys(self.shards[0])
         return ("EVALSHA", script("exchange").digest, len(keys), *keys, TOKENS, 0, *asked)
 
@@ -269,7 +278,7 @@ class RedisStore:
         _, _, claimed, due_at, now, lease_until = reply
         self._due_at = float(due_at) if due_at else None
         moment = int(now)
-        return self._claims(claimed, request.worker_id, moment, int(lease_until)), moment
+        return claims_in(claimed, self.backend_name, request.worker_id, moment, int(lease_until)), moment
 
     def moment_at_server(self, reply: Sequence[bytes]) -> Moment:
         """Return the moment that a reply to TIME says."""
@@ -293,22 +302,22 @@ class RedisStore:
 
     def _insert(self, records: Sequence[Record], *, pointer_seconds: int) -> Mapping[str, str]:
         if len(self.shards) == 1 and len(records) == 1:
-            arguments = [TOKENS, pointer_seconds, *_drafted(records[0])]
-            return _pairs(self._run("insert", self.shards[0], arguments))
+            arguments = [TOKENS, pointer_seconds, *record_out(records[0])]
+            return pairs_in(self._run("insert", self.shards[0], arguments))
         collisions: dict[str, str] = {}
         calls = []
         for shard, some in self._home(records):
             # Only the first shard has bells.
             tokens = TOKENS if shard == self.shards[0] else 0
             calls += [
-                (_keys(shard), [tokens, pointer_seconds, *(part for record in chunk for part in _drafted(record))])
+                (_keys(shard), [tokens, pointer_seconds, *(part for record in chunk for part in record_out(record))])
                 for chunk in _chunks(some, size_of_record)
             ]
         for few in batched(calls, AHEAD):
             for reply in self._run_each("insert", few):
-                collisions |= _pairs(reply)
+                collisions |= pairs_in(reply)
         if len(self.shards) > 1 and records:
-            self._run("ring", self.shards[0], [TOKENS, *{_queue_out(record.queue_name) for record in records}])
+            self._run("ring", self.shards[0], [TOKENS, *{queue_out(record.queue_name) for record in records}])
         return collisions
 
     def _home(self, records: Sequence[Record]) -> Iterator[tuple[str, Sequence[Record]]]:
@@ -340,28 +349,28 @@ class RedisStore:
         tokens = TOKENS if shard == self.shards[0] else 0
         arguments: list[Any] = [tokens, len(transitions)]
         for transition in transitions:
-            arguments += _changed(transition)
+            arguments += transition_out(transition)
         if request is None:
             arguments.append(0)
         else:
-            arguments += _asked(request, now=request.now, lease_until=request.lease_until)
+            arguments += request_out(request, now=request.now, lease_until=request.lease_until)
         lost, absent, claimed, due_at, _, _ = self._run("exchange", shard, arguments)
         if request is not None:
             self._due_at = float(due_at) if due_at else None
-        not_applied = set(map(_text, lost))
+        not_applied = set(map(text_in, lost))
         applied = {transition.id for transition in transitions if transition.id not in not_applied}
         if request is None or not claimed:
-            return applied, list(map(_text, absent)), []
-        claims = self._claims(claimed, request.worker_id, request.now, request.lease_until)
+            return applied, list(map(text_in, absent)), []
+        claims = claims_in(claimed, self.backend_name, request.worker_id, request.now, request.lease_until)
         # Some may have been left for want of room. Whoever comes with ids takes what he does not get for another's.
         while request.ids is not None and sum(map(len, claimed)) >= CLAIM_BYTES:
             had = {claim.id for claim in claims}
             left = tuple(id_ for id_ in request.ids if id_ not in had)
             rest = request._replace(ids=left, limit=request.limit - len(claims))
-            arguments = [tokens, 0, *_asked(rest, now=request.now, lease_until=request.lease_until)]
+            arguments = [tokens, 0, *request_out(rest, now=request.now, lease_until=request.lease_until)]
             claimed = self._run("exchange", shard, arguments)[2]
-            claims += self._claims(claimed, request.worker_id, request.now, request.lease_until)
-        return applied, list(map(_text, absent)), claims
+            claims += claims_in(claimed, self.backend_name, request.worker_id, request.now, request.lease_until)
+        return applied, list(map(text_in, absent)), claims
 
     def _apply_in_shards(self, transitions: Sequence[Transition]) -> frozenset[str]:
         applied: set[str] = set()
@@ -387,79 +396,7 @@ class RedisStore:
                 claims += self._exchange(shard, (), request._replace(limit=request.limit - len(claims)))[2]
         return sorted(claims, key=lambda claim: (-claim.priority, claim.id))
 
-    def _claims(self, flat: list[Any], worker_id: str, now: Moment, lease_until: Moment) -> list[Claim]:
-        claims = []
-        worker_ids = f"{worker_id} "
-        rows = iter(flat)
-        for id_ in rows:
-            task, live = next(rows), next(rows)
-            if live:
-                unique_key, progress = next(rows), next(rows)
-                claims.append(self._record((id_, task, live, unique_key, progress, lease_until)))
-                continue
-            # Nobody has touched it before, and so nearly all of it is as it was inserted.
-            queue, priority, body, payload = _parsed(task)
-            path, enqueued_at, run_after, _, expires_at, scope, until, overrides, metadata = body
-            claims.append(
-                Record(
-                    id_.decode(),
-                    self.backend_name,
-                    queue,
-                    priority,
-                    path,
-                    payload,
-                    enqueued_at,
-                    overrides,
-                    metadata,
-                    RUNNING,
-                    "",
-                    run_after,
-                    None,
-                    expires_at,
-                    None,
-                    scope,
-                    until,
-                    1,
-                    1,
-                    0,
-                    0,
-                    False,  # noqa: FBT003 - a row
-                    now,
-                    now,
-                    None,
-                    None,
-                    lease_until,
-                    worker_id,
-                    worker_ids,
-                )
-            )
-        return claims
-
     # ── Read ───────────────────────────────────────────────────────────────────────────────────
-
-    def _record(self, row: Sequence[Any]) -> Record:
-        id_, task, live, unique_key, progress, lease_until = row
-        queue, priority, body, payload = _parsed(task)
-        path, enqueued_at, run_after, due_at, expires_at, scope, until, overrides, metadata = body
-        record = Record(
-            _text(id_),
-            self.backend_name,
-            queue,
-            priority,
-            path,
-            payload,
-            enqueued_at,
-            overrides,
-            metadata,
-            READY if due_at is None else DEFERRED,
-            run_after=run_after,
-            due_at=due_at,
-            expires_at=expires_at,
-            unique_key=_text(unique_key) or None,
-            unique_scope=scope,
-            unique_until=until,
-        )
-        return _as_it_is(record, live, progress, lease_until) if live else record
 
     def _read(self, ids: Iterable[str]) -> Iterator[Record]:
         """Yield the records that exist, as many in one script as are not too long."""
@@ -467,12 +404,12 @@ class RedisStore:
             first = 0
             while first < len(some):
                 rows, looked_at = self._run("get", shard, [ROW_BYTES, *some[first:]])
-                yield from map(self._record, rows)
+                yield from (record_in(row, self.backend_name) for row in rows)
                 first += looked_at
 
     def _due(self, name: str, limit: int, now: Moment) -> Iterator[Record]:
         ids = [found for shard in self.shards for found in self._run("due", shard, [name, now, limit])]
-        return self._read(map(_text, ids))
+        return self._read(map(text_in, ids))
 
     def _find(self, shard: str, query: Query, after: str, limit: int) -> tuple[list[str], str]:
         """Return one id more than asked for, if there are so many, and from where to go on looking."""
@@ -481,17 +418,17 @@ class RedisStore:
             return [], ""
         asked = [
             "".join(LETTERS[state] for state in states),
-            "" if query.queue_name is None else f"={_queue_out(query.queue_name)}",
+            "" if query.queue_name is None else f"={queue_out(query.queue_name)}",
             f"={query.worker_id}" if query.worker_id else "",
-            _beginning(query.task_path),
-            _beginning(query.reason),
+            beginning_of(query.task_path),
+            beginning_of(query.reason),
             LOOKED_AT,
         ]
         found: list[str] = []
         for _ in range(SCANNED // LOOKED_AT):
             ids, last = self._run("find", shard, [after, limit + 1 - len(found), *asked])
-            found += map(_text, ids)
-            after = _text(last)
+            found += map(text_in, ids)
+            after = text_in(last)
             if not after or len(found) > limit:
                 break
         return found, after
@@ -546,145 +483,6 @@ def script(name: str) -> Script:
     return Script("\n".join((flags, *((folder / f"{each}.lua").read_text() for each in above), body)))
 
 
-# ── One record ─────────────────────────────────────────────────────────────────────────────────
-
-
-def _drafted(record: Record) -> list[Any]:
-    """Return what `insert` is told of a record."""
-    flags = ""
-    more: list[Any] = []
-    is_deferred = record.state == DEFERRED
-    if is_deferred:
-        flags += "d"
-        more.append(record.due_at)
-    if record.expires_at is not None:
-        flags += "e"
-        more.append(record.expires_at)
-    if record.unique_key is not None:
-        flags += "p" if record.unique_scope == "pending" else "u"
-        more += (record.unique_key, NOTHING if record.unique_until is None else record.unique_until, record.enqueued_at)
-    path, rest = _round_the_moment(
-        record.task_path,
-        record.run_after,
-        record.due_at if is_deferred else None,
-        record.expires_at,
-        record.unique_scope,
-        record.unique_until,
-        record.overrides,
-        record.metadata,
-    )
-    if len(record.payload) > LONG:
-        flags += "l"
-        more.append(record.payload[LONG:])
-    queue = _queue_out(record.queue_name)
-    return [
-        record.id,
-        f"{flags or NOTHING} {record.priority} {queue}\n{path}{record.enqueued_at}{rest}\n{record.payload[:LONG]}",
-        *more,
-    ]
-
-
-@lru_cache(maxsize=1024)
-def _round_the_moment(path: str, *values: Any) -> tuple[str, str]:
-    """Return what stands before and after `enqueued_at` in the JSON that all tasks alike have in common."""
-    return f"{dumps((path,))[:-1]},", f",{dumps(values)[1:]}"
-
-
-def _parsed(task: bytes) -> tuple[str, int, list[Any], str]:
-    """Return queue, priority, the rest of what never changes, and the payload."""
-    line, body, payload = task.decode().split("\n", 2)
-    _, priority, queue = line.split(" ", 2)
-    return _queue_in(queue), int(priority), loads(body), payload
-
-
-def _changed(transition: Transition) -> list[Any]:
-    """Return what `exchange` is told of a transition."""
-    options = "" if transition.unique_key is not None else "u"
-    if transition.cancel_requested is not None:
-        options += "c" if transition.cancel_requested else "n"
-    is_waiting = transition.state in WAITING
-    score = transition.due_at if is_waiting else transition.prune_at
-    body = dumps(
-        (
-            transition.reason,
-            transition.due_at,
-            transition.expires_at,
-            transition.finished_at,
-            transition.prune_at,
-            transition.failures,
-            transition.crashes,
-            transition.result,
-            transition.errors,
-        )
-    )
-    told: list[Any] = [
-        transition.id,
-        transition.fence,
-        LETTERS[transition.state],
-        options,
-        transition.attempts,
-        NOTHING if transition.started_at is None else transition.started_at,
-        transition.expires_at if is_waiting and transition.expires_at is not None else "",
-        # What is not to be pruned stands behind everything that is.
-        "+inf" if score is None else score,
-        transition.worker_ids,
-        body[:LONG],
-    ]
-    if transition.progress is not None:
-        told[3] += "p"
-        told.append(transition.progress)
-    if len(body) > LONG:
-        told[3] += "m"
-        told.append(body[LONG:])
-    return told
-
-
-def _asked(request: Request, *, now: Moment | str, lease_until: Moment | str) -> list[Any]:
-    """Return what `exchange` is told of a request."""
-    queues = _queues_out(request.queues)
-    told: list[Any] = [request.limit, now, lease_until, request.worker_id, len(queues), *queues]
-    if request.ids is None:
-        return [*told, -1]
-    ids = _known(request.ids)
-    return [*told, len(ids), *ids]
-
-
-def _as_it_is(record: Record, live: bytes, progress: bytes, lease_until: Any) -> Record:
-    """Return a record with what has become of it since it was inserted."""
-    line, worker_ids, body = live.decode().split("\n", 2)
-    fence, letter, attempts, started_at, last_at, worker_id, flags, _, _ = line.split(" ", 8)
-    state = STATES[letter]
-    values: dict[str, Any] = {
-        "state": state,
-        "due_at": record.due_at if state == DEFERRED else None,
-        "fence": int(fence),
-        "attempts": int(attempts),
-        "started_at": None if started_at == NOTHING else int(started_at),
-        "last_attempted_at": None if last_at == NOTHING else int(last_at),
-        "cancel_requested": "c" in flags,
-        "worker_id": "" if worker_id == NOTHING else worker_id,
-        "worker_ids": worker_ids,
-        "progress": _text(progress),
-    }
-    if state == RUNNING:
-        # A score is a double: the very last moment there is would come back as one beyond it.
-        values["lease_until"] = min(int(float(lease_until)), LAST) if lease_until else None
-    if body:
-        reason, due_at, expires_at, finished_at, prune_at, failures, crashes, result, errors = loads(body)
-        values |= {
-            "reason": reason,
-            "due_at": due_at if state == DEFERRED else None,
-            "expires_at": expires_at,
-            "finished_at": finished_at,
-            "prune_at": prune_at,
-            "failures": failures,
-            "crashes": crashes,
-            "result": result,
-            "errors": errors,
-        }
-    return record._replace(**values)
-
-
 def _states_of(query: Query) -> tuple[State, ...] | None:
     """Return the states in which a record can match (none: any), or None when there is no such state."""
     # Only what runs has a worker, and only what failed has a reason.
@@ -706,66 +504,6 @@ def _fits(record: Record, query: Query) -> bool:
         (query.worker_id, record.worker_id),
     )
     return record.state in (query.states or (record.state,)) and all(wanted in {None, found} for wanted, found in asked)
-
-
-def _beginning(name: str | None) -> str:
-    """Return how a JSON begins whose first value is this one, as the script of `find` is told it."""
-    return "" if name is None else f"={dumps((name,))[:-1]},"
-
-
-def _noted(worker: Worker) -> str:
-    return dumps(
-        (worker.host, worker.pid, worker.queues, worker.threads, worker.started_at, worker.seen_at, worker.running)
-    )
-
-
-def _worker(id_: str, value: bytes) -> Worker:
-    host, pid, queues, threads, started_at, seen_at, running = json.loads(value)
-    return Worker(
-        id=id_,
-        host=host,
-        pid=pid,
-        queues=tuple(queues),
-        threads=threads,
-        started_at=started_at,
-        seen_at=seen_at,
-        running=running,
-    )
-
-
-# ── Words ──────────────────────────────────────────────────────────────────────────────────────
-
-
-@lru_cache(maxsize=1024)
-def _queue_out(name: str) -> str:
-    """Return a queue's name as the server knows it: printable, and in one line."""
-    return json.dumps(name)[1:-1]
-
-
-@lru_cache(maxsize=16)
-def _queues_out(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the queues of a worker, each once: they may be thousands, and are always the same."""
-    return tuple(map(_queue_out, dict.fromkeys(names)))
-
-
-@lru_cache(maxsize=1024)
-def _queue_in(name: str) -> str:
-    text: str = json.loads(f'"{name}"')
-    return text
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _known(ids: Iterable[str]) -> list[str]:
-    """Return ids once each, less those that cannot be one."""
-    return sorted({id_ for id_ in ids if id_.isprintable()})
-
-
-def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
-    texts = map(_text, flat)
-    return dict(zip(texts, texts, strict=True))
 
 
 def _chunks[T](items: Sequence[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
