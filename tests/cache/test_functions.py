@@ -398,6 +398,7 @@ def test_what_a_computation_says_it_depends_on_invalidates_it():
 
     def compute():
         depend_on("late")
+        depend_on()
         return next(numbers)
 
     assert [fetch("k", compute), fetch("k", compute)] == [1, 1]

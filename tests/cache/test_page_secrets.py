@@ -11,10 +11,11 @@ from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache import caches
 from django.http import QueryDict
+from django.middleware.csrf import get_token
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from backroom.cache.pages.addresses import parted, watch_query
-from backroom.cache.pages.noticing import ALL, Reads
+from backroom.cache.pages.noticing import ALL, CSRF_USED, Reads
 from tests.cache import site
 from tests.cache.test_pages import FETCH, OTHERS, SINGLE, UPDATE, fresh_site, get, people, prefix, text
 
@@ -50,6 +51,28 @@ def test_a_page_that_a_middleware_made_with_the_key_of_a_session_reaches_nobody_
         pages = [get("/basket/", visitor) for visitor in (*people, *people)]
     assert [page.content.decode().rpartition(" ")[2] for page in pages] == list("123456")
     assert all("private" in page.headers["Cache-Control"] for page in pages)
+
+
+def test_who_has_had_a_token_before_has_it_after_and_it_is_no_concern_of_the_page():
+    request = RequestFactory().get("/")
+    get_token(request)
+    reads = Reads()
+    reads.begin(request, trusts_middleware=False)
+    assert CSRF_USED not in request.META
+    reads.end(request)
+    assert (reads.reason, request.META[CSRF_USED]) == (None, True)
+
+
+def test_who_has_read_the_session_before_has_read_it_after():
+    for trusts, reason in ((True, None), (False, "session")):
+        request = RequestFactory().get("/")
+        request.session = SessionStore()
+        assert request.session.get("basket") is None
+        reads = Reads()
+        reads.begin(request, trusts_middleware=trusts)
+        assert request.session.accessed is not trusts
+        reads.end(request)
+        assert (reads.reason, request.session.accessed) == (reason, True)
 
 
 def test_a_request_that_is_watched_is_as_it_was():

@@ -237,6 +237,24 @@ def test_an_entry_that_has_no_page_in_it_is_a_miss(value):
     assert text("/cached/plain/") == "plain 2"
 
 
+@pytest.mark.parametrize(("options", "seconds"), [({"lease": 0.05}, 0.1), ({"patience": 0.02}, 0.02)])
+def test_who_has_waited_for_twice_the_lease_makes_the_page(monkeypatch, caplog, rf, options, seconds):
+    def claimed(self):
+        return bool((yield from self.has_failed())) or None
+
+    monkeypatch.setattr(Shelf, "claim", claimed)
+    monkeypatch.setattr(Shelf, "is_claimed", lambda self: (yield from self.claim()) is None)
+    assert cache_page(300, **options)(site.plain)(rf.get("/plain/")).content == b"plain 1"
+    assert f"action=gave-up-waiting path=/plain/ seconds={seconds:g}" in caplog.text
+
+
+def test_nobody_waits_for_a_lock_that_is_not_there(monkeypatch, caplog, rf):
+    """A cache that takes no writes gives no lock, and no page either."""
+    monkeypatch.setattr(LocMemCache, "add", lambda *_args, **_kwargs: False)
+    assert cache_page(300)(site.plain)(rf.get("/plain/")).content == b"plain 1"
+    assert "action=gave-up-waiting" in caplog.text
+
+
 @pytest.mark.django_db(transaction=True)
 def test_those_who_wait_for_a_page_that_fails_get_the_old_one_at_once(clock, monkeypatch, together):
     assert text("/stale/failing/") == "once up"

@@ -598,8 +598,24 @@ def test_a_page_that_turned_private_is_no_longer_waited_for_and_can_turn_back():
     assert text("/cached/headers/") == "headers 4"
 
 
+@pytest.mark.parametrize(
+    ("answer", "seconds"), [({"status": 500}, 5), ({"headers": {"Cache-Control": "private"}}, 120)]
+)
+def test_for_how_long_nobody_waits_for_another(clock, answer, seconds):
+    def why():
+        return get("/cached/headers/").headers["Cache-Status"].split("; ")[1]
+
+    site.answers.update(answer)
+    assert why() == "fwd=uri-miss"
+    clock.go_on(seconds - 1)
+    assert why() == "fwd=bypass"
+    clock.go_on(2)
+    assert why() == "fwd=uri-miss"
+
+
 def test_what_is_answered_to_conditions_does_not_have_the_page_made_twice_at_once():
-    assert get("/cached/conditional/", If_None_Match='"1"').status_code == 304
+    answer = get("/cached/conditional/", If_None_Match='"1"')
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (304, "max-age=300")
     assert get("/cached/conditional/").headers["Cache-Status"].startswith("Backroom; fwd=uri-miss; stored")
 
 
