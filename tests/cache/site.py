@@ -223,6 +223,12 @@ def basket(request):
     return HttpResponse(f"basket {request.basket} {count('basket')}")
 
 
+def closing(request):
+    response = HttpResponse(f"closing {count('closing')}")
+    response._resource_closers.append(lambda: count("closed"))
+    return response
+
+
 async def asynchronous(request):
     return HttpResponse(f"async {count('asynchronous')}")
 
@@ -251,6 +257,7 @@ urlpatterns = [
     path("stale/headers/", cache_page(300, stale=600, early=0)(headers)),
     path("stale/language/", cache_page(300, stale=600, early=0)(language)),
     path("stale/failing/", cache_page(300, stale_if_error=600)(failing)),
+    path("stale/closing/", cache_page(300, stale=600, early=0)(closing)),
     path("stale/while/failing/", cache_page(300, stale=600, early=0)(failing)),
     path("go/<path:rest>", cache_page(300)(lambda request, **_kwargs: plain(request))),
     path("listed/", cache_page(300, tags=(tag for tag in ["listed"]))(plain)),

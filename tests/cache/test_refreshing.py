@@ -12,6 +12,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.handlers.wsgi import WSGIRequest
 from django.tasks import task_backends
 from django.test import Client, override_settings
+from django.utils import timezone, translation
 
 from backroom.cache import fetch, refreshing
 from backroom.cache.pages import revisiting
@@ -251,6 +252,28 @@ def test_a_page_that_fails_to_be_made_anew_stays_and_no_task_fails(clock):
         assert client.get("/stale/while/failing/").content == b"once up"
 
 
+@pytest.mark.urls("tests.cache.site")
+@override_settings(TASKS=DATABASE)
+def test_what_a_page_that_is_made_anew_has_opened_is_closed(clock):
+    client = Client()
+    client.get("/stale/closing/")
+    clock.go_on(301)
+    client.get("/stale/closing/")
+    assert site.made["closed"] == 1
+    run_tasks()
+    assert (site.made["closing"], site.made["closed"]) == (2, 2)
+
+
+@pytest.mark.urls("tests.cache.site")
+@override_settings(TASKS=DATABASE, USE_TZ=True)
+def test_a_page_in_a_visitors_time_zone_is_made_anew_by_a_visitor(clock):
+    with timezone.override("Asia/Tokyo"):
+        assert Client().get("/stale/").content == b"plain 1"
+        clock.go_on(301)
+        assert Client().get("/stale/").content == b"plain 2"
+    assert run_tasks() == []
+
+
 @pytest.mark.parametrize("host", ["testserver", "testserver:8000", "[::1]", "[::1]:8000"])
 @pytest.mark.parametrize("is_secure", [True, False])
 def test_a_visit_that_is_made_up_comes_to_the_same_address(rf, settings, host, is_secure):
@@ -308,14 +331,15 @@ def test_no_more_threads_than_there_may_be_are_begun(clock):
 
 
 @override_settings(BACKROOM={"CACHE_REFRESH": "threads"})
-def test_a_thread_computes_in_the_language_of_its_caller(clock):
-    from django.utils import translation
+def test_a_thread_computes_in_the_language_and_time_zone_of_its_caller(clock):
+    def around():
+        return [translation.get_language(), timezone.get_current_timezone_name()]
 
-    with translation.override("de"):
-        assert fetch("k", translation.get_language, 10, stale=600) == "de"
+    with translation.override("de"), timezone.override("Asia/Tokyo"):
+        assert fetch("k", around, 10, stale=600) == ["de", "Asia/Tokyo"]
         clock.go_on(11)
-        fetch("k", translation.get_language, 10, stale=600)
+        fetch("k", around, 10, stale=600)
     for thread in threading.enumerate():
         if thread.name == "backroom-cache":
             thread.join(20)
-    assert fetch("k", translation.get_language, 10, stale=600) == "de"
+    assert fetch("k", around, 10, stale=600) == ["de", "Asia/Tokyo"]

@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
+from django.utils.timezone import get_current_timezone_name, get_default_timezone_name
 
 from backroom.cache.computing import AFTER_A_FAILURE, LOOKS, USABLE, depends_on, nap
 from backroom.cache.dependencies import Dependencies
@@ -343,6 +344,8 @@ class Visit:
             and variation is not None
             and not variation.cookies
             and SENT_AGAIN.issuperset(variation.headers)
+            # Nothing in a request says the time zone, so whoever is in another has it from a cookie, or from a user.
+            and get_current_timezone_name() == get_default_timezone_name()
         )
 
     def _revisited(self) -> bool:
