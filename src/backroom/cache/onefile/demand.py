@@ -11,6 +11,7 @@ import mmap
 import os
 import random
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -105,6 +106,7 @@ class Demand:
         self._aged_to, self._due = last & MASK, self._due - (last - first)
 
 
+@cache
 def _no_older_than_half_a_round(turn: int) -> bytes:
     return bytes(noted if (turn - noted) & 255 < 128 else (turn - 127) & 255 for noted in range(256))
 

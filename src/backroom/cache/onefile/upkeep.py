@@ -30,7 +30,9 @@ from backroom.cache.onefile.statements import (
     delete_many,
 )
 
-WRITES_A_STEP: Final = 128
+WRITES_A_STEP: Final = 512
+ROOM_TO_WAIT_FOR: Final = 1 / 8
+"""The share of the room that one process takes before it looks again: others take theirs meanwhile."""
 SAMPLE: Final = 64
 WRITES_A_STEP_WHEN_FULL: Final = 32
 SAMPLE_WHEN_FULL: Final = 128
@@ -127,8 +129,8 @@ class Upkeep:
             most = len(left) if is_whole else math.ceil(len(left) * SHARE_TO_FORGET)
             self._forget(link, left, min(math.ceil(self._excess), most))
         self.hand = FIRST_ID if len(sample) < limit else sample[-1][0]
-        # While there is room, the next look can wait until half of it is taken.
-        self._every = min(max(self._room, int(-self._excess / 2)), WRITES_A_STEP)
+        # While there is room, the next look can wait until some of it is taken.
+        self._every = min(max(self._room, int(-self._excess * ROOM_TO_WAIT_FOR)), WRITES_A_STEP)
 
     def wait_for_checkpoint(self) -> None:
         """Wait, for a while, until no thread of this process brings anything into the file."""
@@ -153,7 +155,7 @@ class Upkeep:
     def _measure(self, link: Link) -> float:
         """Return how many entries too many there are, room for those of the next writes included."""
         entries = self.census.entries
-        excess = -float(WRITES_A_STEP * 2)
+        excess = -WRITES_A_STEP / ROOM_TO_WAIT_FOR
         if self.budget.max_entries is not None:
             excess = entries - (self.budget.max_entries - self._room)
         if self.budget.max_bytes is not None:
