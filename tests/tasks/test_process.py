@@ -285,7 +285,7 @@ def test_a_claim_that_was_left_to_its_lease_had_begun_and_is_noted_no_longer_tha
     enqueue_many(on(backend, work.note), [((number,), {}) for number in range(2)])
     now = backend.clock.now()
     worker = WorkerProcess(worker_settings(backend), "the worker", Board(shared_memory(2)))
-    claims = backend.store.claim(Request((), 2, "the worker", after(now, -100), after(now, 30)))
+    claims = backend.store.claim(Request((), 2, "the worker", after(now, -100), after(now, 600)))
     worker._holdings.take(claims)
     worker._unsettled = [backend.attempts.lost(claim) for claim in claims]
     worker._settle(frozenset())
