@@ -1,18 +1,18 @@
 """A record as the code that enqueued it sees it: Django's `TaskResult`, and what Backroom knows beyond it."""
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.tasks.base import TASK_REFRESH_ATTRS, TaskError, TaskResultStatus
 from django.tasks.base import TaskResult as DjangoTaskResult
-from django.utils import timezone
 
-from backroom.clock import Moment, to_datetime
+from backroom.clock import to_datetime
 from backroom.tasks.definition import P, R
 from backroom.tasks.lifecycle import label
+from backroom.tasks.moments import shown
 from backroom.tasks.policy import errors_in
 from backroom.tasks.records import DEFERRED, FAILED, READY, RUNNING, SUCCESSFUL, Progress, Record
 
@@ -80,7 +80,7 @@ def result_of(
     if args is None or kwargs is None:
         payload = json.loads(record.payload)
         args, kwargs = payload["args"], payload["kwargs"]
-    as_datetime = to_datetime if settings.USE_TZ else _to_naive
+    as_datetime = to_datetime if settings.USE_TZ else shown
     return _made(
         task,
         record.id,
@@ -124,6 +124,26 @@ def alike(other: TaskResult[..., Any], record: Record, args: list[Any], kwargs: 
     )
 
 
+FIELDS: Final = (
+    "task",
+    "id",
+    "status",
+    "enqueued_at",
+    "started_at",
+    "finished_at",
+    "last_attempted_at",
+    "args",
+    "kwargs",
+    "backend",
+    "errors",
+    "worker_ids",
+    "_return_value",
+    "label",
+    "progress",
+    "metadata",
+)
+"""In the order of `_made`, whatever the order is in which Django declares its own."""
+
 _new: Final = object.__new__
 (
     _set_task,
@@ -142,7 +162,7 @@ _new: Final = object.__new__
     _set_label,
     _set_progress,
     _set_metadata,
-) = [getattr(TaskResult, each.name).__set__ for each in fields(TaskResult)]
+) = [getattr(TaskResult, name).__set__ for name in FIELDS]
 
 
 def _made(
@@ -163,7 +183,7 @@ def _made(
     progress: Progress | None,
     metadata: dict[str, Any],
 ) -> TaskResult[..., Any]:
-    """Return the result with these values, in the order of its fields."""
+    """Return the result with these values."""
     # The class's own way takes four times as long, and a loop twice; every enqueue and every attempt make one.
     result: TaskResult[..., Any] = _new(TaskResult)
     _set_task(result, task)
@@ -195,7 +215,3 @@ def errors_of(record: Record) -> list[TaskError]:
 def progress_of(record: Record) -> Progress | None:
     """Return how far a record has come, or None before its first report."""
     return Progress(*json.loads(record.progress)) if record.progress else None
-
-
-def _to_naive(moment: Moment) -> datetime:
-    return timezone.make_naive(to_datetime(moment))
