@@ -12,6 +12,7 @@ import pytest
 
 from backroom.clock import Moment, after
 from backroom.tasks import leases
+from backroom.tasks.execution import Execution
 from backroom.tasks.leases import CANCEL_TICK, Holdings, Keeper
 from backroom.tasks.records import Held, Renewal, Worker
 from backroom.testing.clock import FakeClock
@@ -59,7 +60,9 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
         keeper.keep()
 
     keeper.keep()
-    return SimpleNamespace(clock=clock, store=store, execution=execution, holding=holding, pass_by=pass_by)
+    return SimpleNamespace(
+        clock=clock, store=store, execution=execution, holding=holding, holdings=holdings, pass_by=pass_by
+    )
 
 
 def test_a_lease_is_renewed_each_third_of_it_and_no_more_often(kept):
@@ -101,6 +104,18 @@ def test_an_attempt_whose_lease_was_lost_is_told_to_stop_once(kept, caplog):
         kept.pass_by(LEASE / 3)
     assert kept.execution.is_cancel_requested()
     assert [message.split()[0] for message in caplog.messages] == ["action=lease_lost"]
+
+
+@pytest.mark.parametrize("step", [3, -3])
+def test_an_attempt_is_told_to_stop_whose_task_was_claimed_here_once_more(kept, step):
+    claim = kept.execution.claim
+    # On PostgreSQL a crash may take a claim back, and its fence with it.
+    again = Execution(claim._replace(fence=claim.fence + step), kept.execution.resolved)
+    [holding] = kept.holdings.take([again.claim])
+    holding.execution = again
+    kept.pass_by(LEASE / 3)
+    assert kept.execution.is_cancel_requested()
+    assert not again.is_cancel_requested()
 
 
 def test_a_request_to_cancel_is_heard_within_its_tick(kept):

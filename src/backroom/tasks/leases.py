@@ -148,8 +148,10 @@ class Keeper:
         ]
         held = self._backend.store.renew(sorted(renewals), self._lease_until())
         self._note_cancels(held.cancel_requested)
+        # It says ids alone. Of two claims of one task the one held is the later, which need not have the higher fence.
+        latest = dict(hold_of(holding.claim) for holding in holdings)
         for holding in holdings:
-            if holding.claim.id not in held.ids:
+            if holding.claim.id not in held.ids or holding.claim.fence != latest[holding.claim.id]:
                 _give_up(holding)
 
     def _note_cancels(self, ids: frozenset[str]) -> None:
