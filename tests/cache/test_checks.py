@@ -52,6 +52,7 @@ def test_memory_of_one_process_is_told_of_before_a_deployment():
     assert {message.id for message in check_cache_of_several_processes()} == {"backroom.W553"}
 
 
-def test_a_queue_to_refresh_with_that_does_not_exist_is_told():
-    with override_settings(BACKROOM={"CACHE_REFRESH_BACKEND": "nowhere"}):
-        assert [message.id for message in check_cache()] == ["backroom.E555"]
+@pytest.mark.parametrize(("way", "found"), [("auto", 1), ("tasks", 1), ("threads", 0), ("requests", 0)])
+def test_a_queue_to_refresh_with_that_does_not_exist_is_told_where_it_is_asked_for(way, found):
+    with override_settings(BACKROOM={"CACHE_REFRESH": way, "CACHE_REFRESH_BACKEND": "nowhere"}):
+        assert [message.id for message in check_cache()] == ["backroom.E555"] * found

@@ -102,7 +102,7 @@ def _ways() -> Iterator[checks.CheckMessage]:
             hint=f"Use 'auto' or one of: {', '.join(map(repr, WAYS))}.",
             id="backroom.E554",
         )
-    if BACKEND.value not in settings.TASKS:
+    if WAY.value in {"auto", "tasks"} and BACKEND.value not in settings.TASKS:
         yield checks.Error(
             f"BACKROOM['CACHE_REFRESH_BACKEND'] is {BACKEND.value!r}, which TASKS does not have: what is stale would be "
             "computed by visitors.",
