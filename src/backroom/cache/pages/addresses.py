@@ -32,6 +32,9 @@ TRACKING: Final = (
 """Parameters that advertisers and mailings add to links, and that pages do not read."""
 IGNORED: Final = Setting[list[str] | tuple[str, ...]]("CACHE_IGNORED_PARAMETERS", list | tuple, default=TRACKING)
 
+ADDRESSES: Final = frozenset({"QUERY_STRING", "RAW_URI", "REQUEST_URI"})
+"""Where WSGI, Gunicorn, and uWSGI or Apache put the query."""
+
 type Pairs = list[tuple[str, str]]
 
 
@@ -87,41 +90,57 @@ def _noticing(function: Callable[..., Any], notice: Callable[[], None]) -> Calla
     return noticing
 
 
-class _Meta(dict[str, Any]):
+def _of_all(kind: type, name: str) -> Any:
+    """Return a method that reads everything there is."""
+    method = getattr(kind, name)
+
+    def reading(mapping: Any, *args: Any) -> Any:
+        mapping._notice()  # noqa: SLF001 - its own
+        return method(mapping, *args)
+
+    return reading
+
+
+class _Meta(dict[str, Any]):  # noqa: PLW1641 - no dict can be hashed
     """request.META, which tells when the query string is read."""
 
     def __init__(self, meta: dict[str, Any], notice: Callable[[], None]) -> None:
         super().__init__(meta)
         self._notice = notice
 
-    def __getitem__(self, key: str) -> Any:
-        if key == "QUERY_STRING":
+    def _read(self, key: object) -> None:
+        if key in ADDRESSES:
             self._notice()
+
+    def __getitem__(self, key: str) -> Any:
+        self._read(key)
         return super().__getitem__(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        if key == "QUERY_STRING":
-            self._notice()
+        self._read(key)
         return super().get(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self._read(key)
+        return super().pop(key, *default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self._read(key)
+        return super().setdefault(key, default)
 
     def __iter__(self) -> Iterator[str]:
         # With a method of its own dict() asks for each value, instead of taking them all unseen.
         return super().__iter__()
 
-    def items(self) -> Any:
-        self._notice()
-        return super().items()
-
-    def values(self) -> Any:
-        self._notice()
-        return super().values()
-
-    def copy(self) -> dict[str, Any]:
-        self._notice()
-        return super().copy()
+    items = _of_all(dict, "items")
+    values = _of_all(dict, "values")
+    copy = _of_all(dict, "copy")
+    __eq__ = _of_all(dict, "__eq__")
+    __ne__ = _of_all(dict, "__ne__")
+    __repr__ = _of_all(dict, "__repr__")
 
 
-class _Query(QueryDict):
+class _Query(QueryDict):  # noqa: PLW1641 - no dict can be hashed
     """request.GET, which tells when a parameter that the key leaves out is read, or all of them are."""
 
     _notice: Callable[[], None]
@@ -148,25 +167,15 @@ class _Query(QueryDict):
         self._read(name)
         return super()._getlist(name, *args, **kwargs)  # type: ignore[misc] # the stubs lack what get and getlist call
 
-    def __iter__(self) -> Iterator[Any]:
-        self._notice()
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        self._notice()
-        return super().__len__()
-
-    def keys(self) -> Any:
-        self._notice()
-        return super().keys()
-
-    def lists(self) -> Any:
-        self._notice()
-        return super().lists()
-
-    def values(self) -> Any:
-        self._notice()
-        return super().values()
+    __iter__ = _of_all(QueryDict, "__iter__")
+    __len__ = _of_all(QueryDict, "__len__")
+    __reversed__ = _of_all(QueryDict, "__reversed__")
+    __eq__ = _of_all(QueryDict, "__eq__")
+    __ne__ = _of_all(QueryDict, "__ne__")
+    __repr__ = _of_all(QueryDict, "__repr__")
+    keys = _of_all(QueryDict, "keys")
+    lists = _of_all(QueryDict, "lists")
+    values = _of_all(QueryDict, "values")
 
     def __copy__(self) -> Any:
         return _plain(self)

@@ -225,6 +225,7 @@ class _Cookies(dict[str, str]):  # noqa: PLW1641 - no dict can be hashed
     __len__ = _of_all("__len__")
     __reversed__ = _of_all("__reversed__")
     __eq__ = _of_all("__eq__")
+    __ne__ = _of_all("__ne__")
     __repr__ = _of_all("__repr__")
     __or__ = _of_all("__or__")
     __ror__ = _of_all("__ror__")
