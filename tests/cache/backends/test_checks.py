@@ -94,3 +94,16 @@ def test_an_unknown_option_comes_with_a_suggestion():
     with override_settings(CACHES={"default": {"BACKEND": SQLITE, "LOCATION": "/c", "OPTIONS": {"MAX_BYTE": 7}}}):
         (message,) = check_backends()
     assert "'MAX_BYTES'" in message.msg
+
+
+def test_a_format_whose_package_is_missing_is_told_and_so_is_where_redis_is_named(monkeypatch):
+    monkeypatch.setattr("backroom.cache.backends.base.find_spec", lambda _name: None)
+    caches = {
+        "default": {"BACKEND": REDIS, "LOCATION": "redis://a/1", "OPTIONS": {"FORMAT": "msgpack"}},
+        "nowhere": {"BACKEND": REDIS},
+    }
+    with override_settings(CACHES=caches, BACKROOM={}):
+        missing, unnamed = check_backends()
+    assert (missing.id, unnamed.id) == ("backroom.E501", "backroom.E504")
+    assert "pip install msgpack" in missing.msg
+    assert "Set LOCATION, or BACKROOM['REDIS_URL']" in unnamed.msg

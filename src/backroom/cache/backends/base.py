@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from inspect import isawaitable
 from typing import Annotated, Any, ClassVar
 
@@ -35,6 +36,10 @@ def problems_of_cache(cls: type[CacheOptions], options: Mapping[str, Any]) -> li
     problems = problems_of(cls, options)
     if options.get("FORMAT", "json") not in {"json", "msgpack"}:
         problems.append(f"Option 'FORMAT' is {options['FORMAT']!r}. Use 'json' or 'msgpack'.")
+    elif options.get("FORMAT") == "msgpack" and not find_spec("msgpack"):
+        problems.append(
+            "Option 'FORMAT' is 'msgpack', and the package of that name is not installed. Install it: pip install msgpack."
+        )
     jitter = options.get("JITTER", 0)
     if isinstance(jitter, (int, float)) and jitter > 1:
         problems.append(f"Option 'JITTER' is {jitter!r}. It is a share, such as 0.1 for up to a tenth.")

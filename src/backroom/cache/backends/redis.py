@@ -117,7 +117,7 @@ class RedisCache(BackroomCache):
             name: value for name, value in options.items() if not problems_of_cache(cls.options_class, {name: value})
         }
         cache = cls(location or "", {**params, "OPTIONS": fitting})
-        return next(filter(None, map(problem_of, cache._addresses)), None)
+        return next(filter(None, (problem_of(address, setting="LOCATION") for address in cache._addresses)), None)
 
     # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
