@@ -1,6 +1,9 @@
 """Middlewares that tests put in the cache's way."""
 
+from inspect import iscoroutinefunction
+
 from django.contrib.auth.models import User
+from django.utils.decorators import sync_and_async_middleware
 from django.utils.functional import SimpleLazyObject
 
 
@@ -12,12 +15,19 @@ def greet(get_response):
     return middleware
 
 
+@sync_and_async_middleware
 def paint(get_response):
-    def middleware(request):
+    def painted(request):
         request.colour = request.COOKIES.get("theme")
-        return get_response(request)
+        return request
 
-    return middleware
+    async def amiddleware(request):
+        return await get_response(painted(request))
+
+    def middleware(request):
+        return get_response(painted(request))
+
+    return amiddleware if iscoroutinefunction(get_response) else middleware
 
 
 def fill(get_response):

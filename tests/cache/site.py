@@ -224,7 +224,7 @@ def basket(request):
 
 
 def closing(request):
-    response = HttpResponse(f"closing {count('closing')}")
+    response: Any = HttpResponse(f"closing {count('closing')}")
     response._resource_closers.append(lambda: count("closed"))
     return response
 
@@ -257,6 +257,7 @@ urlpatterns = [
     path("stale/headers/", cache_page(300, stale=600, early=0)(headers)),
     path("stale/language/", cache_page(300, stale=600, early=0)(language)),
     path("stale/failing/", cache_page(300, stale_if_error=600)(failing)),
+    path("stale/short/", cache_page(5, stale=60, early=0)(plain)),
     path("stale/closing/", cache_page(300, stale=600, early=0)(closing)),
     path("stale/while/failing/", cache_page(300, stale=600, early=0)(failing)),
     path("go/<path:rest>", cache_page(300)(lambda request, **_kwargs: plain(request))),

@@ -17,6 +17,7 @@ from backroom.cache import afetch, fetch, locks
 from backroom.cache.folders import make_private
 from backroom.cache.locks import claim
 from backroom.cache.steps import arun, run
+from tests.services.project import wait_until
 
 FILES = "django.core.cache.backends.filebased.FileBasedCache"
 
@@ -25,6 +26,15 @@ FILES = "django.core.cache.backends.filebased.FileBasedCache"
 def files(tmp_path):
     with override_settings(CACHES={"default": {"BACKEND": FILES, "LOCATION": str(tmp_path / "cache")}}):
         yield tmp_path / "cache"
+
+
+def test_a_lock_of_files_has_one_holder_even_in_one_process(files):
+    first = run(claim("default", "k", 30))
+    assert first is not None
+    assert run(claim("default", "k", 30)) is None
+    assert run(claim("default", "another", 30)) is not None
+    run(first.give_back())
+    assert run(claim("default", "k", 30)) is not None
 
 
 def test_who_is_cancelled_while_a_thread_takes_a_lock_leaves_it_to_others(files, monkeypatch):
@@ -50,12 +60,15 @@ def test_who_is_cancelled_while_a_thread_takes_a_lock_leaves_it_to_others(files,
 
     asyncio.run(story())
     monkeypatch.undo()
+    held: list[locks.Held] = []
+
+    def is_free():
+        held.extend(filter(None, [run(claim("default", "k", 30))]))
+        return bool(held)
+
     # The thread that took it may be about to close it.
-    for _ in range(10_000):
-        if (held := run(claim("default", "k", 30))) is not None:
-            break
-    assert held is not None
-    run(held.give_back())
+    wait_until(is_free, what="the lock")
+    run(held[0].give_back())
 
 
 @pytest.mark.parametrize("comes_first", ["the lock", "the end"])

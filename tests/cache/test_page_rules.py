@@ -341,6 +341,16 @@ def test_whatever_is_in_an_absolute_address_makes_a_page_of_its_own(environ):
     assert Client(**environ).get("/cached/plain/").content == b"plain 2"
 
 
+def test_languages_have_pages_of_their_own_without_a_middleware_too():
+    from django.utils import translation
+
+    with override_settings(USE_TZ=False, USE_I18N=True):
+        with translation.override("de"):
+            assert text("/cached/plain/") == "plain 1"
+        with translation.override("fr"):
+            assert text("/cached/plain/") == "plain 2"
+
+
 def test_time_zones_have_pages_of_their_own():
     from django.utils import timezone
 

@@ -15,7 +15,7 @@ from django.middleware.csrf import get_token
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from backroom.cache.pages.addresses import parted, watch_query
-from backroom.cache.pages.noticing import ALL, CSRF_USED, Reads
+from backroom.cache.pages.noticing import ALL, CSRF_USED, WATCHERS, Reads
 from tests.cache import site
 from tests.cache.test_pages import FETCH, OTHERS, SINGLE, UPDATE, fresh_site, get, people, prefix, text
 
@@ -61,6 +61,7 @@ def test_who_has_had_a_token_before_has_it_after_and_it_is_no_concern_of_the_pag
     assert CSRF_USED not in request.META
     reads.end(request)
     assert (reads.reason, request.META[CSRF_USED]) == (None, True)
+    assert request.__dict__[WATCHERS] == []
 
 
 def test_who_has_read_the_session_before_has_read_it_after():

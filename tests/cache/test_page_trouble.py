@@ -165,7 +165,7 @@ def test_a_stale_page_that_another_has_just_made_is_not_made_again(clock, monkey
     site.answers["headers"] = {"Vary": "X-Kind"}
     assert text("/stale/headers/") == "headers 1"
     clock.go_on(301)
-    tried = []
+    tried: list[int] = []
 
     def late(self, original=Shelf.claim):
         if not tried:
@@ -245,7 +245,7 @@ def test_who_has_waited_for_twice_the_lease_makes_the_page(monkeypatch, caplog, 
     monkeypatch.setattr(Shelf, "claim", claimed)
     monkeypatch.setattr(Shelf, "is_claimed", lambda self: (yield from self.claim()) is None)
     assert cache_page(300, **options)(site.plain)(rf.get("/plain/")).content == b"plain 1"
-    assert f"action=gave-up-waiting path=/plain/ seconds={seconds:g}" in caplog.text
+    assert f"action=gave-up-waiting path=/plain/ seconds={seconds:g}\n" in caplog.text
 
 
 def test_nobody_waits_for_a_lock_that_is_not_there(monkeypatch, caplog, rf):

@@ -537,6 +537,12 @@ def test_a_stale_page_is_made_anew_by_one_visitor(clock):
     assert answer.headers["Cache-Status"].startswith("Backroom; fwd=stale; stored")
 
 
+def test_a_visitor_who_has_made_a_stale_page_leaves_nobody_to_wait_for(clock):
+    for number in (1, 2, 3):
+        assert text("/stale/short/") == f"plain {number}"
+        clock.go_on(6)
+
+
 def test_a_stale_page_stands_in_for_one_that_fails_to_be_made_anew(clock):
     assert text("/stale/while/failing/") == "once up"
     clock.go_on(301)

@@ -52,8 +52,8 @@ def rendered(
 
 
 def invalidate_fragment(name: str, vary_on: list[Any] | tuple[Any, ...] = (), *, alias: str | None = None) -> None:
-    """Have a fragment not served any more: its name, and the values that follow it in the tag."""
-    invalidate(_tag(name, list(vary_on)), alias=alias or alias_of_fragments())
+    """Have a fragment not served any more: its name, and the values that follow it in the tag. `alias` as for `invalidate()`."""
+    invalidate(_tag(name, list(vary_on)), alias=alias)
 
 
 def _tag(name: str, vary_on: list[Any]) -> str:
