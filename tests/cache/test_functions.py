@@ -28,6 +28,7 @@ from backroom.cache import (
     fetch,
     forget,
     invalidate,
+    locks,
 )
 from backroom.cache.arguments import UncacheableArgument, pack, unpack
 from backroom.cache.entries import Entry, Lifetime, Standing
@@ -441,7 +442,7 @@ def test_a_stale_value_that_is_forgotten_before_it_is_computed_anew_is_computed(
     assert number() == "a1"
     clock.go_on(11)
 
-    def forgetful(alias, key, lease, original=computing.claim):
+    def forgetful(alias, key, lease, original=locks.claim):
         cache.clear()
         return (yield from original(alias, key, lease))
 
@@ -594,7 +595,7 @@ def waiting_for(monkeypatch, number):
     seen: set[int] = set()
     all_wait = threading.Event()
 
-    def is_claimed(alias, key, original=computing.is_claimed):
+    def is_claimed(alias, key, original=locks.is_claimed):
         seen.add(threading.get_ident())
         if len(seen) == number:
             all_wait.set()

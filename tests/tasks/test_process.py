@@ -361,9 +361,12 @@ def test_an_attempt_that_lost_its_lease_ends_beside_the_next_one_of_its_task_and
     [second] = worker._holdings.take(backend.store.claim(claim_once))
     batches = []
     exchange: Any = answers.exchange
-    answers.exchange = lambda transitions, request: (
-        batches.append([transition.fence for transition in transitions]) or exchange(transitions, request)
-    )
+
+    def noting(transitions: Any, request: Any) -> Any:
+        batches.append([transition.fence for transition in transitions])
+        return exchange(transitions, request)
+
+    answers.exchange = noting
     ends = [Attempt(holding.claim, backend.attempts.released(holding.claim)) for holding in (first, second)]
     for end in ends:
         worker._take_in(end)

@@ -53,7 +53,7 @@ def test_of_djangos_two_for_memcached_one_connects_anew(
     memcached_server: MemcachedServer, backend: str, is_kept: bool
 ) -> None:
     """So we learn when Django changes it, and need not name the other one any more."""
-    from pymemcache.client.base import Client
+    from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
     djangos = {
         "default": {"BACKEND": f"django.core.cache.backends.memcached.{backend}", "LOCATION": memcached_server.location}
