@@ -6,13 +6,14 @@ from itertools import count
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.test import override_settings
 
 from backroom.cache import depend_on, fetch, invalidate_on_commit, tagged
 from backroom.cache.generations import current
 from backroom.cache.steps import run
+from backroom.cache.writes import is_uncommitted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -183,6 +184,38 @@ def test_a_transaction_that_was_taken_back_is_no_concern_of_the_next():
             User.objects.create(username="eve")
             transaction.set_rollback(True)
         assert [fetch("next", lambda: next(numbers), tags="users") for _ in range(2)] == [1, 1]
+
+
+class Hooks(list):
+    """What is to be done on commit; counts how much of it is looked at."""
+
+    looked = 0
+
+    def __iter__(self):
+        self.looked += len(self)
+        return super().__iter__()
+
+    def __getitem__(self, place):
+        found = super().__getitem__(place)
+        self.looked += len(found)
+        return found
+
+
+def test_a_transaction_of_many_changes_is_looked_through_once():
+    with transaction.atomic():
+        connection.run_on_commit = hooks = Hooks()
+        for number in range(100):
+            invalidate_on_commit(f"row:{number}")
+            assert not is_uncommitted({f"row:{number + 1}"})
+        assert is_uncommitted({"another", "row:50"})
+        assert hooks.looked == 100
+        with transaction.atomic():
+            invalidate_on_commit("within")
+            assert is_uncommitted({"within"})
+            transaction.set_rollback(True)
+        assert not is_uncommitted({"within"})
+        assert is_uncommitted({"row:99"})
+    assert not is_uncommitted({"row:99"})
 
 
 def test_bulk_changes_say_it_themselves():

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Final, cast
 
 from django.db import connections, transaction
 
 from backroom.cache.generations import invalidate
+
+MARK: Final = "_backroom_cache_changed"
+"""Where a connection keeps the list it was found in, how much of that was looked at, and the tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,21 @@ def invalidate_on_commit(*tags: str, using: str = "default", alias: str | None =
 def is_uncommitted(tags: Iterable[str]) -> bool:
     """Tell whether an open transaction of this thread has changed what one of these tags stands for."""
     wanted = set(tags)
-    return any(
-        isinstance(function, _Change) and not wanted.isdisjoint(function.tags)
-        for connection in connections.all(initialized_only=True)
-        for _, function, *_ in connection.run_on_commit
-    )
+    return any(not wanted.isdisjoint(_changed_in(each)) for each in connections.all(initialized_only=True))
+
+
+def _changed_in(connection: Any) -> Iterable[str]:
+    """Return the tags of a transaction's changes, looking at each of these once: it may be asked between any two."""
+    hooks: list[Any] = connection.run_on_commit
+    if not hooks:
+        connection.__dict__.pop(MARK, None)
+        return ()
+    # Django appends to this list, and makes another one when anything is rolled back or committed.
+    of, looked, found = connection.__dict__.get(MARK, (None, 0, set()))
+    if of is not hooks:
+        looked, found = 0, set()
+    for _, function, *_ in hooks[looked:]:
+        if isinstance(function, _Change):
+            found.update(function.tags)
+    connection.__dict__[MARK] = (hooks, len(hooks), found)
+    return cast("set[str]", found)
