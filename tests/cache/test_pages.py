@@ -619,6 +619,14 @@ def test_for_how_long_nobody_waits_for_another(clock, answer, seconds):
     assert why() == "fwd=uri-miss"
 
 
+@pytest.mark.parametrize("status", [206, 304, 412, 416])
+def test_what_is_answered_to_one_visitors_conditions_keeps_nobody_from_waiting(status):
+    site.answers["status"] = status
+    get("/cached/headers/")
+    site.answers.clear()
+    assert get("/cached/headers/").headers["Cache-Status"] == "Backroom; fwd=uri-miss; stored; ttl=300"
+
+
 def test_what_is_answered_to_conditions_does_not_have_the_page_made_twice_at_once():
     answer = get("/cached/conditional/", If_None_Match='"1"')
     assert (answer.status_code, answer.headers["Cache-Control"]) == (304, "max-age=300")
