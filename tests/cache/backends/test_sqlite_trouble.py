@@ -413,7 +413,8 @@ def test_a_child_uses_no_connection_of_its_parents(path):
     assert cache.get("child") == 1
 
 
-def test_no_child_is_made_while_a_thread_checkpoints(path):
+def test_no_child_is_made_while_a_thread_checkpoints(path, monkeypatch):
+    monkeypatch.setattr("backroom.cache.onefile.upkeep.LONGEST_WAIT_SECONDS", 60)
     cache = make(path)
     cache.set("key", 1)
     checkpoints = cache._file.upkeep._checkpoints
