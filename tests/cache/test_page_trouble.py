@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import caches
 from django.core.cache.backends.locmem import LocMemCache
+from django.core.signals import request_finished
 from django.db import transaction
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory, Client
@@ -155,6 +156,29 @@ def _request(address):
     from django.test import RequestFactory
 
     return RequestFactory().get(address)
+
+
+def test_an_answer_that_an_old_page_stands_in_for_is_put_away_and_the_request_goes_on(clock, rf):
+    ends: list[str] = []
+    statuses = [200, 500]
+
+    def view(_request):
+        response: Any = HttpResponse("page", status=statuses.pop(0))
+        response._resource_closers.append(lambda: ends.append("answer"))
+        return response
+
+    def end(**_signal: Any) -> None:
+        ends.append("request")
+
+    request_finished.connect(end)
+    try:
+        page = cache_page(300, stale_if_error=600)(view)
+        assert page(rf.get("/")).content == b"page"
+        clock.go_on(301)
+        assert page(rf.get("/")).headers["Cache-Status"].endswith("detail=stale-if-error")
+    finally:
+        request_finished.disconnect(end)
+    assert (statuses, ends) == ([], ["answer"])
 
 
 # ── One at a time ───────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
 
+from backroom.cache.pages.stored import put_away
 from backroom.cache.pages.visits import REVISIT
 
 NOBODY: Final = "192.0.2.1"
@@ -36,10 +37,7 @@ def revisit(address: Mapping[str, Any]) -> None:
     """Send a GET through the site as a visitor without cookies would, past the cache and into it."""
     request = WSGIRequest(_environ(address))
     setattr(request, REVISIT, True)
-    response: Any = _handler().get_response(request)
-    # Not response.close(): that says that a request has ended, and would close the database of the task around it.
-    for close in response._resource_closers:  # noqa: SLF001
-        close()
+    put_away(_handler().get_response(request))
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import floor
@@ -126,6 +127,16 @@ def tell(response: HttpResponseBase, **parameters: str | bool) -> None:
     others = response.headers.get("Cache-Status")
     ours = "; ".join(said)
     response.headers["Cache-Status"] = f"{others}, {ours}" if others else ours
+
+
+def put_away(response: Any) -> None:
+    """Close what a response that nobody gets has opened.
+
+    Its own `close()` says that the request has ended too, and would close the database of the one, or the task, around it.
+    """
+    for close in response._resource_closers:  # noqa: SLF001 - there is no public way
+        with suppress(Exception):  # as Django's does
+            close()
 
 
 def _marks(response: Any) -> Iterator[tuple[str, Any]]:

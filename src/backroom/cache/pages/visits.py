@@ -22,7 +22,7 @@ from backroom.cache.pages.noticing import WATCHERS, Reads, tell_watchers
 from backroom.cache.pages.options import PageCache
 from backroom.cache.pages.places import Place
 from backroom.cache.pages.shelf import Shelf
-from backroom.cache.pages.stored import StoredPage, add_etag, conditional, from_entry, tell
+from backroom.cache.pages.stored import StoredPage, add_etag, conditional, from_entry, put_away, tell
 from backroom.cache.pages.variants import Variation, variation_of
 from backroom.cache.refreshing import in_background
 from backroom.cache.steps import Run, Steps, Wait
@@ -124,7 +124,7 @@ class Visit:
         depends_on(self.dependencies.generations)
         try:
             if response.status_code >= 500 and (spare := (yield from self._spare())) is not None:
-                response.close()
+                put_away(response)
                 return spare
             return (yield from self._stored(response))
         finally:
