@@ -129,6 +129,22 @@ def test_whom_the_server_in_front_has_asked_for_a_password_is_as_good_as_authori
     assert alice.headers["Vary"] == "Authorization"
 
 
+@pytest.mark.parametrize(
+    ("headers", "sent", "told"),
+    [
+        ({"Cache-Control": "no-store"}, {}, "no-store"),
+        ({"Cache-Control": "no-cache, max-age=5"}, {}, "no-cache, max-age=5"),
+        ({"Vary": "*"}, {}, None),
+        ({"Content-Range": "bytes 0-1/9"}, {}, None),
+        ({}, {"Authorization": "Bearer alice"}, None),
+        ({"Set-Cookie": "a=1"}, {}, "private"),
+    ],
+)
+def test_what_other_caches_see_for_themselves_is_not_made_private(headers, sent, told):
+    site.answers["headers"] = headers
+    assert get("/cached/headers/", **sent).headers.get("Cache-Control") == told
+
+
 def test_what_a_status_has_of_its_own_lengthens_no_answer_that_says_less(clock):
     site.answers.update(status=404, headers={"Cache-Control": "s-maxage=5"})
     get("/statuses/")
