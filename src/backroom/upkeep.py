@@ -22,22 +22,25 @@ A receiver does one bounded step of its own upkeep, in the worker's clerk thread
 
 
 def in_rounds[**P](step: Callable[P, None]) -> Callable[P, None]:
-    """Leave to the next round what a receiver of `tidying` cannot do while a database or a server is away; say so once."""
-    is_away = False
+    """Leave to the next round what a receiver of `tidying` cannot do while a database or a server is away; say so once.
+
+    A process may serve several backends, of which one alone is away.
+    """
+    away: set[object] = set()
 
     @wraps(step)
     def receiver(*args: P.args, **kwargs: P.kwargs) -> None:
-        nonlocal is_away
+        backend = kwargs.get("using")
         try:
             step(*args, **kwargs)
         except (DatabaseError, InterfaceError, Unavailable) as error:
-            if not is_away:
+            if backend not in away:
                 reason = " ".join(str(error).split())
                 logger.warning("action=upkeep_waits module=%s reason=%r", step.__module__, reason)
-            is_away = True
+            away.add(backend)
             # One that broke would stay so: no request ends in this thread.
             connections.close_all()
         else:
-            is_away = False
+            away.discard(backend)
 
     return receiver

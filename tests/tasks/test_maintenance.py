@@ -9,10 +9,12 @@ import pytest
 
 from backroom.clock import after
 from backroom.tasks import maintenance
+from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.records import FAILED, READY, RUNNING, Crashed, Record, Released, Transition
 from backroom.tasks.resolve import Defaults
 from backroom.tasks.stores.memory import MemoryStore
 from backroom.testing.stores.case import LEASE, NOW, new_record, request, worker
+from backroom.upkeep import in_rounds
 
 LATER = after(NOW, LEASE + 1)
 
@@ -113,3 +115,17 @@ def test_more_than_a_batch_is_done_in_one_round_and_what_fails_stops_nothing_els
     assert states(backend, records) == [READY] * 5
     assert "action=prune_failed" in caplog.text
     assert rounds == ["default"]
+
+
+def test_of_two_backends_the_one_that_is_away_is_told_of_once(monkeypatch, caplog):
+    monkeypatch.setattr("backroom.upkeep.connections.close_all", lambda: None)
+
+    @in_rounds
+    def step(*, using: str) -> None:
+        if using == "away":
+            raise StoreUnavailable("nobody listens there")
+
+    for _ in range(3):
+        step(using="there")
+        step(using="away")
+    assert [message.split()[0] for message in caplog.messages] == ["action=upkeep_waits"]
