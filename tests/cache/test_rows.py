@@ -218,6 +218,18 @@ def test_a_transaction_of_many_changes_is_looked_through_once():
     assert not is_uncommitted({"row:99"})
 
 
+@pytest.mark.django_db(transaction=False)
+def test_in_a_test_that_never_commits_a_change_counts_until_it_was_told(django_capture_on_commit_callbacks):
+    number = count(1)
+    with django_capture_on_commit_callbacks(execute=True):
+        invalidate_on_commit("all")
+        assert [fetch("k", lambda: next(number), tags="all") for _ in range(2)] == [1, 2]
+    assert [fetch("k", lambda: next(number), tags="all") for _ in range(2)] == [3, 3]
+    with django_capture_on_commit_callbacks():
+        invalidate_on_commit("all")
+    assert [fetch("k", lambda: next(number), tags="all") for _ in range(2)] == [4, 5]
+
+
 def test_bulk_changes_say_it_themselves():
     numbers = count(1)
     assert fetch("k", lambda: next(numbers), tags="bulk") == 1

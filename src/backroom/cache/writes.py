@@ -12,15 +12,20 @@ MARK: Final = "_backroom_cache_changed"
 """Where a connection keeps the list it was found in, how much of that was looked at, and the tags."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Change:
     """What is called when a transaction commits. Django forgets it with the transaction, or the savepoint, that is rolled back."""
 
     tags: tuple[str, ...]
     alias: str | None
+    using: str
+    is_told: bool = False
 
     def __call__(self) -> None:
         invalidate(*self.tags, alias=self.alias)
+        # In a test that never commits it stays where it was (`captureOnCommitCallbacks`).
+        self.is_told = True
+        connections[self.using].__dict__.pop(MARK, None)
 
 
 def invalidate_on_commit(*tags: str, using: str = "default", alias: str | None = None) -> None:
@@ -29,7 +34,7 @@ def invalidate_on_commit(*tags: str, using: str = "default", alias: str | None =
     Until then, in this thread, what depends on them is computed anew and not stored.
     """
     # `robust`: a cache that is down is logged, and the receivers after this one still run.
-    transaction.on_commit(_Change(tags, alias), using=using, robust=True)
+    transaction.on_commit(_Change(tags, alias, using), using=using, robust=True)
 
 
 def is_uncommitted(tags: Iterable[str]) -> bool:
@@ -49,7 +54,7 @@ def _changed_in(connection: Any) -> Iterable[str]:
     if of is not hooks:
         looked, found = 0, set()
     for _, function, *_ in hooks[looked:]:
-        if isinstance(function, _Change):
+        if isinstance(function, _Change) and not function.is_told:
             found.update(function.tags)
     connection.__dict__[MARK] = (hooks, len(hooks), found)
     return cast("set[str]", found)
