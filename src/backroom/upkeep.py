@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import InterfaceError, OperationalError, connections
 from django.dispatch import Signal
 
 from backroom.errors import Unavailable
@@ -33,7 +33,7 @@ def in_rounds[**P](step: Callable[P, None]) -> Callable[P, None]:
         backend = kwargs.get("using")
         try:
             step(*args, **kwargs)
-        except (DatabaseError, InterfaceError, Unavailable) as error:
+        except (OperationalError, InterfaceError, Unavailable) as error:
             if backend not in away:
                 reason = " ".join(str(error).split())
                 logger.warning("action=upkeep_waits module=%s reason=%r", step.__module__, reason)

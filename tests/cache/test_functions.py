@@ -583,11 +583,13 @@ def test_a_cache_that_keeps_nothing_is_computed_each_time():
     invalidate("t")
 
 
-def test_a_cache_that_takes_no_writes_holds_nobody_up(monkeypatch):
+def test_a_cache_that_takes_no_writes_holds_nobody_up(monkeypatch, caplog):
     backend = type(caches["default"])
     monkeypatch.setattr(backend, "add", lambda *_args, **_kwargs: False)
     monkeypatch.setattr(backend, "set", lambda *_args, **_kwargs: None)
     assert fetch("k", lambda: "computed") == "computed"
+    assert "action=no-lock-to-be-had" in caplog.text
+    assert "gave-up-waiting" not in caplog.text
 
 
 def waiting_for(monkeypatch, number):

@@ -14,7 +14,8 @@ from django.tasks import task_backends
 from django.test import Client, override_settings
 from django.utils import timezone, translation
 
-from backroom.cache import fetch, refreshing
+from backroom.cache import depend_on, fetch, refreshing
+from backroom.cache.dependencies import collecting
 from backroom.cache.pages import revisiting
 from backroom.cache.refreshing import way
 from backroom.testing import run_tasks
@@ -328,6 +329,20 @@ def test_no_more_threads_than_there_may_be_are_begun(clock):
         if thread.name == "backroom-cache":
             thread.join(20)
     assert len(begun) == refreshing.THREADS
+
+
+def test_what_a_thread_depends_on_is_no_dependency_of_the_request_that_began_it():
+    done = threading.Event()
+
+    def refresh():
+        depend_on("prices")
+        done.set()
+
+    with collecting() as found:
+        depend_on("news")
+        assert refreshing._in_thread(refresh)
+        assert done.wait(30)
+    assert found.tags == {"news"}
 
 
 @override_settings(BACKROOM={"CACHE_REFRESH": "threads"})

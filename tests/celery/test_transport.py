@@ -479,11 +479,11 @@ class TestSilence:
         assert transport._is_left_alone()
 
     def test_a_broker_that_takes_one_message_after_the_other_is_waited_for(self, monkeypatch):
-        transport = CeleryTransport(make_app("memory://"), "default", {}, send_timeout=0.5)
+        transport = CeleryTransport(make_app("memory://"), "default", {}, send_timeout=2)
         publish = CeleryTransport._publish
 
         def publish_slowly(*arguments):
-            time.sleep(0.03)
+            time.sleep(0.1)
             publish(*arguments)
 
         monkeypatch.setattr(CeleryTransport, "_publish", publish_slowly)

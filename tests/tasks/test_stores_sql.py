@@ -447,10 +447,12 @@ def _statistics_of_another_time(alias: str, then: str) -> Iterator[None]:
         [then, then],
     )
     cursor.execute("ANALYZE backroom_tasks_taskrecord")
-    yield
-    cursor.execute("ALTER TABLE backroom_tasks_taskrecord RESET (autovacuum_enabled)")
-    cursor.execute("TRUNCATE backroom_tasks_taskrecord")
-    cursor.execute("ANALYZE backroom_tasks_taskrecord")
+    try:
+        yield
+    finally:
+        cursor.execute("ALTER TABLE backroom_tasks_taskrecord RESET (autovacuum_enabled)")
+        cursor.execute("TRUNCATE backroom_tasks_taskrecord")
+        cursor.execute("ANALYZE backroom_tasks_taskrecord")
 
 
 def _plan(alias: str, captured: Iterable[dict[str, str]]) -> str:

@@ -126,6 +126,17 @@ def _let_nobody_wait(recipe: Recipe) -> Steps[None]:
         logger.warning("action=not-stored key=%s error=%s", recipe.key, type(error).__qualname__)
 
 
+def gives_up(what: str, until: float, patience: float, nobody: int) -> bool:
+    """Tell, and log, whether who waits for another waits no longer: since `until` has come, or there is no other."""
+    if nobody >= LOOKS:
+        logger.warning("action=no-lock-to-be-had %s", what)
+        return True
+    if time.monotonic() > until:
+        logger.warning("action=gave-up-waiting %s seconds=%g", what, patience)
+        return True
+    return False
+
+
 def nap() -> Iterator[float]:
     """Yield the seconds from one look to the next while another computes."""
     seconds, longest = PAUSES
@@ -199,8 +210,7 @@ def _computed_or_awaited(recipe: Recipe, spare: Entry | None) -> Steps[Entry]:
     nobody = 0
     while (held_lock := (yield from claim(recipe.alias, recipe.key, recipe.lease))) is None:
         nobody = 0 if (yield from is_claimed(recipe.alias, recipe.key)) else nobody + 1
-        if time.monotonic() > until or nobody == LOOKS:
-            logger.warning("action=gave-up-waiting key=%s seconds=%g", recipe.key, recipe.patience)
+        if gives_up(f"key={recipe.key}", until, recipe.patience, nobody):
             return (yield from _computed_or_spare(recipe, None, spare))
         yield Wait(next(naps))
         if (found := (yield from _come_meanwhile(recipe, spare))) is not None:

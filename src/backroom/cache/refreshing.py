@@ -19,6 +19,7 @@ from django.utils import timezone, translation
 from django.utils.timezone import get_current_timezone
 from django.utils.translation import get_language
 
+from backroom.cache.dependencies import collecting
 from backroom.options import Setting
 
 logger = logging.getLogger("backroom.cache")
@@ -67,7 +68,8 @@ def _in_thread(work: Callable[[], Any]) -> bool:
     context, language, zone = contextvars.copy_context(), get_language(), get_current_timezone()
 
     def within() -> None:
-        with translation.override(language), timezone.override(zone):
+        # What it depends on is none of the request's, which may be at its own in this moment.
+        with collecting(), translation.override(language), timezone.override(zone):
             _quietly(work)
 
     try:

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.timezone import get_current_timezone_name, get_default_timezone_name
 
-from backroom.cache.computing import AFTER_A_FAILURE, LOOKS, USABLE, depends_on, nap
+from backroom.cache.computing import AFTER_A_FAILURE, USABLE, depends_on, gives_up, nap
 from backroom.cache.dependencies import Dependencies
 from backroom.cache.entries import Entry, Lifetime, Standing
 from backroom.cache.generations import current, invalidate
@@ -206,8 +206,7 @@ class Visit:
             if self.held is not None or self.shelf.is_pass:
                 return None
             nobody = 0 if (yield from self.shelf.is_claimed()) else nobody + 1
-            if time.monotonic() > until or nobody == LOOKS:
-                logger.warning("action=gave-up-waiting path=%s seconds=%g", self.request.path, self.cache.patience)
+            if gives_up(f"path={self.request.path}", until, self.cache.patience, nobody):
                 return None
             yield Wait(next(naps))
             waited = True

@@ -363,7 +363,7 @@ class RedisStore:
             return applied, list(map(text_in, absent)), []
         claims = claims_in(claimed, self.backend_name, request.worker_id, request.now, request.lease_until)
         # Some may have been left for want of room. Whoever comes with ids takes what he does not get for another's.
-        while request.ids is not None and sum(map(len, claimed)) >= CLAIM_BYTES:
+        while request.ids and len(claims) < request.limit and sum(map(len, claimed)) >= CLAIM_BYTES:
             had = {claim.id for claim in claims}
             left = tuple(id_ for id_ in request.ids if id_ not in had)
             rest = request._replace(ids=left, limit=request.limit - len(claims))
