@@ -132,14 +132,19 @@ def test_without_a_worker_the_value_is_asked_for_again_and_computed_in_the_end(c
     assert work.made == ["tea", "tea"]
 
 
-@override_settings(
-    TASKS={"default": {"BACKEND": "backroom.tasks.backends.database.DatabaseBackend", "QUEUES": ["mail"]}}
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"TASKS": {"default": {**DATABASE["default"], "QUEUES": ["mail"]}}},
+        {"TASKS": DATABASE, "BACKROOM": {"CACHE_REFRESH_BACKEND": "nowhere"}},
+    ],
 )
-def test_a_queue_that_takes_no_task_leaves_it_to_the_caller(clock, caplog):
-    work.price("tea")
-    clock.go_on(11)
-    assert work.price("tea") == "tea×1 2"
-    assert "action=refresh-not-enqueued" in caplog.text
+def test_a_queue_that_takes_no_task_or_does_not_exist_leaves_it_to_the_caller(clock, caplog, told):
+    with override_settings(**told):
+        work.price("tea")
+        clock.go_on(11)
+        assert work.price("tea") == "tea×1 2"
+        assert "action=refresh-not-enqueued" in caplog.text
 
 
 @override_settings(BACKROOM={"CACHE_REFRESH": "threads"})
@@ -289,14 +294,6 @@ def test_a_visit_that_is_made_up_comes_to_the_same_address(rf, settings, host, i
     assert request.get_port() == ("8000" if host.endswith("8000") else "443" if is_secure else "80")
     assert dict(request.headers) == {"Host": host, "Accept": "text/html", "Accept-Language": "de"}
     assert (request.method, request.read(), request.META["REMOTE_ADDR"]) == ("GET", b"", revisiting.NOBODY)
-
-
-@override_settings(TASKS=DATABASE, BACKROOM={"CACHE_REFRESH_BACKEND": "nowhere"})
-def test_a_queue_that_does_not_exist_leaves_it_to_the_caller(clock, caplog):
-    work.price("tea")
-    clock.go_on(11)
-    assert work.price("tea") == "tea×1 2"
-    assert "action=refresh-not-enqueued" in caplog.text
 
 
 @override_settings(BACKROOM={"CACHE_REFRESH": "threads"})

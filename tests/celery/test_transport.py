@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -478,17 +477,24 @@ class TestSilence:
         transport._note_absence("silence", pause=0)
         assert transport._is_left_alone()
 
-    def test_a_broker_that_takes_one_message_after_the_other_is_waited_for(self, monkeypatch):
+    @pytest.mark.parametrize(("taken", "is_away"), [(25, False), (7, True)])
+    def test_a_broker_is_waited_for_as_long_as_it_takes_one_message_after_the_other(self, taken, is_away):
+        class Sending:
+            """A thread that sends one message while it is waited for, and then has 25 sent or hangs."""
+
+            def is_alive(self):
+                return len(ids) < 25
+
+            def join(self, seconds):
+                assert seconds == 2
+                if len(ids) < taken:
+                    ids.add(str(len(ids)))
+
+        ids: set[str] = set()
         transport = CeleryTransport(make_app("memory://"), "default", {}, send_timeout=2)
-        publish = CeleryTransport._publish
-
-        def publish_slowly(*arguments):
-            time.sleep(0.1)
-            publish(*arguments)
-
-        monkeypatch.setattr(CeleryTransport, "_publish", publish_slowly)
-        messages = [message(str(number), "default") for number in range(25)]
-        assert len(transport.send(messages).ids) == 25
+        sending: Any = Sending()
+        transport._wait_for(sending, ids, 2)
+        assert (len(ids), transport._is_away) == (taken, is_away)
 
     def test_it_sends_from_a_process_that_has_no_thread_to_give(self, monkeypatch):
         transport = CeleryTransport(make_app("memory://"), "default", {})

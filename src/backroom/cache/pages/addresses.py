@@ -101,6 +101,17 @@ def _of_all(kind: type, name: str) -> Any:
     return reading
 
 
+def _of_one(kind: type, name: str) -> Any:
+    """Return a method that reads what is under one key."""
+    method = getattr(kind, name)
+
+    def reading(mapping: Any, key: object, *args: Any, **kwargs: Any) -> Any:
+        mapping._read(key)  # noqa: SLF001 - its own
+        return method(mapping, key, *args, **kwargs)
+
+    return reading
+
+
 class _Meta(dict[str, Any]):  # noqa: PLW1641 - no dict can be hashed
     """request.META, which tells when the query string is read."""
 
@@ -112,21 +123,10 @@ class _Meta(dict[str, Any]):  # noqa: PLW1641 - no dict can be hashed
         if key in ADDRESSES:
             self._notice()
 
-    def __getitem__(self, key: str) -> Any:
-        self._read(key)
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self._read(key)
-        return super().get(key, default)
-
-    def pop(self, key: str, *default: Any) -> Any:
-        self._read(key)
-        return super().pop(key, *default)
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        self._read(key)
-        return super().setdefault(key, default)
+    __getitem__ = _of_one(dict, "__getitem__")
+    get = _of_one(dict, "get")
+    pop = _of_one(dict, "pop")
+    setdefault = _of_one(dict, "setdefault")
 
     def __iter__(self) -> Iterator[str]:
         # With a method of its own dict() asks for each value, instead of taking them all unseen.
@@ -155,18 +155,10 @@ class _Query(QueryDict):  # noqa: PLW1641 - no dict can be hashed
         if name in self._names:
             self._notice()
 
-    def __getitem__(self, name: str) -> Any:
-        self._read(name)
-        return super().__getitem__(name)
-
-    def __contains__(self, name: object) -> bool:
-        self._read(name)
-        return super().__contains__(name)
-
-    def _getlist(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        self._read(name)
-        return super()._getlist(name, *args, **kwargs)  # type: ignore[misc] # the stubs lack what get and getlist call
-
+    __getitem__ = _of_one(QueryDict, "__getitem__")
+    __contains__ = _of_one(QueryDict, "__contains__")
+    # What get and getlist call.
+    _getlist = _of_one(QueryDict, "_getlist")
     __iter__ = _of_all(QueryDict, "__iter__")
     __len__ = _of_all(QueryDict, "__len__")
     __reversed__ = _of_all(QueryDict, "__reversed__")
