@@ -118,7 +118,8 @@ def heading(rounds: int, seconds: float) -> str:
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}; {', '.join(found)}.\n"
         "Calls a second, medians. get: of one of 5,000 keys that each process uses; again: of one of a hundred that it has just\n"
         "read; anywhere: of any key there is; many: 50 keys a call; together: aget() by 200 coroutines in one event loop. In brackets how many times faster backroom-sqlite was in the\n"
-        "same round. What has more than a hundred thousand entries stood beside the smaller stores in the same rounds."
+        "same round. Before each measurement, but that of anywhere, a process did the same once with each of its keys, for as long "
+        "at most.\nAll systems do a thing one right after the other, those of more than a hundred thousand entries among them."
     )
 
 
