@@ -11,7 +11,7 @@ import time
 from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
-from backroom.clock import after
+from backroom.clock import SECOND, after
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled
@@ -56,8 +56,10 @@ class Holdings(dict[Hold, Holding]):
 
     def take(self, claims: Sequence[Claim]) -> list[Holding]:
         """Note claims that were made."""
-        holdings = [Holding(claim) for claim in claims]
-        self.update((hold_of(holding.claim), holding) for holding in holdings)
+        holdings = []
+        for claim in claims:
+            holding = self[hold_of(claim)] = Holding(claim)
+            holdings.append(holding)
         return holdings
 
     def drop(self, claims: Iterable[Claim]) -> None:
@@ -184,7 +186,7 @@ def still_held(backend: Backend, claims: Sequence[Claim]) -> Sequence[Claim]:
     lease = backend.settings.lease
     lease_until = claims[0].lease_until if claims else None
     # With less than half of it left the keeper might come too late.
-    if lease_until is None or lease_until > after(now, lease / 2):
+    if lease_until is None or lease_until - now > lease / 2 * SECOND:
         return claims
     held = backend.store.renew([Renewal(claim.id, claim.fence) for claim in sorted(claims)], after(now, lease)).ids
     logger.warning("action=claims_late tasks=%d lost=%d", len(claims), len(claims) - len(held))
