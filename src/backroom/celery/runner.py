@@ -16,6 +16,7 @@ from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.board import Board
 from backroom.tasks.exceptions import TaskCancelled, TaskTimeout
 from backroom.tasks.execute import outcome_of
+from backroom.tasks.judge import Judge
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher, still_held
 from backroom.tasks.records import DEFERRED, RUNNING, SUCCESSFUL, Cancelled, Claim, Hold, hold_of
 from backroom.tasks.rounds import Rounds
@@ -42,6 +43,7 @@ class Runner:
         self.backend = backend
         self.worker_id = worker_id
         self._board = board
+        self.judge = Judge(worker_id, holds=self._holds)
         self._holdings = Holdings()
         self._ended: dict[Hold, Attempt] = {}
         self._claiming: set[str] = set()
@@ -94,6 +96,9 @@ class Runner:
             return
         try:
             self._settle(self._attempt(holding, place))
+        except BaseException:
+            self.judge.leave_to_lease(holding.claim)
+            raise
         finally:
             self._holdings.drop([holding.claim])
 
@@ -107,13 +112,10 @@ class Runner:
             logger.error("action=given_up task_id=%s path=%s: its thread goes on", claim.id, claim.task_path)
             outcome = outcome_of(TaskTimeout(_HARD_LIMIT)) if holding.cancel_seen_at is None else Cancelled()
             self._board.clear(place)
+            # Should the store stay away: this one had its time.
+            self.judge.leave_to_lease(claim)
             self._holdings.drop([claim])
             self._settle(self.backend.attempts.ended(claim, outcome))
-
-    def holds(self, claim: Claim) -> bool:
-        """Tell whether a claim is in this process's hands, or on its way to it."""
-        # In this order: what is on its way comes into its hands before it is no longer on its way.
-        return (claim.worker_id == self.worker_id and claim.id in self._claiming) or hold_of(claim) in self._holdings
 
     @property
     def running(self) -> int:
@@ -178,6 +180,10 @@ class Runner:
             self.backend.deliver(early)
         logger.debug("action=passed_by task_id=%s state=%s", task_id, found[0].state if found else "gone")
 
+    def _holds(self, claim: Claim) -> bool:
+        # In this order: what is on its way comes into its hands before it is no longer on its way.
+        return (claim.worker_id == self.worker_id and claim.id in self._claiming) or hold_of(claim) in self._holdings
+
     def _note(self, attempt: Attempt) -> None:
         self._ended[hold_of(attempt.claim)] = attempt
 
@@ -187,12 +193,18 @@ class Runner:
         if not attempt.is_applied and not attempt.is_lost:
             try:
                 applied = self._as_soon_as_there(lambda _: self.backend.store.apply([attempt.transition]))
+            except self.backend.store.unavailable:
+                # Nobody could write down how it ended, which is no fault of the task's.
+                logger.exception("action=not_written task_id=%s path=%s", claim.id, claim.task_path)
+                return
             except Exception:
                 logger.exception("action=refused task_id=%s path=%s", claim.id, claim.task_path)
+                self.judge.leave_to_lease(claim)
                 return
             is_settled = claim.id in applied
         if not is_settled:
             logger.warning("action=lease_lost task_id=%s path=%s", claim.id, claim.task_path)
+            self.judge.leave_to_lease(claim)
             return
         move = Move(claim, attempt.transition, attempt.result, attempt.exception)
         announce([move], sender=type(self.backend), defaults=self.backend.defaults)

@@ -107,7 +107,7 @@ class Engine:
             raise BackroomError(msg)
         worker_id = worker_id_of(self.pid, self._token)
         runner = Runner(backend, worker_id, self._board, threads=self._threads, queues=queues)
-        upkeep = Upkeep(backend, worker_id, holds=runner.holds)
+        upkeep = Upkeep(backend, worker_id, runner.judge)
         if self._leftover:
             upkeep.settle_later(worker_id_of(self._leftover.pid, self._token), self._leftover)
         runner.start()

@@ -9,7 +9,6 @@ long while the broker's queue is empty.
 import logging
 import random
 import time
-from collections.abc import Callable
 from typing import Final
 
 from backroom.celery.lost import Lost
@@ -18,6 +17,7 @@ from backroom.clock import after, seconds_between
 from backroom.tasks.backends.celery import CeleryBackend
 from backroom.tasks.exceptions import TaskTimeout
 from backroom.tasks.execute import outcome_of
+from backroom.tasks.judge import Judge
 from backroom.tasks.maintenance import move, tidy
 from backroom.tasks.policy import advanced, decide
 from backroom.tasks.queries import ready_since
@@ -48,10 +48,10 @@ _HARD_LIMIT: Final = "The attempt went on after TaskTimeout, so its process was 
 class Upkeep:
     """The rounds of one process for one backend."""
 
-    def __init__(self, backend: CeleryBackend, worker_id: str, *, holds: Callable[[Claim], bool] | None = None) -> None:
+    def __init__(self, backend: CeleryBackend, worker_id: str, judge: Judge) -> None:
         self._backend = backend
         self._worker_id = worker_id
-        self._holds = holds
+        self._judge = judge
         self._mark = Mark()
         self._went: set[str] = set()
         self._lost = Lost(backend)
@@ -83,16 +83,13 @@ class Upkeep:
             pause = TIDY * (rank + 1)
             self._tidy_at = time.monotonic() + random.uniform(pause / 2, pause * 3 / 2)  # noqa: S311 - as above
             self._is_first = rank == 0 or self._is_neglected(min(rank, IN_LINE) * NEGLECT)
-            tidy(self._backend, self._backend.clock.now(), judge=self._judged)
+            tidy(self._backend, self._backend.clock.now(), judge=self._judge.judge)
+            guarded("forget_decided", lambda: self._judge.forget_decided(self._backend.store))
             if self._is_first:
                 guarded("send_lost", self._lost.send)
                 guarded("advance", self._advance)
         if self._is_first:
             guarded("send_due", self._send_due)
-
-    def _judged(self, claim: Claim) -> Outcome | None:
-        """Return what became of a claim whose lease has run out. As long as this process lives, its own are late only."""
-        return None if self._holds is not None and self._holds(claim) else Crashed()
 
     def _rank(self) -> int:
         """Return how many stand before this one in line."""
