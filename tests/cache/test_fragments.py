@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from itertools import count
 from typing import Any
@@ -13,7 +14,7 @@ from django.template import Context, Engine, RequestContext, TemplateSyntaxError
 from django.test import RequestFactory, override_settings
 from django.utils.csp import LazyNonce
 
-from backroom.cache import cached, invalidate, invalidate_fragment
+from backroom.cache import ainvalidate_fragment, cached, invalidate, invalidate_fragment
 from tests.cache.conftest import LOCMEM
 
 ENGINE = Engine(libraries={"cache": "backroom.cache.templatetags.backroom_cache"})
@@ -32,6 +33,8 @@ def test_a_fragment_is_rendered_once(any_cache):
     invalidate_fragment("side", [1])
     assert render("300 side user", context) == "3"
     assert render("300 side user", context | {"user": 2}) == "2"
+    asyncio.run(ainvalidate_fragment("side", [1]))
+    assert render("300 side user", context) == "4"
 
 
 def test_a_fragment_is_forgotten_where_it_is_said_to_lie():

@@ -18,6 +18,7 @@ from django.test import override_settings
 from django.utils import translation
 
 from backroom.cache import (
+    InvalidationFailed,
     adepend_on,
     afetch,
     aforget,
@@ -35,6 +36,7 @@ from backroom.cache.entries import Entry, Lifetime, Standing
 from backroom.cache.functions import UnusableFunction
 from backroom.cache.generations import current, tag_key
 from backroom.cache.steps import run
+from backroom.redis import RedisUnavailable
 
 INLINE = override_settings(BACKROOM={"CACHE_REFRESH": "requests"})
 
@@ -416,6 +418,19 @@ def test_every_cache_is_told_unless_one_is_named():
     assert fetch("k", lambda: 2, tags="t") == 2
     invalidate("t")
     assert fetch("k", lambda: 3, tags="t", alias="other") == 3
+
+
+@pytest.mark.parametrize("say", [lambda: invalidate("t"), lambda: asyncio.run(ainvalidate("t"))])
+def test_a_cache_that_is_down_keeps_no_other_from_being_told_and_is_named(settings, say):
+    down = {"BACKEND": "backroom.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+    settings.CACHES = {"down": down, **settings.CACHES}
+    assert fetch("k", lambda: 1, tags="t") == 1
+    with pytest.raises(InvalidationFailed, match=r"CACHES\['down'\] \(RedisUnavailable\)") as found:
+        say()
+    assert isinstance(found.value.__cause__, RedisUnavailable)
+    assert fetch("k", lambda: 2, tags="t") == 2
+    with pytest.raises(RedisUnavailable):
+        invalidate("t", alias="down")
 
 
 def test_of_two_who_make_the_generation_of_a_tag_the_first_ones_counts(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.core.cache import caches
 from django.http import HttpResponse
 from django.test import Client, override_settings
 
-from backroom.cache import invalidate, purge
+from backroom.cache import apurge, invalidate, purge
 from backroom.cache.pages import control
 from tests.cache import site
 from tests.cache.test_pages import OTHERS, SINGLE, UPDATE, fresh_site, get, text
@@ -328,10 +329,15 @@ def test_a_page_for_every_parameter_is_purged_with_them():
     assert text(address) == "from a 2"
 
 
-def test_a_cache_is_purged_alone_when_it_is_named():
+@pytest.mark.parametrize("say", [purge, lambda *args, **named: asyncio.run(apurge(*args, **named))])
+def test_a_cache_is_purged_alone_when_it_is_named(say):
     assert text("/cached/plain/") == "plain 1"
-    purge("/cached/plain/", alias="other")
+    say("/cached/plain/", alias="other")
     assert text("/cached/plain/") == "plain 1"
+    say("/cached/plain/?page=2", alias="default")
+    assert text("/cached/plain/") == "plain 1"
+    say("/cached/plain/", alias="default")
+    assert text("/cached/plain/") == "plain 2"
 
 
 def test_tags_that_come_from_an_iterator_are_those_of_every_page():

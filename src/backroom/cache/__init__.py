@@ -2,10 +2,10 @@
 
 from backroom.cache.decorators import cache_page, vary_on_cookies
 from backroom.cache.dependencies import adepend_on, depend_on
-from backroom.cache.fragments import invalidate_fragment
+from backroom.cache.fragments import ainvalidate_fragment, invalidate_fragment
 from backroom.cache.functions import CachedFunction, afetch, aforget, cached, fetch, forget
 from backroom.cache.generations import InvalidationFailed, ainvalidate, invalidate
-from backroom.cache.pages.places import purge
+from backroom.cache.pages.places import apurge, purge
 from backroom.cache.policies import Policy
 from backroom.cache.rows import tagged
 from backroom.cache.writes import invalidate_on_commit
@@ -18,6 +18,8 @@ __all__ = [
     "afetch",
     "aforget",
     "ainvalidate",
+    "ainvalidate_fragment",
+    "apurge",
     "cache_page",
     "cached",
     "depend_on",

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from backroom.cache.arguments import digest
 from backroom.cache.computing import Recipe, obtained
-from backroom.cache.generations import invalidate
+from backroom.cache.generations import ainvalidate, invalidate
 from backroom.cache.pages.noticing import CSRF_USED
 from backroom.cache.policies import Policy
 from backroom.cache.steps import run
@@ -54,6 +54,13 @@ def rendered(
 def invalidate_fragment(name: str, vary_on: list[Any] | tuple[Any, ...] = (), *, alias: str | None = None) -> None:
     """Have a fragment not served any more: its name, and the values that follow it in the tag. `alias` as for `invalidate()`."""
     invalidate(_tag(name, list(vary_on)), alias=alias)
+
+
+async def ainvalidate_fragment(
+    name: str, vary_on: list[Any] | tuple[Any, ...] = (), *, alias: str | None = None
+) -> None:
+    """See invalidate_fragment()."""
+    await ainvalidate(_tag(name, list(vary_on)), alias=alias)
 
 
 def _tag(name: str, vary_on: list[Any]) -> str:

@@ -30,15 +30,38 @@ def tag_key(tag: str) -> str:
 def invalidate(*tags: str, alias: str | None = None) -> None:
     """Have nothing served any more that was computed before now and depends on one of these tags.
 
-    The cost does not depend on how many values there are. `alias` names one cache; without it all of CACHES are told.
-    Raises what the cache raises when it cannot be reached, and `InvalidationFailed` when it did not take the change.
+    The cost does not depend on how many values there are. `alias` names one cache: what it raises is raised, and
+    `InvalidationFailed` when it did not take the change. Without an alias all of CACHES are told, whichever of them
+    fail; then `InvalidationFailed` names those.
     """
-    run(_invalidated(tags, alias))
+    run(invalidated(tags, alias))
 
 
 async def ainvalidate(*tags: str, alias: str | None = None) -> None:
     """See invalidate()."""
-    await arun(_invalidated(tags, alias))
+    await arun(invalidated(tags, alias))
+
+
+def invalidated(tags: Iterable[str], alias: str | None) -> Steps[None]:
+    """See invalidate()."""
+    keys = [tag_key(tag) for tag in dict.fromkeys(tags)]
+    if not keys:
+        return
+    if alias is not None:
+        yield from _renewed(alias, keys)
+        return
+    failures: dict[str, Exception] = {}
+    for each in settings.CACHES:
+        try:
+            yield from _renewed(each, keys)
+        except Exception as error:  # noqa: BLE001 - the other caches are to be told all the same; it is raised below
+            failures[each] = error
+    if failures:
+        names = ", ".join(f"CACHES[{each!r}] ({type(error).__qualname__})" for each, error in failures.items())
+        raise InvalidationFailed(
+            f"An invalidation was taken by all caches but {names}. Say it again when these are back, or name the cache "
+            "that matters: alias=…"
+        ) from next(iter(failures.values()))
 
 
 def current(alias: str, tags: Iterable[str]) -> Steps[dict[str, str]]:
@@ -71,20 +94,6 @@ def held(alias: str, found: dict[str, Any], generations: Generations, known: Ite
         if any(answers.get(keys[tag]) != generation for tag, generation in tags.items()):
             return False
     return True
-
-
-def _invalidated(tags: Iterable[str], alias: str | None) -> Steps[None]:
-    keys = [tag_key(tag) for tag in dict.fromkeys(tags)]
-    if not keys:
-        return
-    failures: list[Exception] = []
-    for each in [alias] if alias is not None else list(settings.CACHES):
-        try:
-            yield from _renewed(each, keys)
-        except Exception as error:  # noqa: BLE001 - the other caches are to be told all the same; it is raised below
-            failures.append(error)
-    if failures:
-        raise failures[0]
 
 
 def _renewed(alias: str, keys: list[str]) -> Steps[None]:

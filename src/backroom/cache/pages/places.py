@@ -1,5 +1,6 @@
 """Where the pages of one address are kept: the names of what is stored, and the tags by which it is invalidated."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -10,7 +11,7 @@ from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
 from backroom.cache.arguments import digest
-from backroom.cache.generations import invalidate
+from backroom.cache.generations import ainvalidate, invalidate
 from backroom.cache.pages.addresses import IGNORED, parted
 from backroom.cache.pages.options import PageCache
 
@@ -60,6 +61,15 @@ def purge(*addresses: str, alias: str | None = None) -> None:
     An address is a path, which stands for the path with any query (`/prices/`), or a path with its query
     (`/prices/?page=2`), in whatever order and on whatever host; percent-encoded, as `reverse()` returns it, or not.
     """
+    invalidate(*_tags_of(addresses), alias=alias)
+
+
+async def apurge(*addresses: str, alias: str | None = None) -> None:
+    """See purge()."""
+    await ainvalidate(*_tags_of(addresses), alias=alias)
+
+
+def _tags_of(addresses: Iterable[str]) -> list[str]:
     tags: dict[str, None] = {}
     for address in addresses:
         path, mark, query = address.partition("?")
@@ -68,4 +78,4 @@ def purge(*addresses: str, alias: str | None = None) -> None:
         # A view may have a key with every parameter; and a path that was decoded already may have a "%" in it.
         endings = {f"?{parted(query, ignored)[0]}" for ignored in (IGNORED.value, ())} if mark else {""}
         tags |= {f"page:{each}{ending}": None for each in (path, unquote(path)) for ending in endings}
-    invalidate(*tags, alias=alias)
+    return list(tags)

@@ -14,7 +14,7 @@ from django.utils.timezone import get_current_timezone_name, get_default_timezon
 from backroom.cache.computing import AFTER_A_FAILURE, USABLE, depends_on, gives_up, nap
 from backroom.cache.dependencies import Dependencies
 from backroom.cache.entries import Entry, Lifetime, Standing
-from backroom.cache.generations import current, invalidate
+from backroom.cache.generations import current, invalidated
 from backroom.cache.locks import Held
 from backroom.cache.pages import control
 from backroom.cache.pages.addresses import has_too_many, watch_query
@@ -327,9 +327,8 @@ class Visit:
         """Have a page not served any more that a request may have changed (RFC 9111 §4.4)."""
         if self.method in SAFE or getattr(response, "status_code", 500) >= 400:
             return
-        tag = f"page:{self.request.path}"
         try:
-            yield Run(lambda: invalidate(tag, alias=self.cache.alias))
+            yield from invalidated([f"page:{self.request.path}"], self.cache.alias)
         except Exception as error:  # noqa: BLE001 - what was asked for is done; a cache that is down can't undo it
             logger.warning("action=not-invalidated path=%s error=%s", self.request.path, type(error).__qualname__)
 
