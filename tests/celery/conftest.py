@@ -12,6 +12,9 @@ import psutil
 import pytest
 from kombu.connection import Connection
 
+from backroom.celery.upkeep import Upkeep
+from backroom.tasks.backends.celery import CeleryBackend
+from backroom.tasks.judge import Judge
 from tests.processes.conftest import Site
 from tests.services.project import Process, Project, wait_until
 from tests.services.servers import RabbitServer, RedisServer
@@ -140,6 +143,11 @@ def make_celery_site(
     for site in sites:
         for worker in site.workers:
             worker.process.end()
+
+
+def idle(backend: CeleryBackend, worker_id: str) -> Upkeep:
+    """Return the upkeep of a process that holds no claim."""
+    return Upkeep(backend, worker_id, Judge(worker_id, holds=lambda _claim: False))
 
 
 def url_of(broker: str, request: pytest.FixtureRequest) -> str:

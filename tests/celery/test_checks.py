@@ -8,10 +8,12 @@ from celery import Celery
 from django.db import OperationalError
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTaskBackend
+from kombu.entity import Queue
 
 from backroom.sql.dialect import TablesMissing
 from backroom.tasks import queries, readiness
 from backroom.tasks.devserver import aliases_to_work_on
+from backroom.tasks.doctor import work
 from backroom.tasks.stores.sql import SQLStore
 
 KEPT = "backroom.tasks.backends.database.DatabaseBackend"
@@ -32,14 +34,14 @@ def check(settings, monkeypatch):
     """Return a function that gives the ids of what the checks find, and what they say."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "backroom.celery"]
 
-    def found(*, celery=None, **options):
+    def found(*, celery=None, queues=("default",), **options):
         if celery is not None:
             monkeypatch.setattr(f"{__name__}.app", celery)
         options = {"app": f"{__name__}.app", "store": "records"} | options
         settings.TASKS = {
             "records": {"BACKEND": KEPT},
             "django": {"BACKEND": "django.tasks.backends.dummy.DummyBackend"},
-            "default": {"BACKEND": ON_CELERY, "OPTIONS": options},
+            "default": {"BACKEND": ON_CELERY, "QUEUES": queues, "OPTIONS": options},
         }
         messages: Any = task_backends["default"]
         return {message.id: f"{message.msg} {message.hint}" for message in messages.check()}
@@ -103,7 +105,7 @@ def test_a_path_that_leads_to_no_app(check, path):
         ({"task_always_eager": True}, ["backroom.W021"]),
         ({"task_time_limit": 300}, ["backroom.W022"]),
         ({"task_soft_time_limit": 300}, ["backroom.W022"]),
-        ({"broker": "amqp://nobody"}, ["backroom.I020"]),
+        ({"broker": "amqp://nobody"}, []),
         ({"broker": "amqp://nobody", "task_queue_max_priority": 10}, []),
         ({"broker": "amqp://nobody", "task_default_queue_type": "quorum"}, []),
         (
@@ -115,6 +117,21 @@ def test_a_path_that_leads_to_no_app(check, path):
 )
 def test_the_apps_configuration(check, conf, ids):
     assert list(check(celery=make_app(**conf))) == ids
+
+
+@pytest.mark.parametrize(
+    ("conf", "queues"),
+    [
+        ({}, []),
+        ({"broker": "amqp://nobody"}, ["celery", "letters"]),
+        ({"broker": "amqp://nobody", "task_queue_max_priority": 10}, []),
+        ({"broker": "amqp://nobody", "task_queues": [Queue("letters", max_priority=10), Queue("celery")]}, ["celery"]),
+    ],
+)
+def test_the_doctor_alone_says_where_priorities_have_no_effect(check, conf, queues):
+    assert check(celery=make_app(**conf), queue_map={"mail": "letters"}, queues=["default", "mail"]) == {}
+    found = [each.text for each in work.priorities(queries.backend_of("default"))]
+    assert found == ([f"have no effect in {', '.join(queues)}: declared without x-max-priority"] if queues else [])
 
 
 @pytest.mark.parametrize(

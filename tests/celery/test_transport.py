@@ -17,7 +17,7 @@ from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTask
 
 from backroom.celery.lost import Lost
-from backroom.celery.upkeep import AHEAD, NEGLECT, PAGE, Upkeep
+from backroom.celery.upkeep import AHEAD, NEGLECT, PAGE
 from backroom.clock import after
 from backroom.tasks import control, doctor, enqueue_many
 from backroom.tasks.backends.celery import SOON
@@ -26,7 +26,7 @@ from backroom.tasks.stores.base import Request
 from backroom.tasks.transports import celery as transports
 from backroom.tasks.transports.celery import CeleryTransport, on_scale
 from backroom.testing.clock import FakeClock
-from tests.celery.conftest import url_of
+from tests.celery.conftest import idle, url_of
 from tests.processes.jobs import add
 from tests.services.project import wait_until
 
@@ -305,7 +305,7 @@ class TestDue:
 
     def test_a_deferred_task_is_sent_shortly_before_its_moment_and_once(self):
         add.using(run_after=timedelta(seconds=SOON + 60)).enqueue(1, 2)
-        upkeep = Upkeep(self.backend, "w")
+        upkeep = idle(self.backend, "w")
         upkeep.round()
         assert depth(self.backend) == 0
         self.backend.clock.advance(SOON + 60 - AHEAD + 1)
@@ -314,7 +314,7 @@ class TestDue:
         assert depth(self.backend) == 1
 
     def test_what_was_sent_by_who_deferred_it_is_not_sent_again(self):
-        upkeep = Upkeep(self.backend, "w")
+        upkeep = idle(self.backend, "w")
         upkeep.round()
         add.using(run_after=timedelta(seconds=AHEAD - 2)).enqueue(1, 2)
         assert depth(self.backend) == 1
@@ -325,12 +325,12 @@ class TestDue:
         moment = timedelta(seconds=60)
         enqueue_many(add.using(run_after=moment), [((number, 1), {}) for number in range(PAGE * 2 + 1)])
         self.backend.clock.advance(60)
-        Upkeep(self.backend, "w").round()
+        idle(self.backend, "w").round()
         assert depth(self.backend) == PAGE * 2 + 1
 
     def test_a_deferred_task_whose_message_was_lost_is_sent_once_more(self):
         result = add.using(run_after=timedelta(seconds=3)).enqueue(1, 2)
-        upkeep = Upkeep(self.backend, "w")
+        upkeep = idle(self.backend, "w")
         upkeep.round()
         purge(self.backend)
         self.backend.clock.advance(3 + self.backend.settings.resend_after + 1)
@@ -343,7 +343,7 @@ class TestDue:
     def test_one_worker_sends_for_all(self):
         add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
         self.backend.clock.advance(60)
-        first, second = Upkeep(self.backend, "a"), Upkeep(self.backend, "b")
+        first, second = idle(self.backend, "a"), idle(self.backend, "b")
         from backroom.tasks.records import Worker
 
         now = self.backend.clock.now()
@@ -365,7 +365,7 @@ class TestDue:
         self.backend.clock.advance(60)
         from backroom.tasks.records import Worker
 
-        upkeep = Upkeep(self.backend, "b")
+        upkeep = idle(self.backend, "b")
 
         def look():
             now = self.backend.clock.now()
@@ -382,7 +382,7 @@ class TestDue:
     def test_a_message_that_could_not_be_sent_is_sent_later(self, monkeypatch):
         add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
         self.backend.clock.advance(60)
-        upkeep = Upkeep(self.backend, "w")
+        upkeep = idle(self.backend, "w")
         with monkeypatch.context() as patched:
             patched.setattr(
                 self.backend.transport, "deliver", lambda _messages: transports.Sent(frozenset(), is_away=True)
@@ -399,7 +399,7 @@ class TestDue:
         for queue_name in ("bad", "default", "default"):
             later.using(queue_name=queue_name).enqueue(1, 2)
         self.backend.clock.advance(60)
-        upkeep = Upkeep(self.backend, "w")
+        upkeep = idle(self.backend, "w")
         for _ in range(3):
             upkeep.round()
         assert depth(self.backend) == 2
@@ -408,7 +408,7 @@ class TestDue:
         for _ in range(3):
             add.using(run_after=timedelta(seconds=60)).enqueue(1, 2)
         self.backend.clock.advance(60)
-        upkeep = Upkeep(self.backend, "w")
+        upkeep = idle(self.backend, "w")
         publish = CeleryTransport._publish
 
         def once(*arguments):
@@ -539,6 +539,14 @@ class TestDoctor:
         queue = backend.app.conf.task_default_queue
         assert (found["broker"].level, found["broker"].text) == ("ok", f"1 message in the Celery queue {queue}")
         assert found["workers"].advice == "Start one: celery -A tests.celery.test_transport worker"
+
+    def test_it_says_in_which_queues_priorities_have_no_effect(self, backend, monkeypatch):
+        assert not [each for each in doctor.examine("default") if each.subject == "priorities"]
+        monkeypatch.setattr(backend.transport, "knows_priorities", lambda _queue: False)
+        [found] = [each for each in doctor.examine("default") if each.subject == "priorities"]
+        queue = backend.app.conf.task_default_queue
+        assert (found.level, found.text.partition(":")[0]) == ("warn", f"have no effect in {queue}")
+        assert "task_queue_max_priority = 10" in found.advice
 
     def test_it_says_that_the_broker_is_away(self, backend, monkeypatch):
         monkeypatch.setattr(backend.transport, "depth", lambda _queue: None)

@@ -19,10 +19,10 @@ from backroom.celery.upkeep import TIDY, Upkeep
 from backroom.clock import after
 from backroom.tasks import enqueue_many
 from backroom.tasks.board import Board, shared_memory
-from backroom.tasks.judge import Judge
 from backroom.tasks.records import Renewal, Worker
 from backroom.tasks.stores.base import Request
 from backroom.tasks.stores.sql import SQLStore
+from tests.celery.conftest import idle
 from tests.processes.jobs import add
 
 app = Celery("tests", broker="memory://", set_as_current=False)
@@ -56,10 +56,6 @@ def claim_long_ago(backend: Any) -> Any:
     return claim
 
 
-def nothing_held(worker_id: str) -> Judge:
-    return Judge(worker_id, holds=lambda _claim: False)
-
-
 def fate_of(backend: Any, task_id: str) -> tuple[str, int, int]:
     [record] = backend.store.get([task_id])
     return record.state, record.attempts, record.crashes
@@ -74,7 +70,7 @@ def test_a_claim_that_the_process_never_heard_of_starts_again_though_it_lives(ba
 
 def test_a_claim_of_another_process_that_let_its_lease_run_out_has_crashed(backend):
     claim = claim_long_ago(backend)
-    Upkeep(backend, "other:1:a", nothing_held("other:1:a")).round()
+    idle(backend, "other:1:a").round()
     assert fate_of(backend, claim.id) == ("ready", 1, 1)
 
 
@@ -147,7 +143,7 @@ def test_all_that_a_dead_process_held_starts_again_however_much_it_was(backend):
     enqueue_many(add, [((number, 1), {}) for number in range(150)])
     now = backend.clock.now()
     assert len(backend.store.claim(Request((), 150, "dead", now, after(now, 30)))) == 150
-    upkeep = Upkeep(backend, ME, nothing_held(ME))
+    upkeep = idle(backend, ME)
     upkeep.settle_later("dead", Leftover(1, frozenset(), was_ended=False))
     upkeep.round()
     assert backend.store.counts() == {("default", "ready"): 150}
@@ -172,7 +168,7 @@ def test_the_further_back_a_process_stands_in_line_the_more_rarely_it_asks_the_s
     monkeypatch.setattr(upkeeps, "random", SimpleNamespace(uniform=lambda low, high: (low + high) / 2))
     monkeypatch.setattr(upkeeps, "time", SimpleNamespace(monotonic=lambda: time[0]))
     monkeypatch.setattr(upkeeps, "tidy", lambda *_arguments, **_options: tidied.append(time[0]))
-    upkeep = Upkeep(backend, name, nothing_held(name))
+    upkeep = idle(backend, name)
     upkeep.round()
     time[0] = 1.0 + pause - 0.1
     with CaptureQueriesContext(connection) as queries:

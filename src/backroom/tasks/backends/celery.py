@@ -105,6 +105,12 @@ class CeleryBackend(Backend):
         return import_string(self.settings.app)
 
     @property
+    def celery_queues(self) -> list[str]:
+        """The queues of Celery's in which its tasks may wait."""
+        names = self.queues or {*self.settings.queue_map, ""}
+        return sorted({self.transport.queue_of(name) for name in names})
+
+    @property
     def served_by(self) -> str:
         """The command that runs its tasks."""
         return f"celery -A {self.settings.app.rpartition('.')[0]} worker"

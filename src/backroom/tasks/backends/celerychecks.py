@@ -98,7 +98,7 @@ def _configuration(backend: Any, conf: Any) -> Iterator[checks.CheckMessage]:
 
 def _priorities(backend: Any) -> Iterator[checks.CheckMessage]:
     transport = backend.transport
-    names = sorted({transport.queue_of(name) for name in [*backend.queues, *backend.settings.queue_map]})
+    names = backend.celery_queues
     if impossible := [name for name in names if transport.is_quorum(name) and transport.max_priority(name)]:
         yield checks.Error(
             f"The Celery queues {', '.join(impossible)} are quorum queues with x-max-priority, which RabbitMQ refuses: no "
@@ -106,12 +106,4 @@ def _priorities(backend: Any) -> Iterator[checks.CheckMessage]:
             hint="Take task_queue_max_priority and max_priority away. RabbitMQ 4 knows two priorities in a quorum queue "
             "by itself.",
             id="backroom.E025",
-        )
-    if unsorted := [name for name in names if not transport.knows_priorities(name)]:
-        yield checks.Info(
-            f"The Celery queues {', '.join(unsorted)} know no priorities, so priority has no effect in "
-            f"TASKS[{backend.alias!r}].",
-            hint="Declare them with x-max-priority: task_queue_max_priority = 10, or Queue(name, max_priority=10). "
-            "A queue that RabbitMQ has already must be deleted first.",
-            id="backroom.I020",
         )

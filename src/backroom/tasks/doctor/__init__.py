@@ -13,9 +13,9 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.checks import TAG
 from backroom.tasks.doctor.findings import FAIL, OK, WARN, Finding, Findings
 from backroom.tasks.doctor.storage import clock, connections_kept, file, migrations, reach, round_trip
-from backroom.tasks.doctor.work import backlog, broker, wakeup, workers
+from backroom.tasks.doctor.work import backlog, broker, priorities, wakeup, workers
 
-LOOKS: Final = (round_trip, file, clock, wakeup, broker, connections_kept, workers, backlog)
+LOOKS: Final = (round_trip, file, clock, wakeup, broker, priorities, connections_kept, workers, backlog)
 """What asks the store itself, in the order in which it is told."""
 
 

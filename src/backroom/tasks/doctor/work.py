@@ -45,10 +45,8 @@ def broker(backend: Backend) -> Findings:
     """Tell whether Celery's broker answers, and how many messages wait there."""
     if not isinstance(backend, CeleryBackend):
         return
-    transport = backend.transport
-    names = {transport.queue_of(name) for name in [*backend.queues, *backend.settings.queue_map, ""]}
-    for name in sorted(names):
-        depth = transport.depth(name)
+    for name in backend.celery_queues:
+        depth = backend.transport.depth(name)
         if depth is None:
             advice = (
                 "Start it, or correct broker_url of the Celery app. What is enqueued meanwhile is sent when it is back."
@@ -56,6 +54,19 @@ def broker(backend: Backend) -> Findings:
             yield Finding(FAIL, "broker", "does not answer", advice)
             return
         yield Finding(OK, "broker", f"{count(depth, 'message')} in the Celery queue {name}")
+
+
+def priorities(backend: Backend) -> Findings:
+    """Tell whether Celery's broker heeds priorities. A project that gives none lacks nothing, so no check asks this."""
+    if not isinstance(backend, CeleryBackend):
+        return
+    if unsorted := [name for name in backend.celery_queues if not backend.transport.knows_priorities(name)]:
+        text = f"have no effect in {', '.join(unsorted)}: declared without x-max-priority"
+        advice = (
+            "If tasks are given any: task_queue_max_priority = 10 of the Celery app, or Queue(name, max_priority=10). "
+            "A queue that RabbitMQ has already must be deleted first."
+        )
+        yield Finding(WARN, "priorities", text, advice)
 
 
 def workers(backend: Backend) -> Findings:
