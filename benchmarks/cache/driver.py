@@ -109,7 +109,8 @@ def measure(
     fill(agents, size)
     begun = time.monotonic()
     for turn in range(rounds):
-        order = list(agents.items())
+        # A system's large store right after its small one, and each round begins with another.
+        order = sorted(agents.items(), key=lambda item: item[0][0])
         order = order[turn % len(order) :] + order[: turn % len(order)]
         for count in processes:
             for verb in verbs:
