@@ -170,4 +170,8 @@ class TestTheTypedDecorator:
             NotOurs, match=r"Set TASKS = \{'default': \{'BACKEND': 'backroom\.tasks\.backends\.database"
         ):
             typed_task(max_attempts=3)(work.note.func)
+        # What README and the reference say that Django's own says.
+        untyped: Any = task
+        with pytest.raises(TypeError, match="unexpected keyword argument 'max_attempts'"):
+            untyped(max_attempts=3)(work.note.func)
         assert isinstance(typed_task(work.note.func), DjangoTask)
