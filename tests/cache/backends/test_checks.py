@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
 from backroom.cache.backends.checks import check_backends
@@ -28,6 +33,7 @@ SQLITE = "backroom.cache.backends.sqlite.SQLiteCache"
         ({"LOCATION": "/c", "OPTIONS": {"JITTER": 2}}, ["backroom.E501"]),
         ({"LOCATION": "/c", "OPTIONS": {"CULL_FREQUENCY": 3}}, ["backroom.W501"]),
         ({}, ["backroom.E502"]),
+        ({"LOCATION": ["/c", "/d"]}, ["backroom.E502"]),
         ({"LOCATION": THE_DATABASE}, ["backroom.E503"]),
         ({"LOCATION": "/srv/media/cache.sqlite3"}, ["backroom.W502"]),
     ],
@@ -65,6 +71,7 @@ TIERED = "backroom.cache.backends.tiered.TieredCache"
         ({"BACKEND": TIERED, "LOCATION": "nowhere"}, ["backroom.E504"]),
         ({"BACKEND": TIERED, "LOCATION": "default"}, ["backroom.E504"]),
         ({"BACKEND": TIERED}, ["backroom.E504"]),
+        ({"BACKEND": TIERED, "LOCATION": ["other"]}, ["backroom.E504"]),
     ],
 )
 def test_what_is_wrong_with_a_server_or_two_tiers_is_said(params, ids, caplog):
@@ -74,6 +81,53 @@ def test_what_is_wrong_with_a_server_or_two_tiers_is_said(params, ids, caplog):
     assert [message.id for message in found] == ids
     assert all(message.hint for message in found)
     assert not caplog.records
+
+
+VERBS = [
+    lambda cache: cache.get("key"),
+    lambda cache: cache.get_many(["key"]),
+    lambda cache: cache.set("key", 1),
+    lambda cache: cache.add("key", 1),
+    lambda cache: cache.incr("key"),
+    lambda cache: cache.delete("key"),
+    lambda cache: cache.ttl("key"),
+    lambda cache: cache.clear(),
+    lambda cache: cache.lock("key").acquire(blocking=False),
+    lambda cache: async_to_sync(cache.aget)("key"),
+    lambda cache: async_to_sync(cache.aset)("key", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("params", "id_"),
+    [
+        ({"BACKEND": SQLITE}, "backroom.E502"),
+        ({"BACKEND": SQLITE, "LOCATION": ["/c"]}, "backroom.E502"),
+        ({"BACKEND": TIERED, "LOCATION": "without"}, "backroom.E502"),
+        ({"BACKEND": TIERED, "LOCATION": "nowhere"}, "backroom.E504"),
+        ({"BACKEND": TIERED, "LOCATION": "default"}, "backroom.E504"),
+    ],
+)
+def test_a_cache_that_names_no_place_ends_in_a_message_and_not_in_a_traceback(params, id_, tmp_path, monkeypatch):
+    """Checks of Django's own make every cache that there is."""
+    monkeypatch.chdir(tmp_path)
+    others = {} if params["BACKEND"] == SQLITE else {"without": {"BACKEND": SQLITE}}
+    with override_settings(CACHES={"default": params, **others}):
+        with pytest.raises(SystemCheckError, match=id_):
+            call_command("check", tags=["caches", "backroom"])
+        for verb in VERBS:
+            with pytest.raises(ImproperlyConfigured, match="LOCATION"):
+                verb(caches["default"])
+        caches["default"].close()
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}*/*"))
+
+
+def test_to_check_a_cache_makes_no_file(tmp_path):
+    """Whoever builds an image is another user than the one who runs it, and could not share what they made."""
+    folder = tmp_path / "cache"
+    with override_settings(CACHES={"default": {"BACKEND": SQLITE, "LOCATION": folder / "cache.sqlite3"}}):
+        call_command("check", tags=["caches", "backroom"])
+        assert not folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from django.core import checks
 from django.utils.module_loading import import_string
 
 from backroom.cache.backends.base import BackroomCache, problems_of_cache
-from backroom.cache.backends.sqlite import SQLiteCache
+from backroom.cache.backends.sqlite import SQLiteCache, path_of
 
 PUBLIC: Final = ("MEDIA_ROOT", "STATIC_ROOT")
 
@@ -61,14 +61,17 @@ def _options(alias: str, backend: type[BackroomCache], options: Mapping[str, Any
 
 
 def _location(alias: str, location: Any) -> Iterator[checks.CheckMessage]:
-    if not location:
+    named = path_of(location)
+    if named is None:
         yield checks.Error(
-            f"CACHES[{alias!r}] has no LOCATION.",
-            hint="Name the file, such as BASE_DIR / 'cache.sqlite3'.",
+            f"CACHES[{alias!r}] has the LOCATION {location!r}, which is no file."
+            if location
+            else f"CACHES[{alias!r}] has no LOCATION.",
+            hint="Name the file, such as BASE_DIR / 'cache.sqlite3'. Until then every call raises an error.",
             id="backroom.E502",
         )
         return
-    path = Path(location).resolve()
+    path = named.resolve()
     databases: dict[str, Any] = settings.DATABASES
     for database, params in databases.items():
         name = params.get("NAME")

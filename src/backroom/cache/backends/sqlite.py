@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -58,24 +59,33 @@ class SQLiteOptions(CacheOptions):
     """Django's, taken so that a setting can be carried over. A little is forgotten at a time here, so it says nothing."""
 
 
+def path_of(location: Any) -> Path | None:
+    """Return the file that a LOCATION names, or None."""
+    if not location or not isinstance(location, (str, os.PathLike)):
+        return None
+    return Path(os.path.abspath(location))  # noqa: PTH100 - a link must stay what it is until it is opened
+
+
 class SQLiteCache(BackroomCache):
     """Django's cache API on one file. It is safe for threads, processes, forks and event loops."""
 
     options_class = SQLiteOptions
 
     def __init__(self, location: str | os.PathLike[str], params: dict[str, Any]) -> None:
-        if not location:
-            raise ImproperlyConfigured("SQLiteCache has no LOCATION. Name the file that it keeps its entries in.")
-        path = Path(os.path.abspath(location))  # noqa: PTH100 - a link must stay what it is until it is opened
-        super().__init__(str(path), params)
-        self._budget = Budget(self.options.MAX_BYTES, self.options.MAX_ENTRIES)
-        self._file: CacheFile = cache_file(path, self._budget)
-        self._demand = self._file.demand.bytes
+        self.path = path_of(location)
+        super().__init__(str(self.path), params)
         self._largest = min(self.options.MAX_BYTES or LARGEST, LARGEST)
 
     def salt(self, name: str) -> str:
         """Return the file's name: the same in containers that see its folder at different places."""
         return Path(name).name
+
+    @cached_property
+    def _file(self) -> CacheFile:
+        # Asked for late: Django's checks make every cache, often as another user than the one who owns its files.
+        if self.path is None:
+            raise ImproperlyConfigured("SQLiteCache has no LOCATION. Name the file that it keeps its entries in.")
+        return cache_file(self.path, Budget(self.options.MAX_BYTES, self.options.MAX_ENTRIES))
 
     # ── Reading: it takes no lock and waits for nobody, so it is done in the event loop as well ──────────────────────
 
@@ -84,7 +94,8 @@ class SQLiteCache(BackroomCache):
         made = self.make_and_validate_key(key, version)
         id_ = id_of(made)
         # What `Demand.note` does, without a call: this is the hottest path there is.
-        demand = self._demand
+        file = self._file
+        demand = file.demand.bytes
         slot = id_ & MASK
         if (byte := demand[slot]) & MOST < MOST:
             demand[slot] = byte + 1
@@ -92,7 +103,7 @@ class SQLiteCache(BackroomCache):
             demand[slot + SLOTS] = turn
         values = (id_, made, time.time() * 1000)
         try:
-            row = self._file.link().ask(GET, values).fetchone()
+            row = file.link().ask(GET, values).fetchone()
         except FAILURES as error:
             row = self._read_again(error, GET, values)
         if row is None:

@@ -52,6 +52,20 @@ class TieredOptions(CacheOptions):
     """Django's, taken so that a setting can be carried over."""
 
 
+class Nothing(BaseCache):
+    """Stands behind a cache that names none: it can be made, as Django's checks do, and whatever is asked of it raises."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__({})
+        self._problem = problem
+
+    def get(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Raise `ImproperlyConfigured`, as every other verb does."""
+        raise ImproperlyConfigured(self._problem)
+
+    add = set = touch = delete = clear = ttl = attl = expires_at = get
+
+
 class TieredCache(BackroomCache):
     """Django's cache API in two tiers. It is safe for threads, processes, forks and event loops."""
 
@@ -59,13 +73,18 @@ class TieredCache(BackroomCache):
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(str(location), params)
-        behind: dict[str, Any] | None = settings.CACHES.get(location)
-        if behind is None:
-            msg = f"TieredCache has the LOCATION {location!r}. Name the alias in CACHES of the cache behind it."
-            raise ImproperlyConfigured(msg)
-        merged: dict[str, Any] = {**behind, **{name: params[name] for name in OWN if name in params}}
-        self._place = (location, behind["BACKEND"], str(behind.get("LOCATION", "")))
-        self.behind: BaseCache = import_string(merged.pop("BACKEND"))(merged.pop("LOCATION", ""), merged)
+        self.behind: BaseCache
+        if problem := self.problem_of_location(location, params):
+            self._place = (str(location), "", "")
+            self.behind = Nothing(f"TieredCache: {problem}")
+        else:
+            merged: dict[str, Any] = {
+                **settings.CACHES[location],
+                **{name: params[name] for name in OWN if name in params},
+            }
+            backend, place = merged.pop("BACKEND"), merged.pop("LOCATION", "")
+            self._place = (location, backend, str(place))
+            self.behind = import_string(backend)(place, merged)
         self.key_prefix, self.version = self.behind.key_prefix, self.behind.version
         self.default_timeout = self.behind.default_timeout
         # An attribute that may be replaced, as every other cache has it; the names are then others in both tiers.
@@ -74,15 +93,13 @@ class TieredCache(BackroomCache):
         self._take_memory()
 
     @classmethod
-    def problem_of_location(cls, location: Any, params: Mapping[str, Any]) -> str | None:
+    def problem_of_location(cls, location: Any, params: Mapping[str, Any]) -> str | None:  # noqa: ARG003 - others need them
         """See BackroomCache.problem_of_location()."""
-        behind = settings.CACHES.get(location)
+        behind = settings.CACHES.get(location) if isinstance(location, str) else None
         if behind is None:
             return f"LOCATION is {location!r}. Name the alias in CACHES of the cache behind it."
-        if behind.get("BACKEND") == params.get("BACKEND"):
-            return (
-                f"The cache behind it, {location!r}, is a TieredCache too. Name one that keeps its entries elsewhere."
-            )
+        if behind.get("BACKEND") == f"{cls.__module__}.{cls.__qualname__}":
+            return f"LOCATION is {location!r}, a TieredCache too. Name an alias that keeps its entries elsewhere."
         return None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -296,8 +313,8 @@ class TieredCache(BackroomCache):
         if (make := getattr(self.behind, "news", None)) is not None:
             news: News = make(patience=self.options.MAX_STALENESS)
             return news
-        if isinstance(self.behind, SQLiteCache):
-            return _news_in(Path(f"{os.path.abspath(self._place[2])}-tiers"))  # noqa: PTH100 - as SQLiteCache does
+        if isinstance(self.behind, SQLiteCache) and self.behind.path is not None:
+            return _news_in(self.behind.path.with_name(f"{self.behind.path.name}-tiers"))
         if isinstance(self.behind, FileBasedCache):
             return _news_in(Path(self._place[2]) / "tiers")
         if isinstance(self.behind, DatabaseCache):
