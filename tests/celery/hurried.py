@@ -1,4 +1,4 @@
-"""A Django app for sites whose deferred tasks are sent by the workers' upkeep without ten seconds' notice."""
+"""A Django app for sites whose deferred tasks are sent by the workers' upkeep without ten seconds' notice, in quick rounds."""
 
 from django.apps import AppConfig
 
@@ -10,4 +10,4 @@ class Hurried(AppConfig):
         from backroom.celery import upkeep
         from backroom.tasks.backends import celery
 
-        celery.SOON, upkeep.AHEAD = 2.0, 1.0  # type: ignore[misc] # in this process alone
+        celery.SOON, upkeep.AHEAD, upkeep.ROUND = 0.5, 0.4, 0.1  # type: ignore[misc] # in this process alone

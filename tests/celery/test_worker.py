@@ -121,12 +121,13 @@ def test_records_may_be_kept_in_redis(make_celery_site: Callable[..., CelerySite
     }
     hurried = "INSTALLED_APPS.append('tests.celery.hurried.Hurried')\n"
     site = make_celery_site(settings=f"TASKS['records'] = {keeper!r}\n{hurried}", resend_after=5.0)
-    worker = site.celery(concurrency=2)
+    # It starts while they are enqueued, and ends while the figures are read: each takes seconds.
+    worker = site.celery(concurrency=2, wait=False)
     site.enqueue_all(
         *[("effect", [str(site.effects), number], "") for number in range(10)],
         ("fails_twice", [str(site.effects.with_name("fails"))], ""),
         # It is none of those that are sent at once: the upkeep of a worker sends it.
-        ("add", [1, 2], "run_after=timedelta(seconds=2.5)"),
+        ("add", [1, 2], "run_after=timedelta(seconds=1)"),
         ("gated", [str(site.effects), str(site.gate)], ""),
     )
     pid = int(site.wait_for_line("begin 1").split()[2])
@@ -136,7 +137,8 @@ def test_records_may_be_kept_in_redis(make_celery_site: Callable[..., CelerySite
     site.wait_for_line("begin 2")
     site.open_gate()
     wait_until(lambda: worker.output().count("action=succeeded") == 13, seconds=90, what="13 successes")
+    worker.process.terminate()
     status = json.loads(site.project.run("backroom", "status", "--json", "--backend", "default").stdout)
     assert sum(queue["successful"] for queue in status["backends"][0]["queues"]) == 13
     assert sorted(int(line) for line in site.lines() if line.isdecimal()) == list(range(10))
-    assert worker.stop() == 0
+    assert worker.process.wait(timeout=60) == 0
