@@ -12,7 +12,7 @@ from django.db import DataError, OperationalError
 from django.tasks.signals import task_finished
 
 from backroom.clock import after
-from backroom.tasks import enqueue_many
+from backroom.tasks import absences, enqueue_many
 from backroom.tasks import process as process_module
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
@@ -103,7 +103,7 @@ def test_a_change_that_the_store_refuses_harms_no_other(backend, answers, caplog
 
 
 def test_claims_whose_confirmation_was_lost_are_given_back_before_anything_is_claimed(backend, answers, monkeypatch):
-    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    monkeypatch.setattr(absences, "FIRST", 0.001)
     enqueue_many(on(backend, work.note), [((number,), {}) for number in range(3)])
     exchange = answers.exchange
     running_before_claims = []
@@ -151,24 +151,24 @@ def test_a_claim_that_arrives_long_after_it_was_given_up_is_found_and_given_back
     assert worker._exchange(0) == []
     assert states(backend) == {"ready": 1}
     assert len(backend.store.claim(given_up)) == 1
-    assert worker._longest_wait(is_asking=True) <= process_module.LOOK_AGAIN
-    worker._look_at = 0.0
+    assert worker._longest_wait(is_asking=True) <= absences.LOOK_AGAIN
+    worker._absences._look_at = 0.0
     assert worker._exchange(0) == []
     assert states(backend) == {"ready": 1}
     assert attempts(backend) == [0]
     # After a lease it looks once more, and then no more.
-    worker._doubts_until = worker._look_at = 0.0
+    worker._absences._doubts_until = worker._absences._look_at = 0.0
     assert backend.store.claim(given_up)
     worker._exchange(0)
     assert states(backend) == {"ready": 1}
     assert backend.store.claim(given_up)
     worker._exchange(0)
     assert states(backend) == {"running": 1}
-    assert worker._longest_wait(is_asking=True) > process_module.LOOK_AGAIN
+    assert worker._longest_wait(is_asking=True) > absences.LOOK_AGAIN
 
 
 def test_an_end_whose_confirmation_was_lost_is_announced_all_the_same(backend, answers, monkeypatch, caplog):
-    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    monkeypatch.setattr(absences, "FIRST", 0.001)
     enqueue_many(on(backend, work.note), [((number,), {}) for number in range(3)])
     exchange: Any = answers.exchange
     cut_off: list[str] = []
@@ -207,8 +207,8 @@ def test_a_burst_does_not_end_before_it_has_asked_whether_there_is_more(backend,
 
 
 def test_a_burst_waits_for_its_store_and_gives_up_when_nothing_runs(backend, answers, monkeypatch, caplog):
-    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
-    monkeypatch.setattr(process_module, "AWAY_MOST", 0.001)
+    monkeypatch.setattr(absences, "FIRST", 0.001)
+    monkeypatch.setattr(absences, "MOST", 0.001)
     tries: list[None] = []
 
     def away(*_asked: Any) -> Any:
@@ -238,7 +238,7 @@ def test_a_burst_gives_up_no_task_that_runs(backend, monkeypatch):
 
 
 def test_a_burst_whose_store_is_back_in_time_does_its_work(backend, answers, monkeypatch):
-    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    monkeypatch.setattr(absences, "FIRST", 0.001)
     on(backend, work.note).enqueue(1)
     exchange = answers.exchange
     tries: list[None] = []
@@ -256,7 +256,7 @@ def test_a_burst_whose_store_is_back_in_time_does_its_work(backend, answers, mon
 
 
 def test_a_worker_that_is_no_burst_waits_for_its_store_as_long_as_it_takes(backend, answers, monkeypatch):
-    monkeypatch.setattr(process_module, "AWAY_FIRST", 0.001)
+    monkeypatch.setattr(absences, "FIRST", 0.001)
     monkeypatch.setattr(process_module, "BURST_PATIENCE", 0.0)
     tries: list[None] = []
     worker = WorkerProcess(worker_settings(backend)._replace(is_burst=False), "the worker", Board(shared_memory(2)))

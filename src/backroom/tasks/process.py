@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from django.db import connections
 
 from backroom.clock import after
+from backroom.tasks.absences import Absences
 from backroom.tasks.announcements import Move
 from backroom.tasks.attempts import Attempt
 from backroom.tasks.backends.base import Backend
@@ -53,14 +54,8 @@ ASKED: Final = 10.0
 """Seconds after which a process looks after a listener that was to bring claims, and says when it has none."""
 TIDY: Final = 5.0
 """Seconds between two rounds of maintenance, give or take a half."""
-AWAY_FIRST: Final = 0.1
-AWAY_MOST: Final = 5.0
-"""Seconds between two tries at a store that cannot be reached: doubled from the first to the most."""
 BURST_PATIENCE: Final = 30.0
 """Seconds for which a burst waits for a store that is away, once nothing runs: who started it, or what, is to hear of that."""
-LOOK_AGAIN: Final = 2.0
-"""Seconds between two looks for claims of which this process never heard. It looks for a lease after it lost its store from
-sight: a network that was cut repeats what was sent, and so a request that was given up may arrive when all seems well."""
 BESIDE: Final = 10
 """Claims made for coroutines' sake while every thread is busy; what of them is for threads goes back."""
 
@@ -100,6 +95,7 @@ class WorkerProcess:
         self.backend: Backend = backend_of(settings.backend)
         self._board = board
         self._holdings = Holdings()
+        self._absences = Absences(self.backend.settings.lease)
         self._bell = Bell()
         self._listener = self.backend.listener()
         self._done: SimpleQueue[Attempt] = SimpleQueue()
@@ -110,11 +106,7 @@ class WorkerProcess:
         self._is_rung = False
         self._asked = 0
         self._held_back_until = 0.0
-        self._away_for = 0.0
-        self._away_since = 0.0
         self._has_given_up = False
-        self._look_at = math.inf
-        self._doubts_until = -math.inf
         self._left_to_lease: set[Hold] = set()
         self._is_recycling = False
         self._slots = Slots(self.backend, board, settings.threads, on_done=self._take_in)
@@ -246,7 +238,7 @@ class WorkerProcess:
 
     @property
     def _is_idle(self) -> bool:
-        return not self._holdings and not self._away_for and time.monotonic() >= self._held_back_until
+        return not self._holdings and not self._absences.is_on and time.monotonic() >= self._held_back_until
 
     def _is_used_up(self) -> bool:
         """Tell whether this process has done or grown as much as it may."""
@@ -256,7 +248,7 @@ class WorkerProcess:
     def _exchange(self, room: int) -> list[Claim]:
         """Settle what is done and claim up to `room` more, in one commit."""
         self._collect()
-        is_unsure = self._is_unsure()
+        is_unsure = self._absences.call_for_a_look(self._listener.has_missed)
         request = self._request(room) if room > 0 and not is_unsure else None
         if request is None and not self._unsettled and not is_unsure:
             return []
@@ -275,16 +267,6 @@ class WorkerProcess:
         self._settle(applied)
         # Nothing was claimed while it was not certain what this process still held.
         return self._exchange(room) if is_unsure else claims
-
-    def _is_unsure(self) -> bool:
-        """Tell whether there may be claims for this process of which it has not heard."""
-        now = time.monotonic()
-        if self._away_for or self._listener.has_missed():
-            self._doubts_until = now + self.backend.settings.lease
-        elif now < self._look_at:
-            return False
-        self._look_at = now + LOOK_AGAIN if now < self._doubts_until else math.inf
-        return True
 
     def _settle_singly(self, error: Exception) -> bool:
         """Find the one among the changes that the store refuses, and leave that one to its lease; tell whether it did."""
@@ -391,8 +373,8 @@ class WorkerProcess:
 
     def _wait(self, room: int = 0) -> Woken:
         """Sleep until a slot or an enqueue rings, or until something is due; tell which."""
-        is_asking = not self._away_for and self._ask_ahead(room)
-        is_listening = is_asking or (room > 0 and not self._away_for)
+        is_asking = not self._absences.is_on and self._ask_ahead(room)
+        is_listening = is_asking or (room > 0 and not self._absences.is_on)
         if not is_listening:
             # What comes while there is no room for it must not pile up at the server.
             self._listener.hear()
@@ -414,14 +396,13 @@ class WorkerProcess:
         return True
 
     def _longest_wait(self, *, is_asking: bool) -> float:
-        if self._away_for:
-            return self._away_for
+        if self._absences.is_on:
+            return self._absences.pause
         if self._unsettled or not self._done.empty():
             return FLUSH
         if self._threads.unstarted or self._loop.unstarted:
             return HOLD
-        longest = ASKED if is_asking else self.backend.settings.poll
-        return min(longest, LOOK_AGAIN) if self._look_at < math.inf else longest
+        return self._absences.shorten(ASKED if is_asking else self.backend.settings.poll)
 
     def _take_brought(self) -> bool:
         """Hand out what the listener has brought; tell whether there may be more to claim."""
@@ -444,15 +425,11 @@ class WorkerProcess:
     # The store's absences, and the life signs of this process.
 
     def _store_is_away(self, error: Exception) -> None:
-        if not self._away_for:
-            self._away_since = time.monotonic()
-            logger.error("action=store_away reason=%r: waiting for it to return", str(error).strip())
-        self._away_for = min(AWAY_MOST, max(AWAY_FIRST, 2 * self._away_for))
+        self._absences.begin(error)
         connections.close_all()
 
     def _has_waited_in_vain(self) -> bool:
-        waited = time.monotonic() - self._away_since
-        return self._away_for > 0 and self._running == 0 and waited >= BURST_PATIENCE
+        return self._running == 0 and self._absences.seconds >= BURST_PATIENCE
 
     def _give_up(self) -> None:
         logger.error(
@@ -475,9 +452,7 @@ class WorkerProcess:
         for records in pages_of(self.backend.store, query):
             orphans = [record for record in records if self._is_unheard_of(record)]
             self.backend.store.apply([self.backend.attempts.released(orphan) for orphan in orphans])
-        if self._away_for:
-            logger.warning("action=store_back")
-        self._away_for = 0.0
+        self._absences.end()
 
     def _is_unheard_of(self, claim: Record) -> bool:
         return hold_of(claim) not in self._holdings and hold_of(claim) not in self._left_to_lease
