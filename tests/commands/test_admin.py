@@ -240,7 +240,7 @@ def test_an_address_that_no_task_can_have_is_no_error(tasks, sign_in, path):
 
 def test_selected_tasks_are_cancelled(tasks, sign_in):
     assert order(sign_in("cancel_task"), "cancel", [tasks["ready"], tasks["running"]]) == [
-        "Cancelled 2 tasks: 1 ready, 1 running; 1 of them running: asked to stop, stopped within 12 s at the latest."
+        "Cancelled 2 tasks: 1 ready, 1 running; what runs is asked to stop, and does so within 12 s at the latest."
     ]
     assert queries.get(tasks["ready"]).reason == "cancelled"
     assert queries.get(tasks["running"]).cancel_requested

@@ -141,7 +141,7 @@ def test_names_that_no_task_can_have_find_nothing(tasks, backroom):
 def test_waiting_tasks_are_cancelled_and_running_ones_asked_to_stop(tasks, backroom):
     printed = backroom("cancel", tasks["ready"], tasks["deferred"], tasks["running"])
     assert printed.out == (
-        "Cancelled 3 tasks: 1 ready, 1 running, 1 scheduled; 1 of them running: asked to stop, stopped within 12 s at the "
+        "Cancelled 3 tasks: 1 ready, 1 running, 1 scheduled; what runs is asked to stop, and does so within 12 s at the "
         "latest.\n"
     )
     assert states(tasks) == AS_BEFORE | {"ready": "failed", "deferred": "failed"}
@@ -169,7 +169,7 @@ def test_deferred_tasks_are_run_now(tasks, backroom):
     ("arguments", "word", "matched"),
     [
         (["retry", "--failed"], "Would have retried 1 task: 1 failed.", "failed"),
-        (["cancel", "--queue=default"], "; 1 of them running", "ready"),
+        (["cancel", "--queue=default"], "; what runs is asked", "ready"),
         (["run-now", "--all"], "Would have made ready 1 task: 1 scheduled.", "deferred"),
     ],
 )

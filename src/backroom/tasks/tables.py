@@ -41,7 +41,7 @@ def counts(words: Iterable[str]) -> str:
 
 def asked_to_stop(number: int, seconds: float) -> str:
     """Return what happens to running tasks that are cancelled; the end of a sentence, "" when there are none."""
-    return f"; {number} of them running: asked to stop, stopped within {seconds:.0f} s at the latest" if number else ""
+    return f"; what runs is asked to stop, and does so within {seconds:.0f} s at the latest" if number else ""
 
 
 def printable(text: str) -> str:
