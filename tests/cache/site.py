@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -13,6 +14,8 @@ from django.middleware.csrf import get_token
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
 from django.views.decorators.cache import cache_control
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.csp import csp_override
@@ -154,6 +157,67 @@ def failing(request):
     return HttpResponse("once up")
 
 
+def failing_for(request, what):
+    """Fail over what belongs to one visitor."""
+    looks = {
+        "theme": lambda: request.COOKIES.get("theme"),
+        "user": lambda: request.user.pk,
+        "session": lambda: request.session.get("cart"),
+        "utm_source": lambda: request.GET["utm_source"],
+    }
+    looks[what]()
+    count("failing_for")
+    raise OSError(what)
+
+
+@cache_page(300)
+def head(request, name="", of=None):
+    return HttpResponse(f"head {name}{count('head')} ")
+
+
+@cache_page(300)
+def foot(request):
+    return HttpResponse(f"foot {count('foot')}")
+
+
+class Base(View):
+    name = ""
+
+    def get(self, request):
+        return HttpResponse(f"{self.name} {count(self.name)} ")
+
+
+@method_decorator(cache_page(300), name="dispatch")
+class Left(Base):
+    name = "left"
+
+
+@method_decorator(cache_page(300), name="dispatch")
+class Right(Base):
+    name = "right"
+
+
+def side(request, name):
+    return HttpResponse(f"{name} {count(name)} ")
+
+
+def made_of_parts(request):
+    """Answer with what several cached views answer to the same request."""
+    views = (
+        head,
+        lambda request: head(request, "a "),
+        lambda request: head(request, name="b ", of=request.user),
+        foot,
+        Left.as_view(),
+        Right.as_view(),
+        cache_page(300)(Base.as_view(name="third")),
+        cache_page(300)(partial(side, name="fourth")),
+        cache_page(300)(partial(side, name="fifth")),
+    )
+    answers: list[Any] = [view(request) for view in views]
+    return HttpResponse(b"".join(each.content for each in answers))
+
+
 def template(request):
     text = engines["django"].from_string("template {{ number }}")
     response = TemplateResponse(request, text, {"number": lambda: count("template")})
@@ -239,7 +303,7 @@ VIEWS: dict[str, Any] = {
         *(plain, user, auser, session, session_cookie, csrf, nonce, said, theme, declared, whole_cookie, headers),
         *(varying, query, reflecting, campaign, stream, missing, redirecting, failing, template, broken_template),
         *(embedded, language, asynchronous, keyed, conditional, session_key, keeping, visited, long, told, changing),
-        *(painted, adeclared, basket),
+        *(painted, adeclared, basket, made_of_parts),
     )
 }
 
@@ -260,6 +324,7 @@ urlpatterns = [
     path("stale/short/", cache_page(5, stale=60, early=0)(plain)),
     path("stale/closing/", cache_page(300, stale=600, early=0)(closing)),
     path("stale/while/failing/", cache_page(300, stale=600, early=0)(failing)),
+    path("failing-for/<str:what>/", cache_page(300)(failing_for)),
     path("go/<path:rest>", cache_page(300)(lambda request, **_kwargs: plain(request))),
     path("listed/", cache_page(300, tags=(tag for tag in ["listed"]))(plain)),
     path("stale/address/", cache_page(300, stale=600, early=0)(address)),

@@ -26,6 +26,7 @@ from backroom.cache import (
     cached,
     computing,
     depend_on,
+    failures,
     fetch,
     forget,
     invalidate,
@@ -36,6 +37,7 @@ from backroom.cache.entries import Entry, Lifetime, Standing
 from backroom.cache.functions import UnusableFunction
 from backroom.cache.generations import current, tag_key
 from backroom.cache.steps import run
+from backroom.cache.waiting import Waiting
 from backroom.redis import RedisUnavailable
 
 INLINE = override_settings(BACKROOM={"CACHE_REFRESH": "requests"})
@@ -435,8 +437,14 @@ def test_a_cache_that_is_down_keeps_no_other_from_being_told_and_is_named(settin
 
 def test_of_two_who_make_the_generation_of_a_tag_the_first_ones_counts(monkeypatch):
     cache.set(tag_key("t"), "the first one's")
-    # It came after the other one had looked.
-    monkeypatch.setattr(type(caches["default"]), "get_many", lambda *_args, **_kwargs: {})
+    backend, looks = type(caches["default"]), []
+
+    def get_many(self, keys, version=None, original=backend.get_many):
+        looks.append(keys)
+        # It came after the other one had looked.
+        return {} if len(looks) == 1 else original(self, keys, version)
+
+    monkeypatch.setattr(backend, "get_many", get_many)
     assert run(current("default", ["t"])) == {"t": "the first one's"}
 
 
@@ -612,18 +620,17 @@ def waiting_for(monkeypatch, number):
     seen: set[int] = set()
     all_wait = threading.Event()
 
-    def is_claimed(alias, key, original=locks.is_claimed):
+    def look(self, key, original=Waiting.look):
+        yield from original(self, key)
         seen.add(threading.get_ident())
         if len(seen) == number:
             all_wait.set()
-        return (yield from original(alias, key))
 
-    monkeypatch.setattr(computing, "is_claimed", is_claimed)
+    monkeypatch.setattr(Waiting, "look", look)
     return all_wait
 
 
-@pytest.mark.parametrize("is_error", [True, False])
-def test_those_who_wait_for_what_is_not_kept_do_not_compute_one_after_the_other(monkeypatch, together, is_error):
+def test_those_who_wait_for_what_is_not_kept_do_not_compute_one_after_the_other(monkeypatch, together):
     all_wait, first = waiting_for(monkeypatch, 3), threading.Lock()
     # All of the others have to be inside at once.
     inside = threading.Barrier(3)
@@ -633,13 +640,71 @@ def test_those_who_wait_for_what_is_not_kept_do_not_compute_one_after_the_other(
             assert all_wait.wait(30)
         else:
             inside.wait(30)
-        if is_error:
-            raise LookupError
         return "not kept"
 
     answers = together(4, lambda _n: fetch("k", compute, keep=lambda value: value != "not kept"))
-    assert {type(answer) for answer in answers} == {LookupError if is_error else str}
+    assert answers == ["not kept"] * 4
     assert fetch("k", lambda: "kept") == fetch("k", lambda: "again") == "kept"
+
+
+class Refused(LookupError):
+    """An error that is made of more than what it says."""
+
+    def __init__(self, text, *, by):
+        super().__init__(text, by)
+
+
+@pytest.mark.parametrize("error", [LookupError("no", 7), ConnectionRefusedError(111, "refused"), Refused("no", by=3)])
+def test_those_who_wait_for_what_fails_get_that_error_and_who_comes_next_tries_again(
+    any_cache, monkeypatch, together, error
+):
+    all_wait, calls = waiting_for(monkeypatch, 3), []
+
+    def compute():
+        calls.append(1)
+        assert all_wait.wait(30)
+        raise error
+
+    answers = together(4, lambda _n: fetch("k", compute))
+    assert {(type(each), str(each)) for each in answers} == {(type(error), str(error))}
+    assert sorted(len(getattr(each, "__notes__", ())) for each in answers) == [0, 1, 1, 1]
+    assert len(calls) == 1
+    with pytest.raises(type(error)):
+        fetch("k", compute)
+    assert len(calls) == 2
+    assert fetch("k", lambda: "well") == "well"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ["word", "os:system", ["true"]],
+        ["word", "builtins:KeyboardInterrupt", []],
+        ["word", "not.imported:Error", []],
+        ["word", "builtins:NoSuchError", []],
+        ["word", "builtins:ExceptionGroup", [1]],
+        ["word", 1, []],
+        1,
+        None,
+    ],
+)
+def test_what_is_no_error_that_this_process_knows_is_not_raised(failure):
+    assert failures.again(failure) is None
+
+
+def test_those_whose_error_cannot_be_told_take_turns(monkeypatch, together):
+    class OfNobodyElse(Exception):
+        pass
+
+    all_wait, inside = waiting_for(monkeypatch, 3), threading.Lock()
+
+    def compute():
+        assert inside.acquire(blocking=False)
+        assert all_wait.wait(30)
+        inside.release()
+        raise OfNobodyElse
+
+    assert {type(each) for each in together(4, lambda _n: fetch("k", compute))} == {OfNobodyElse}
 
 
 def test_those_who_wait_for_what_fails_get_the_old_value_at_once(clock, monkeypatch, together):
@@ -667,6 +732,27 @@ def test_an_error_of_the_cache_hides_no_error_of_the_computation(monkeypatch, ca
     with pytest.raises(LookupError, match="mine"):
         fetch("k", compute)
     assert "action=not-stored" in caplog.text
+
+
+@INLINE
+@pytest.mark.parametrize("is_stale", [False, True])
+def test_an_error_between_the_claim_and_the_computation_leaves_no_lock(clock, monkeypatch, is_stale):
+    if is_stale:
+        fetch("k", lambda: "old", 10, stale=60)
+        clock.go_on(11)
+    backend, looks = type(caches["default"]), []
+
+    def get_many(self, keys, version=None, original=backend.get_many):
+        looks.append(keys)
+        if len(looks) == 2:
+            raise ConnectionError
+        return original(self, keys, version)
+
+    monkeypatch.setattr(backend, "get_many", get_many)
+    with pytest.raises(ConnectionError):
+        fetch("k", lambda: "new", 10, stale=60)
+    stored: Any = caches["default"]
+    assert not [key for key in stored._cache if "backroom.lock" in key and not key.endswith(".asked")]
 
 
 @INLINE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
@@ -15,11 +14,11 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory, Client
 
-from backroom.cache import cache_page, invalidate_on_commit
+from backroom.cache import cache_page, invalidate_on_commit, waiting
 from backroom.cache.middleware import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
 from backroom.cache.pages.shelf import Shelf
 from tests.cache import site
-from tests.cache.test_functions import noting
+from tests.cache.test_functions import noting, waiting_for
 from tests.cache.test_pages import FETCH, OTHERS, SINGLE, UPDATE, fresh_site, get, text
 
 __all__ = ["fresh_site"]
@@ -84,11 +83,11 @@ def test_a_visitor_who_goes_away_leaves_no_lock(cached):
 def test_an_error_between_the_claim_and_the_view_leaves_no_lock(monkeypatch):
     looks = []
 
-    def look(self, chance=None, original=Shelf.look):
+    def look(self, original=Shelf.look, **options):
         looks.append(1)
         if len(looks) == 2:
             raise ConnectionError
-        return (yield from original(self, chance))
+        return (yield from original(self, **options))
 
     monkeypatch.setattr(Shelf, "look", look)
     with pytest.raises(ConnectionError):
@@ -263,11 +262,8 @@ def test_an_entry_that_has_no_page_in_it_is_a_miss(value):
 
 @pytest.mark.parametrize(("options", "seconds"), [({"lease": 0.05}, 0.1), ({"patience": 0.02}, 0.02)])
 def test_who_has_waited_for_twice_the_lease_makes_the_page(monkeypatch, caplog, rf, options, seconds):
-    def claimed(self):
-        return bool((yield from self.has_failed())) or None
-
-    monkeypatch.setattr(Shelf, "claim", claimed)
-    monkeypatch.setattr(Shelf, "is_claimed", lambda self: (yield from self.claim()) is None)
+    monkeypatch.setattr(waiting, "is_always_claimed", lambda _alias: True)
+    monkeypatch.setattr(LocMemCache, "add", lambda *_args, **_kwargs: False)
     assert cache_page(300, **options)(site.plain)(rf.get("/plain/")).content == b"plain 1"
     assert f"action=gave-up-waiting path=/plain/ seconds={seconds:g}\n" in caplog.text
 
@@ -283,26 +279,74 @@ def test_nobody_waits_for_a_lock_that_is_not_there(monkeypatch, caplog, rf):
 def test_those_who_wait_for_a_page_that_fails_get_the_old_one_at_once(clock, monkeypatch, together):
     assert text("/stale/failing/") == "once up"
     clock.go_on(301)
-    waiting: set[int] = set()
-    all_wait = threading.Event()
-
-    def is_claimed(self, original=Shelf.is_claimed):
-        waiting.add(threading.get_ident())
-        if len(waiting) == 3:
-            all_wait.set()
-        return (yield from original(self))
+    all_wait = waiting_for(monkeypatch, 3)
 
     def count(name):
         site.made[name] += 1
         assert all_wait.wait(30)
         return site.made[name]
 
-    monkeypatch.setattr(Shelf, "is_claimed", is_claimed)
     monkeypatch.setattr(site, "count", count)
     pages = together(4, lambda _n: get("/stale/failing/"))
     assert {page.content for page in pages} == {b"once up"}
     assert {page.headers["Cache-Status"].rpartition("=")[2] for page in pages} == {"stale-if-error"}
     assert site.made["failing"] == 2
+
+
+def failing_together(monkeypatch, together, path, **headers):
+    """Return what four visitors get who come at once, the others while the first one's page is being made."""
+    all_wait = waiting_for(monkeypatch, 3)
+
+    def count(name):
+        site.made[name] += 1
+        assert all_wait.wait(30)
+        return site.made[name]
+
+    monkeypatch.setattr(site, "count", count)
+    client = Client(raise_request_exception=False, headers=headers)
+    return together(4, lambda _n: client.get(path))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("prefix", ["", "/cached"])
+@pytest.mark.parametrize("status", [500, 503])
+def test_those_who_wait_for_a_page_that_fails_fail_with_it_and_who_comes_next_tries_again(
+    monkeypatch, together, settings, prefix, status
+):
+    if not prefix:
+        settings.MIDDLEWARE = [SINGLE, *OTHERS]
+    name = "failing" if status == 500 else "headers"
+    site.made["failing"], site.answers["status"] = 1, status
+    pages = failing_together(monkeypatch, together, f"{prefix}/{name}/")
+    assert [page.status_code for page in pages] == [status] * 4
+    assert site.made[name] == (2 if status == 500 else 1)
+    if status == 503 or not prefix:
+        told = [page.headers["Cache-Status"] for page in pages]
+        assert sorted("collapsed; detail=failed" in each for each in told) == [False, True, True, True]
+    Client(raise_request_exception=False).get(f"{prefix}/{name}/")
+    assert site.made[name] == (3 if status == 500 else 2)
+    assert locks() == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/cached/failing/", {"Authorization": "Basic bWU="}),
+        ("/failing-for/theme/", {}),
+        ("/failing-for/user/", {}),
+        ("/failing-for/session/", {}),
+        ("/failing-for/utm_source/?utm_source=a", {}),
+        ("/cached/missing/", {}),
+    ],
+)
+def test_nobody_fails_with_what_may_be_the_first_ones_affair_alone(monkeypatch, together, path, headers):
+    site.made["failing"] = 1
+    before = sum(site.made.values())
+    pages = failing_together(monkeypatch, together, path, **headers)
+    assert {page.status_code for page in pages} == {404 if "missing" in path else 500}
+    assert sum(site.made.values()) - before == 4
+    assert locks() == []
 
 
 # ── Transactions ────────────────────────────────────────────────────────────────────────────────

@@ -84,6 +84,14 @@ def test_a_page_is_made_once_on_any_cache(any_cache):
     assert text("/cached/plain/") == "plain 2"
 
 
+def test_two_cached_views_that_answer_one_request_have_pages_of_their_own(prefix):
+    parts = "head 1 head a 2 head b 3 foot 1left 1 right 1 third 1 fourth 1 fifth 1 "
+    for _ in range(2):
+        assert text(f"{prefix}made_of_parts/?utm_source=a") == parts
+    purge("/made_of_parts/", "/cached/made_of_parts/")
+    assert text(f"{prefix}made_of_parts/").startswith("head 4 head a 5 ")
+
+
 def test_a_page_of_a_template_is_made_once(prefix):
     pages = [get(f"{prefix}template/") for _ in range(3)]
     assert [page.content for page in pages] == [b"template 1"] * 3
@@ -605,7 +613,8 @@ def test_a_page_that_turned_private_is_no_longer_waited_for_and_can_turn_back():
 
 
 @pytest.mark.parametrize(
-    ("answer", "seconds"), [({"status": 500}, 5), ({"headers": {"Cache-Control": "private"}}, 120)]
+    ("answer", "seconds"),
+    [({"status": 500, "headers": {"Cache-Control": "private"}}, 5), ({"headers": {"Cache-Control": "private"}}, 120)],
 )
 def test_for_how_long_nobody_waits_for_another(clock, answer, seconds):
     def why():

@@ -3,26 +3,22 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, Final
 
 from backroom.cache.dependencies import Dependencies, collecting, enclosing
 from backroom.cache.entries import Entry, Generations, Lifetime, Standing
+from backroom.cache.failures import again, remembered
 from backroom.cache.generations import current, held, tag_key
-from backroom.cache.locks import Held, claim, is_claimed, lock_key
-from backroom.cache.steps import Run, Steps, Wait, ask
+from backroom.cache.locks import Held, claim, lock_key
+from backroom.cache.steps import Run, Steps, ask, latest
+from backroom.cache.waiting import Waiting, has_failed, tell_failure, tell_in_vain
 from backroom.cache.writes import is_uncommitted
 
 logger = logging.getLogger("backroom.cache")
 
-PAUSES: Final = (0.01, 0.1)
-"""Seconds from one look to the next while another computes: at first, and at most."""
-LOOKS: Final = 3
-"""How often nobody has a lock that is not to be had either, until it is clear that the cache is at fault."""
-AFTER_A_FAILURE: Final = 5
-"""Seconds for which a spare value is served without trying again; and where there is none, nobody waits for another."""
 USABLE: Final = {Standing.FRESH, Standing.EARLY, Standing.STALE}
 
 
@@ -78,10 +74,16 @@ def renewed_if_due(recipe: Recipe) -> Steps[None]:
         yield from ask(recipe.alias, "delete", asked_key(recipe.key))
 
 
-def looked_up(recipe: Recipe, chance: float | None = None) -> Steps[tuple[Entry | None, Standing]]:
-    """Return what is stored, if its tags still hold, and what it is good for."""
+def looked_up(
+    recipe: Recipe, chance: float | None = None, *, has_lock: bool = False
+) -> Steps[tuple[Entry | None, Standing]]:
+    """Return what is stored, if its tags still hold, and what it is good for.
+
+    Who has the lock is to find what was stored just before, which a replica may not have yet.
+    """
     known = {tag: tag_key(tag) for tag in recipe.tags}
-    read = yield from ask(recipe.alias, "get_many", [recipe.key, *known.values()])
+    keys = [recipe.key, *known.values()]
+    read = yield from (latest(recipe.alias, keys) if has_lock else ask(recipe.alias, "get_many", keys))
     entry = Entry.unpacked(read.get(recipe.key))
     if entry is None or not (yield from held(recipe.alias, read, entry.generations, known)):
         return None, Standing.DEAD
@@ -99,8 +101,8 @@ def computed(recipe: Recipe, held_lock: Held | None) -> Steps[Entry]:
             found.add(before)
             entry = yield from _made(recipe, found)
         yield from _keep(recipe, found, entry)
-    except Exception:
-        yield from _let_nobody_wait(recipe)
+    except Exception as error:
+        yield from tell_failure(recipe.alias, recipe.key, remembered(error))
         raise
     else:
         return entry
@@ -115,34 +117,7 @@ def _keep(recipe: Recipe, found: Dependencies, entry: Entry) -> Steps[None]:
     elif entry.lifetime.is_kept and (entry.is_error or recipe.is_kept(entry.value)):
         yield from ask(recipe.alias, "set", recipe.key, entry.packed(), entry.lifetime.backend_timeout)
     else:
-        yield from _let_nobody_wait(recipe)
-
-
-def _let_nobody_wait(recipe: Recipe) -> Steps[None]:
-    """Say that there will be nothing to wait for: those who do would compute one after the other."""
-    try:
-        yield from ask(recipe.alias, "set", _alone_key(recipe.key), 1, AFTER_A_FAILURE)
-    except Exception as error:  # noqa: BLE001 - the value, or why there is none, is what counts
-        logger.warning("action=not-stored key=%s error=%s", recipe.key, type(error).__qualname__)
-
-
-def gives_up(what: str, until: float, patience: float, nobody: int) -> bool:
-    """Tell, and log, whether who waits for another waits no longer: since `until` has come, or there is no other."""
-    if nobody >= LOOKS:
-        logger.warning("action=no-lock-to-be-had %s", what)
-        return True
-    if time.monotonic() > until:
-        logger.warning("action=gave-up-waiting %s seconds=%g", what, patience)
-        return True
-    return False
-
-
-def nap() -> Iterator[float]:
-    """Yield the seconds from one look to the next while another computes."""
-    seconds, longest = PAUSES
-    while True:
-        yield seconds * random.uniform(0.5, 1)  # noqa: S311 - jitter
-        seconds = min(seconds * 1.5, longest)
+        yield from tell_in_vain(recipe.alias, recipe.key)
 
 
 def depends_on(generations: Generations) -> None:
@@ -192,10 +167,10 @@ def _renewed_by_one(recipe: Recipe, found: Entry, standing: Standing) -> Steps[E
     held_lock = yield from claim(recipe.alias, recipe.key, recipe.lease)
     if held_lock is None:
         return found
-    again, standing = yield from looked_up(recipe, chance=1.0)
-    if again is not None and again.made_at > found.made_at:
+    newer, _ = yield from _with_lock(held_lock, looked_up(recipe, chance=1.0, has_lock=True))
+    if newer is not None and newer.made_at > found.made_at:
         yield from held_lock.give_back()
-        return again
+        return newer
     entry = yield from _computed_or_spare(recipe, held_lock, found)
     if has_asked and entry is not found:
         yield from ask(recipe.alias, "delete", asked_key(recipe.key))
@@ -203,35 +178,49 @@ def _renewed_by_one(recipe: Recipe, found: Entry, standing: Standing) -> Steps[E
 
 
 def _computed_or_awaited(recipe: Recipe, spare: Entry | None) -> Steps[Entry]:
-    if spare is not None and (yield from ask(recipe.alias, "get", _failed_key(recipe.key))):
+    if spare is not None and (yield from has_failed(recipe.alias, recipe.key)):
         return spare
-    until = time.monotonic() + recipe.patience
-    naps = nap()
-    nobody = 0
-    while (held_lock := (yield from claim(recipe.alias, recipe.key, recipe.lease))) is None:
-        nobody = 0 if (yield from is_claimed(recipe.alias, recipe.key)) else nobody + 1
-        if gives_up(f"key={recipe.key}", until, recipe.patience, nobody):
-            return (yield from _computed_or_spare(recipe, None, spare))
-        yield Wait(next(naps))
-        if (found := (yield from _come_meanwhile(recipe, spare))) is not None:
+    waiting = Waiting(recipe.alias, patience=recipe.patience, what=f"key={recipe.key}")
+    while True:
+        held_lock = yield from claim(recipe.alias, recipe.key, recipe.lease)
+        # Also with the lock: it may have been given back between the last look and the claim.
+        found = yield from _with_lock(
+            held_lock, _come_meanwhile(recipe, spare, waiting, has_lock=held_lock is not None)
+        )
+        if found is not None:
+            if held_lock is not None:
+                yield from held_lock.give_back()
             return found
-        if spare is None and (yield from ask(recipe.alias, "get", _alone_key(recipe.key))):
+        if held_lock is not None or waiting.is_over():
+            return (yield from _computed_or_spare(recipe, held_lock, spare))
+        if waiting.is_in_vain and spare is None:
             return (yield from computed(recipe, None))
-    # It may have been given back between the last look and the claim.
-    if (found := (yield from _come_meanwhile(recipe, spare))) is not None:
-        yield from held_lock.give_back()
-        return found
-    return (yield from _computed_or_spare(recipe, held_lock, spare))
+        yield from waiting.nap()
 
 
-def _come_meanwhile(recipe: Recipe, spare: Entry | None) -> Steps[Entry | None]:
-    """Return what another has computed, or the spare value if it failed to."""
-    found, standing = yield from looked_up(recipe)
+def _come_meanwhile(recipe: Recipe, spare: Entry | None, waiting: Waiting, *, has_lock: bool) -> Steps[Entry | None]:
+    """Return what another has computed; if it failed to, the spare value, or raise its error."""
+    found, standing = yield from looked_up(recipe, has_lock=has_lock)
     if found is not None and standing in USABLE:
         return found
-    if spare is not None and (yield from ask(recipe.alias, "get", _failed_key(recipe.key))):
+    if has_lock and not waiting.has_looked:
+        return None
+    yield from waiting.look(recipe.key)
+    if waiting.failure is not None and spare is not None:
         return spare
+    if (error := again(waiting.failure)) is not None:
+        raise error
     return None
+
+
+def _with_lock[T](held_lock: Held | None, steps: Steps[T]) -> Steps[T]:
+    """Take steps between a claim and the computation; give the lock back if they end in an error."""
+    try:
+        return (yield from steps)
+    except BaseException:
+        if held_lock is not None:
+            yield from held_lock.give_back()
+        raise
 
 
 def _computed_or_spare(recipe: Recipe, held_lock: Held | None, spare: Entry | None) -> Steps[Entry]:
@@ -241,7 +230,6 @@ def _computed_or_spare(recipe: Recipe, held_lock: Held | None, spare: Entry | No
         if spare is None or not spare.may_stand_in(time.time()):
             raise
         logger.warning("action=served-stale key=%s error=%s", recipe.key, type(error).__qualname__)
-        yield from ask(recipe.alias, "set", _failed_key(recipe.key), 1, AFTER_A_FAILURE)
         return spare
 
 
@@ -255,14 +243,6 @@ def _computed_for_nobody_else(recipe: Recipe) -> Steps[Entry]:
 def _keep_private() -> None:
     if (outer := enclosing()) is not None:
         outer.is_private = True
-
-
-def _failed_key(key: str) -> str:
-    return f"{lock_key(key)}.failed"
-
-
-def _alone_key(key: str) -> str:
-    return f"{lock_key(key)}.alone"
 
 
 def unique(tags: Iterable[str]) -> tuple[str, ...]:

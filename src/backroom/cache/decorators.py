@@ -1,9 +1,12 @@
 """The page cache of one view: `cache_page()`, and what a view says beside it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import date
 from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from types import MethodType
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
@@ -18,6 +21,8 @@ from backroom.cache.pages.visits import Visit
 from backroom.cache.steps import Run, Steps, arun, run
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+TOLD: Final = (str, int, float, UUID, date)
 
 type PageTags = str | Iterable[str] | Callable[..., str | Iterable[str]]
 
@@ -48,7 +53,7 @@ def cache_page(
     Args:
         timeout: seconds. `s-maxage` in the response counts more, `max-age` less.
         cache: an alias of CACHES.
-        key_prefix: parts the pages of two sites that share a cache.
+        key_prefix: parts the pages of two sites that share a cache, and of two views of one name that answer one request.
         stale: seconds after that in which a page is served while it is made anew; `stale-while-revalidate` says it too.
         stale_if_error: seconds after `timeout` in which it is served when making it fails; also as a directive.
         tags: names for `invalidate()`; or a function of the view's arguments, the request first, that returns them.
@@ -66,11 +71,12 @@ def cache_page(
     always = () if callable(tags) else _listed(tags)
     terms = Terms(timeout=timeout, stale=stale, stale_if_error=stale_if_error, early=early, statuses=statuses)
 
-    def page_cache(tags_of: Callable[[HttpRequest], tuple[str, ...]]) -> PageCache:
+    def page_cache(tags_of: Callable[[HttpRequest], tuple[str, ...]], view: tuple[Any, ...]) -> PageCache:
         return PageCache(
             terms=terms,
             alias=cache or DEFAULT_CACHE_ALIAS,
             prefix=settings.CACHE_MIDDLEWARE_KEY_PREFIX if key_prefix is None else key_prefix,
+            view=view,
             tags=tags_of,
             per_user=per_user,
             browser=browser,
@@ -81,10 +87,13 @@ def cache_page(
         )
 
     def decorate(view: View) -> View:
+        name = _name_of(view)
+
         def answer(request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
             _check(request)
             listed = _listed(tags(request, *args, **kwargs)) if callable(tags) else always
-            return _answer(page_cache(lambda _request: listed), request, partial(view, request, *args, **kwargs))
+            cache = page_cache(lambda _request: listed, (*name, *_told(args, kwargs)))
+            return _answer(cache, request, partial(view, request, *args, **kwargs))
 
         if iscoroutinefunction(view):
 
@@ -173,6 +182,25 @@ def _stored_when_rendered(visit: Visit, response: Any) -> Any:
 
 def _listed(tags: str | Iterable[str]) -> tuple[str, ...]:
     return (tags,) if isinstance(tags, str) else tuple(tags)
+
+
+def _name_of(view: Any) -> list[Any]:
+    if isinstance(view, partial):
+        return [*_name_of(view.func), *_told(view.args, view.keywords)]
+    if isinstance(view, MethodType):
+        # As method_decorator() hands it over; its own name may be that of a base class.
+        return [*_name_of(type(view.__self__)), view.__name__]
+    named = getattr(view, "view_class", view)
+    named = named if hasattr(named, "__qualname__") else type(named)
+    return [f"{named.__module__}.{named.__qualname__}"]
+
+
+def _told(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield those arguments of a view that a text stands for, as addresses have them. Others do not tell pages apart."""
+    for name, value in [*enumerate(args), *sorted(kwargs.items())]:
+        # Not isinstance(), which would have a lazy object look who the visitor is.
+        if issubclass(type(value), TOLD):
+            yield [str(name), str(value)]
 
 
 def _check(request: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from backroom.cache.entries import Generations
-from backroom.cache.steps import Steps, arun, ask, run
+from backroom.cache.steps import Steps, arun, ask, latest, run
 from backroom.errors import BackroomError
 
 TRIES: Final = 3
@@ -69,13 +69,13 @@ def current(alias: str, tags: Iterable[str]) -> Steps[dict[str, str]]:
     keys = {tag: tag_key(tag) for tag in tags}
     if not keys:
         return {}
-    found = yield from ask(alias, "get_many", list(keys.values()))
+    found = yield from latest(alias, list(keys.values()))
     missing = [key for key in keys.values() if not isinstance(found.get(key), str)]
     drafts = {key: _new() for key in missing}
     for key, draft in drafts.items():
         # Of two that find none the first one's counts, for both.
         if not (yield from ask(alias, "add", key, draft, None)):
-            found[key] = yield from ask(alias, "get", key)
+            found |= yield from latest(alias, [key])
     return {tag: str(found.get(key) or drafts.get(key) or _new()) for tag, key in keys.items()}
 
 
@@ -102,7 +102,7 @@ def _renewed(alias: str, keys: list[str]) -> Steps[None]:
         new = {key: _new() for key in keys}
         failed = set((yield from ask(alias, "set_many", new, None)) or ())
         # Django's database cache says nothing of a write that failed; a server that is not there, nothing of what it has.
-        found = yield from ask(alias, "get_many", keys)
+        found = yield from latest(alias, keys)
         old = {key: found.get(key) for key in keys if found.get(key, None if key in failed else new[key]) != new[key]}
         if not old:
             return

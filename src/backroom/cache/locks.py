@@ -47,19 +47,13 @@ def lock_key(key: str) -> str:
 
 def claim(alias: str, key: str, seconds: float) -> Steps[Held | None]:
     """Take the lock of a key, or return None when another has it; after so many seconds it is free again."""
-    if _locks_ranges(alias):
+    if is_always_claimed(alias):
         return (yield from _claim_range(caches[alias], key))
     return (yield from _claim_key(alias, lock_key(key), seconds))
 
 
-def is_claimed(alias: str, key: str) -> Steps[bool]:
-    """Tell whether somebody has the lock of a key. A cache that cannot be written to lets nobody have it."""
-    if _locks_ranges(alias):
-        return True
-    return (yield from ask(alias, "get", lock_key(key))) is not None
-
-
-def _locks_ranges(alias: str) -> bool:
+def is_always_claimed(alias: str) -> bool:
+    """Tell whether somebody has a lock that is not to be had, without a look at its key: it is a byte of a file."""
     return CAN_LOCK_RANGES and isinstance(caches[alias], FileBasedCache)
 
 

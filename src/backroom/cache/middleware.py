@@ -120,6 +120,11 @@ class FetchFromCacheMiddleware(_Base):
         if (visit := getattr(request, VISIT, None)) is not None:
             visit.enter_view()
 
+    def process_exception(self, request: HttpRequest, _error: Exception) -> None:
+        """Take note of what the view has read, before the page for errors reads more."""
+        if (visit := getattr(request, VISIT, None)) is not None:
+            visit.note_error()
+
     def _made(self, request: HttpRequest) -> Steps[Any]:
         """Return the stored response, or have it made; give the lock back if that ends in an error, or is cancelled."""
         if (found := (yield from self._in(request))) is not None:

@@ -6,7 +6,7 @@ threads nor loops. `run()` and `arun()` are the only two places that do.
 
 import asyncio
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -76,6 +76,13 @@ type Step = Ask | Wait | Run
 def ask(alias: str, method: str, *args: Any) -> Steps[Any]:
     """Call a method of the cache of this alias."""
     return (yield Ask(alias, method, args))
+
+
+def latest(alias: str, keys: Sequence[str]) -> Steps[dict[str, Any]]:
+    """Read several keys as they are now: from the primary, if this cache can say so and reads from replicas."""
+    method = "get_latest" if hasattr(caches[alias], "get_latest") else "get_many"
+    found: dict[str, Any] = yield from ask(alias, method, keys)
+    return found
 
 
 def run[T](steps: Steps[T]) -> T:

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 from django.core.cache.backends.redis import RedisCache as DjangosCache
+from django.http import HttpResponse
 
-from backroom.cache import invalidate
+from backroom.cache import ainvalidate, cache_page, fetch, invalidate
 from backroom.cache.absence import absence_of
 from backroom.cache.backends.redis import ROOT, RedisCache
 from backroom.cache.generations import InvalidationFailed
 from backroom.redis import RedisUnavailable, loops
+from tests.cache.test_functions import waiting_for
 from tests.redis.servers import Proxy, Sentinel, TcpRedis, running
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -275,6 +278,41 @@ def test_replicas_are_read_and_the_primary_is_written(empty, services_folder):
         assert cache.get("key") == 5
         assert cache.incr("key") == 2
         assert RedisCache(f"{empty.tcp_url};{replica.tcp_url}", {}).get_many(["key"]) == {"key": 5}
+
+
+@pytest.fixture
+def lagging(empty, services_folder, settings) -> Any:
+    """Have a cache whose replica has nothing of what is written to its primary."""
+    replica = TcpRedis(services_folder / "cache-lagging")
+    with running(replica):
+        path = "backroom.cache.backends.redis.RedisCache"
+        settings.CACHES = {"default": {"BACKEND": path, "LOCATION": [empty.tcp_url, replica.tcp_url]}}
+        yield replica
+
+
+@pytest.mark.parametrize("is_page", [False, True])
+def test_those_who_read_a_replica_that_lags_behind_compute_once(lagging, monkeypatch, together, is_page, rf):
+    all_wait, calls = waiting_for(monkeypatch, 3), []
+
+    def compute() -> str:
+        calls.append(1)
+        assert all_wait.wait(30)
+        return "made"
+
+    view = cache_page(60)(lambda _request: HttpResponse(compute()))
+    view_or_value = (lambda _n: view(rf.get("/")).content.decode()) if is_page else (lambda _n: fetch("k", compute))
+    assert together(4, view_or_value) == ["made"] * 4
+    assert view_or_value(5) == "made"
+    assert len(calls) == 1
+
+
+def test_an_invalidation_is_seen_on_the_primary_though_a_replica_lags_behind(lagging):
+    cache: Any = caches["default"]
+    invalidate("t")
+    asyncio.run(ainvalidate("t"))
+    cache.set("k", 1)
+    assert (cache.get_many(["k"]), cache.get_latest(["k"])) == ({}, {"k": 1})
+    assert asyncio.run(cache.aget_latest(["k"])) == {"k": 1}
 
 
 def test_sentinels_say_where_the_primary_is(empty, services_folder):

@@ -137,6 +137,14 @@ class RedisCache(BackroomCache):
         """As `get_many`."""
         return await self._arun("get_many", self._get_many(keys, version), {}, self._reader)
 
+    def get_latest(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """As `get_many`, from the primary: what was written just now is found, however far replicas lag behind."""
+        return self._run("get_many", self._get_many(keys, version), {})
+
+    async def aget_latest(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
+        """As `get_latest`."""
+        return await self._arun("get_many", self._get_many(keys, version), {})
+
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Tell whether a key has a value."""
         return self._run("has_key", self._has_key(key, version), otherwise=False, at=self._reader)

@@ -74,15 +74,19 @@ class Reads:
         if self not in watchers:
             return
         watchers.remove(self)
+        self.look(request)
         session: Any = getattr(request, "session", None)
-        if getattr(session, "accessed", False):
-            self.private("session")
-        elif self._session_before and session is not None:
+        if self._session_before and session is not None:
             session.accessed = True
+        if self._csrf_before:
+            request.META[CSRF_USED] = True
+
+    def look(self, request: HttpRequest) -> None:
+        """Note what can be seen of reads by what they left behind."""
+        if getattr(getattr(request, "session", None), "accessed", False):
+            self.private("session")
         if request.META.get(CSRF_USED) is not None:
             self.private("csrf-token")
-        elif self._csrf_before:
-            request.META[CSRF_USED] = True
         self._look_for_another_user(request)
         # A nonce that exists may be in the page; Django's is true once it does, that of django-csp is a text.
         if getattr(request, "_csp_nonce", None):

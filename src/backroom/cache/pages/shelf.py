@@ -11,12 +11,13 @@ from django.http import HttpRequest
 from backroom.cache.computing import asked_key
 from backroom.cache.entries import Entry, Standing
 from backroom.cache.generations import held, tag_key
-from backroom.cache.locks import Held, claim, is_claimed, lock_key
+from backroom.cache.locks import Held, claim
 from backroom.cache.pages.options import PageCache
 from backroom.cache.pages.places import Place
 from backroom.cache.pages.stored import StoredPage
 from backroom.cache.pages.variants import Variation
-from backroom.cache.steps import Steps, ask
+from backroom.cache.steps import Steps, ask, latest
+from backroom.cache.waiting import Waiting, has_failed, tell_failure
 
 META: Final = "backroom-page-1"
 DAY: Final = 86_400
@@ -38,14 +39,19 @@ class Shelf:
         self.why = "uri-miss"
         """Why there was nothing to serve, as Cache-Status has it."""
 
-    def look(self, chance: float | None = None) -> Steps[tuple[Entry | None, Standing]]:
-        """Return the page that fits the request, if its tags still hold, and what it is good for."""
+    def look(self, chance: float | None = None, *, has_lock: bool = False) -> Steps[tuple[Entry | None, Standing]]:
+        """Return the page that fits the request, if its tags still hold, and what it is good for.
+
+        Who has the lock is to find what was stored just before, which a replica may not have yet.
+        """
         alias, tags, plain = self.cache.alias, self.place.tags, self.place.page("GET", "plain")
-        read = yield from ask(alias, "get_many", [self.place.meta, plain, *map(tag_key, tags)])
+        keys = [self.place.meta, plain, *map(tag_key, tags)]
+        read = yield from (latest(alias, keys) if has_lock else ask(alias, "get_many", keys))
         self._learn(read.get(self.place.meta))
         if self.variation is None:
             return None, Standing.DEAD
-        entry = Entry.unpacked((yield from self._variant(self.variation.digest(self.request), read.get(plain))))
+        variant = self.variation.digest(self.request)
+        entry = Entry.unpacked((yield from self._variant(variant, read.get(plain), has_lock=has_lock)))
         page = None if entry is None else StoredPage.unpacked(entry.value)
         if entry is None or page is None or not (yield from held(alias, read, entry.generations, tags)):
             self.why = "vary-miss" if self.variation.headers or self.variation.cookies else "uri-miss"
@@ -69,13 +75,13 @@ class Shelf:
         packed, kept = (None, seconds) if self.variation is None else (self.variation.packed(), DAY)
         yield from ask(self.cache.alias, "set", self.place.meta, [META, packed, time.time() + seconds], kept)
 
-    def mark_failed(self, seconds: int) -> Steps[None]:
-        """Remember that making the page failed."""
-        yield from ask(self.cache.alias, "set", self._failed_key, 1, seconds)
+    def tell_failure(self, failure: list[Any]) -> Steps[None]:
+        """Have those who wait for the page know that making it failed."""
+        yield from tell_failure(self.cache.alias, self._lock_name, failure)
 
     def has_failed(self) -> Steps[bool]:
         """Tell whether making the page failed lately."""
-        return bool((yield from ask(self.cache.alias, "get", self._failed_key)))
+        return (yield from has_failed(self.cache.alias, self._lock_name))
 
     def mark_asked(self) -> Steps[bool]:
         """Remember that the page is being made elsewhere; tell whether nobody had said so lately."""
@@ -89,9 +95,9 @@ class Shelf:
         """Take the lock of the page, or return None when another has it."""
         return (yield from claim(self.cache.alias, self._lock_name, self.cache.lease))
 
-    def is_claimed(self) -> Steps[bool]:
-        """Tell whether somebody has it."""
-        return (yield from is_claimed(self.cache.alias, self._lock_name))
+    def listen(self, waiting: Waiting) -> Steps[None]:
+        """See who makes the page, and what has come of those who did."""
+        yield from waiting.look(self._lock_name)
 
     def _learn(self, stored: Any) -> None:
         self.variation, self.is_pass = None, False
@@ -101,19 +107,20 @@ class Shelf:
                 self.is_pass = until > time.time()
                 self.why = "bypass" if self.is_pass else self.why
 
-    def _variant(self, variant: str, plain: Any) -> Steps[Any]:
+    def _variant(self, variant: str, plain: Any, *, has_lock: bool) -> Steps[Any]:
         stored = plain if variant == "plain" else None
         if stored is None and variant != "plain":
-            stored = yield from ask(self.cache.alias, "get", self.place.page("GET", variant))
+            stored = yield from self._one(self.place.page("GET", variant), has_lock=has_lock)
         if stored is None and self.method == "HEAD":
-            stored = yield from ask(self.cache.alias, "get", self.place.page("HEAD", variant))
+            stored = yield from self._one(self.place.page("HEAD", variant), has_lock=has_lock)
         return stored
+
+    def _one(self, key: str, *, has_lock: bool) -> Steps[Any]:
+        if has_lock:
+            return (yield from latest(self.cache.alias, [key])).get(key)
+        return (yield from ask(self.cache.alias, "get", key))
 
     @property
     def _lock_name(self) -> str:
         variant = "" if self.variation is None else self.variation.digest(self.request)
         return self.place.page(self.method, variant)
-
-    @property
-    def _failed_key(self) -> str:
-        return f"{lock_key(self._lock_name)}.failed"

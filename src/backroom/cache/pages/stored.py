@@ -9,6 +9,7 @@ from math import floor
 from typing import Any, Final, Self, cast
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import get_resolver, get_urlconf
 from django.utils.cache import get_conditional_response
 from django.utils.http import parse_http_date_safe, quote_etag
 
@@ -127,6 +128,16 @@ def tell(response: HttpResponseBase, **parameters: str | bool) -> None:
     others = response.headers.get("Cache-Status")
     ours = "; ".join(said)
     response.headers["Cache-Status"] = f"{others}, {ours}" if others else ours
+
+
+def error_page(request: HttpRequest, status: int) -> HttpResponseBase:
+    """Return the project's page for errors (`handler500`), with this status."""
+    handler: Any = get_resolver(get_urlconf()).resolve_error_handler(500)
+    response = handler(request)
+    if callable(getattr(response, "render", None)):
+        response = response.render()
+    response.status_code = status
+    return cast("HttpResponseBase", response)
 
 
 def put_away(response: Any) -> None:

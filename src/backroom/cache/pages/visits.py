@@ -4,16 +4,21 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from secrets import token_hex
 from typing import Any, Final
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http.multipartparser import MultiPartParserError
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.timezone import get_current_timezone_name, get_default_timezone_name
 
-from backroom.cache.computing import AFTER_A_FAILURE, USABLE, depends_on, gives_up, nap
+from backroom.cache.computing import USABLE, depends_on
 from backroom.cache.dependencies import Dependencies
 from backroom.cache.entries import Entry, Lifetime, Standing
+from backroom.cache.failures import again, remembered
 from backroom.cache.generations import current, invalidated
 from backroom.cache.locks import Held
 from backroom.cache.pages import control
@@ -22,10 +27,11 @@ from backroom.cache.pages.noticing import WATCHERS, Reads, tell_watchers
 from backroom.cache.pages.options import PageCache
 from backroom.cache.pages.places import Place
 from backroom.cache.pages.shelf import Shelf
-from backroom.cache.pages.stored import StoredPage, add_etag, conditional, from_entry, put_away, tell
+from backroom.cache.pages.stored import StoredPage, add_etag, conditional, error_page, from_entry, put_away, tell
 from backroom.cache.pages.variants import Variation, variation_of
 from backroom.cache.refreshing import in_background
-from backroom.cache.steps import Run, Steps, Wait
+from backroom.cache.steps import Run, Steps
+from backroom.cache.waiting import AFTER_A_FAILURE, Waiting
 from backroom.cache.writes import is_uncommitted
 
 logger = logging.getLogger("backroom.cache")
@@ -38,6 +44,8 @@ TOLD_APART: Final = frozenset({*control.FORBIDDING, "streaming", "partial", "var
 """Refusals that caches further out read off the response themselves."""
 REVISIT: Final = "_backroom_cache_revisit"
 """On a request that a refresh makes up: it serves nobody, and looks for nothing but a reason not to go on."""
+ANSWERS: Final = (Http404, PermissionDenied, SuspiciousOperation, BadRequest, MultiPartParserError)
+"""Errors that Django answers by themselves: quick, and often about the visitor."""
 SENT_AGAIN: Final = frozenset(
     {"accept", "accept-encoding", "accept-language", "host", "user-agent", "x-requested-with"}
 )
@@ -58,6 +66,8 @@ class Visit:
         self.found: Entry | None = None
         """What may be served if making the page anew fails."""
         self.held: Held | None = None
+        self.at_error: tuple[str | None, frozenset[str]] | None = None
+        """Why nobody else has the view's error, and the cookies that the view had read."""
         self.dependencies = Dependencies()
         self.started = time.monotonic()
         # A server in front that has asked who it is need not pass on what it was told.
@@ -107,6 +117,12 @@ class Visit:
         """Watch whom the view takes its visitor for."""
         self.reads.enter_view(self.request, per_user=self.cache.per_user, ends_with_view=ends_with_view)
 
+    def note_error(self) -> None:
+        """Take note of what was read before an error; what its page reads, Django's a cookie, says nothing of the view."""
+        self.reads.look(self.request)
+        reason = "tracking-parameters" if self.reads.tracking else self._own_reason()
+        self.at_error = reason, frozenset(self.reads.cookies)
+
     def prepare(self) -> Steps[None]:
         """Read the generations of the tags before anything else is read."""
         alias = self.cache.alias
@@ -123,7 +139,7 @@ class Visit:
             return response
         depends_on(self.dependencies.generations)
         try:
-            if response.status_code >= 500 and (spare := (yield from self._spare())) is not None:
+            if response.status_code >= 500 and (spare := (yield from self._spare(response))) is not None:
                 put_away(response)
                 return spare
             return (yield from self._stored(response))
@@ -137,8 +153,9 @@ class Visit:
             # Who gave up, or is told to end, says nothing of the page.
             if not self.is_lookup or not isinstance(error, Exception):
                 return None
-            if (spare := (yield from self._spare())) is None:
-                yield from self._mark_pass(AFTER_A_FAILURE)
+            if (spare := (yield from self._spare(error))) is None:
+                self.note_error()
+                yield from self._tell_failure(error, None)
                 return None
             logger.warning("action=served-stale path=%s error=%s", self.request.path, type(error).__qualname__)
             return spare
@@ -175,7 +192,7 @@ class Visit:
         if self.held is None:
             return self._hit(entry)
         # Another may have made it between the look and the claim.
-        again, _ = yield from self.shelf.look(chance=1.0)
+        again, _ = yield from self.shelf.look(chance=1.0, has_lock=True)
         if again is not None and again.made_at > entry.made_at:
             yield from self.give_back()
             return self._hit(again)
@@ -188,28 +205,41 @@ class Visit:
             return self._hit(self.found, detail="stale-if-error")
         if self.shelf.is_pass or self.is_revisit:
             return None
-        until = time.monotonic() + self.cache.patience
-        naps = nap()
-        waited, nobody = False, 0
+        waiting = Waiting(self.cache.alias, patience=self.cache.patience, what=f"path={self.request.path}")
         while True:
             self.held = yield from self.shelf.claim()
             # Also with the lock: it may have been given back between the last look and the claim.
-            why = self.shelf.why
-            entry, standing = yield from self.shelf.look()
-            if entry is not None and standing in USABLE:
+            if (answer := (yield from self._come_meanwhile(waiting))) is not None:
                 yield from self.give_back()
-                return self._hit(entry, fwd=why, collapsed=True) if waited else self._hit(entry)
-            self.shelf.why = why
-            if waited and self.found is not None and (yield from self.shelf.has_failed()):
-                yield from self.give_back()
-                return self._hit(self.found, detail="stale-if-error")
-            if self.held is not None or self.shelf.is_pass:
+                return answer
+            if self.held is not None or waiting.is_over() or self.shelf.is_pass:
                 return None
-            nobody = 0 if (yield from self.shelf.is_claimed()) else nobody + 1
-            if gives_up(f"path={self.request.path}", until, self.cache.patience, nobody):
-                return None
-            yield Wait(next(naps))
-            waited = True
+            yield from waiting.nap()
+
+    def _come_meanwhile(self, waiting: Waiting) -> Steps[HttpResponseBase | None]:
+        """Answer with what another has made, or with what became of trying to."""
+        why, waited, has_lock = self.shelf.why, waiting.has_looked, self.held is not None
+        entry, standing = yield from self.shelf.look(has_lock=has_lock)
+        if entry is not None and standing in USABLE:
+            return self._hit(entry, fwd=why, collapsed=True) if waited else self._hit(entry)
+        self.shelf.why = why
+        if has_lock and not waited:
+            return None
+        yield from self.shelf.listen(waiting)
+        return None if waiting.failure is None else (yield from self._failed_with(waiting.failure))
+
+    def _failed_with(self, failure: Any) -> Steps[HttpResponseBase | None]:
+        """Answer as the one did who failed to make the page; None if that cannot be told."""
+        if self.found is not None:
+            return self._hit(self.found, detail="stale-if-error")
+        if (error := again(failure)) is not None:
+            raise error
+        match failure:
+            case [str(), int(status)]:
+                answer: HttpResponseBase = yield Run(partial(error_page, self.request, status))
+                tell(answer, fwd=self.shelf.why, collapsed=True, detail="failed")
+                return answer
+        return None
 
     def _hit(self, entry: Entry, **status: str | bool) -> HttpResponseBase:
         depends_on(entry.generations)
@@ -217,10 +247,10 @@ class Visit:
             tell_watchers(self.request, self.shelf.variation.cookies)
         return from_entry(self.request, entry, **status)
 
-    def _spare(self) -> Steps[HttpResponseBase | None]:
+    def _spare(self, failed: Any) -> Steps[HttpResponseBase | None]:
         if self.found is None or not self.found.may_stand_in(time.time()):
             return None
-        yield from self.shelf.mark_failed(AFTER_A_FAILURE)
+        yield from self.shelf.tell_failure(_remembered(failed))
         return self._hit(self.found, detail="stale-if-error")
 
     def _identify(self) -> str:
@@ -253,9 +283,10 @@ class Visit:
             refused, life = "not-stored", None
         if life is None:
             # What a view answered to one visitor's conditions, or saw of its own transaction, says nothing of the page.
-            if response.status_code not in CONDITIONAL and refused != "uncommitted":
-                is_error = response.status_code >= 500
-                yield from self._mark_pass(AFTER_A_FAILURE if is_error else PASS_SECONDS)
+            if response.status_code >= 500:
+                yield from self._tell_failure(response, refused)
+            elif response.status_code not in CONDITIONAL and refused != "uncommitted":
+                yield from self._mark_pass(PASS_SECONDS)
             tell(response, fwd=self.shelf.why, detail=refused or "not-storable")
             return response
         answer = conditional(self.request, response)
@@ -264,9 +295,9 @@ class Visit:
 
     def _refusal(self, response: Any) -> str | None:
         """Return why this response is not for everybody, and have caches further out keep it from others too."""
-        refused = self.reads.reason or control.refusal(response, has_authorization=self.has_authorization)
-        if refused is None and (self.dependencies.is_private or is_uncommitted(self.dependencies.tags)):
-            refused = "uncommitted"
+        refused = control.refusal(response, has_authorization=self.has_authorization)
+        if refused is None or self.reads.reason is not None:
+            refused = self._own_reason()
         if refused == "authorization":
             patch_vary_headers(response, ("Authorization",))
         elif refused is not None and refused not in TOLD_APART:
@@ -274,6 +305,12 @@ class Visit:
         if refused is None and self.reads.tracking:
             refused = "tracking-parameters"
         return refused
+
+    def _own_reason(self) -> str | None:
+        """Return why whatever came of this visit is not for everybody."""
+        if self.reads.reason is None and (self.dependencies.is_private or is_uncommitted(self.dependencies.tags)):
+            return "uncommitted"
+        return self.reads.reason
 
     def _tell_browsers(self, response: Any, life: Lifetime | None) -> None:
         found = control.directives(response)
@@ -315,6 +352,23 @@ class Visit:
         # Once an answer has varied by something, all of this address's do: else they would hide one another.
         return found if self.shelf.variation is None else found | self.shelf.variation
 
+    def _tell_failure(self, failed: Any, refused: str | None) -> Steps[None]:
+        """Have those who wait fail with this one, if it says anything of them; else have nobody wait for a while."""
+        if self.is_revisit or self.shelf.is_pass:
+            return
+        reason, cookies = self.at_error or (refused, self.reads.cookies)
+        told_apart = () if self.shelf.variation is None else self.shelf.variation.cookies
+        is_its_own = (
+            reason not in {None, "no-store", "no-cache"}
+            or self.has_authorization
+            or not cookies.issubset(told_apart)
+            or isinstance(failed, ANSWERS)
+        )
+        if is_its_own:
+            yield from self._mark_pass(AFTER_A_FAILURE)
+        else:
+            yield from self.shelf.tell_failure(_remembered(failed))
+
     def _mark_pass(self, seconds: int) -> Steps[None]:
         if self.shelf.is_pass or self.is_revisit:
             return
@@ -352,6 +406,12 @@ class Visit:
         assert self.shelf.variation is not None  # noqa: S101 - _can_be_revisited() has seen to it
         address = address_of(self.request, self.shelf.variation.headers)
         return in_background(self.cache.alias, lambda backend: _enqueued(address, backend), lambda: revisit(address))
+
+
+def _remembered(failed: Any) -> list[Any]:
+    if isinstance(failed, Exception):
+        return remembered(failed)
+    return [token_hex(8), failed.status_code]
 
 
 def _enqueued(address: Mapping[str, Any], backend: str) -> None:
