@@ -296,10 +296,10 @@ def test_a_claim_that_was_left_to_its_lease_had_begun_and_is_noted_no_longer_tha
         ("ready", 1),
         ("running", 0),
     ]
-    assert worker._left_to_lease == {hold_of(claims[1])}
+    assert worker._judge._left == {hold_of(claims[1])}
     backend.store.apply([backend.attempts.released(claims[1])])
     worker._tidy()
-    assert worker._left_to_lease == set()
+    assert worker._judge._left == set()
 
 
 @pytest.mark.parametrize("left", [-1, 14])

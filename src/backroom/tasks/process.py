@@ -21,23 +21,13 @@ from backroom.tasks.backends.base import Backend
 from backroom.tasks.bell import REST, Bell, Woken
 from backroom.tasks.board import Board
 from backroom.tasks.clerk import Clerk
+from backroom.tasks.judge import Judge
 from backroom.tasks.leases import TICK, Holding, Holdings, Keeper, Watcher, still_held
 from backroom.tasks.maintenance import tidy
 from backroom.tasks.memory import MemoryWatch
 from backroom.tasks.pool import Loop, Threads
 from backroom.tasks.queries import backend_of
-from backroom.tasks.records import (
-    RUNNING,
-    Claim,
-    Crashed,
-    Hold,
-    Outcome,
-    Query,
-    Record,
-    Released,
-    Transition,
-    hold_of,
-)
+from backroom.tasks.records import RUNNING, Claim, Query, Record, Transition, hold_of
 from backroom.tasks.rounds import Rounds
 from backroom.tasks.slots import Slots
 from backroom.tasks.stores.base import Request, pages_of
@@ -95,6 +85,7 @@ class WorkerProcess:
         self.backend: Backend = backend_of(settings.backend)
         self._board = board
         self._holdings = Holdings()
+        self._judge = Judge(worker_id, holds=lambda claim: hold_of(claim) in self._holdings)
         self._absences = Absences(self.backend.settings.lease)
         self._bell = Bell()
         self._listener = self.backend.listener()
@@ -107,7 +98,6 @@ class WorkerProcess:
         self._asked = 0
         self._held_back_until = 0.0
         self._has_given_up = False
-        self._left_to_lease: set[Hold] = set()
         self._is_recycling = False
         self._slots = Slots(self.backend, board, settings.threads, on_done=self._take_in)
         self._threads = Threads(settings.threads, self._slots.run, on_idle=self._ring)
@@ -324,7 +314,7 @@ class WorkerProcess:
                 moves.append(Move(claim, attempt.transition, attempt.result, attempt.exception))
             else:
                 logger.warning("action=lease_lost task_id=%s path=%s", claim.id, claim.task_path)
-                self._left_to_lease.add(hold_of(claim))
+                self._judge.leave_to_lease(claim)
         self._holdings.drop(attempt.claim for attempt in self._unsettled)
         self._finished += len(self._unsettled)
         self._unsettled = []
@@ -450,28 +440,13 @@ class WorkerProcess:
         self._hand_out(self._listener.call_back())
         query = Query(states=(RUNNING,), worker_id=self.worker_id)
         for records in pages_of(self.backend.store, query):
-            orphans = [record for record in records if self._is_unheard_of(record)]
+            orphans = [record for record in records if self._judge.is_unheard_of(record)]
             self.backend.store.apply([self.backend.attempts.released(orphan) for orphan in orphans])
         self._absences.end()
 
-    def _is_unheard_of(self, claim: Record) -> bool:
-        return hold_of(claim) not in self._holdings and hold_of(claim) not in self._left_to_lease
-
     def _tidy(self) -> None:
-        tidy(self.backend, self.backend.clock.now(), judge=self._judged)
-        if left := list(self._left_to_lease):
-            running = [each for each in self.backend.store.get([id_ for id_, _ in left]) if each.state == RUNNING]
-            # What has been decided by now never comes back under the same fence.
-            self._left_to_lease.difference_update({*left} - set(map(hold_of, running)))
-
-    def _judged(self, claim: Claim) -> Outcome | None:
-        """Return what became of a claim whose lease has run out."""
-        if claim.worker_id != self.worker_id:
-            return Crashed()
-        if hold_of(claim) in self._holdings:
-            # As long as this process lives, its own are late only.
-            return None
-        return Released() if self._is_unheard_of(claim) else Crashed()
+        tidy(self.backend, self.backend.clock.now(), judge=self._judge.judge)
+        self._judge.forget_decided(self.backend.store)
 
     def _look(self) -> None:
         self._watcher.look()
