@@ -14,6 +14,7 @@ from django.core.cache import caches
 from django.core.management import call_command
 from django.test import override_settings
 
+from backroom.cache.waiting import troubles
 from tests.cache.files import forget_files
 from tests.services.memcached import MemcachedServer
 from tests.services.running import kept_running
@@ -51,6 +52,7 @@ def empty_caches() -> Iterator[None]:
         for alias in both:
             caches[alias].clear()
     forget_files()
+    troubles.clear()
 
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {

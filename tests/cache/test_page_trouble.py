@@ -272,7 +272,7 @@ def test_nobody_waits_for_a_lock_that_is_not_there(monkeypatch, caplog, rf):
     """A cache that takes no writes gives no lock, and no page either."""
     monkeypatch.setattr(LocMemCache, "add", lambda *_args, **_kwargs: False)
     assert cache_page(300)(site.plain)(rf.get("/plain/")).content == b"plain 1"
-    assert "action=no-lock-to-be-had path=/plain/" in caplog.text
+    assert "action=cache_no_lock cache=default path=/plain/" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)

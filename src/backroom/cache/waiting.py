@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from backroom.cache.locks import is_always_claimed, lock_key
 from backroom.cache.steps import Steps, Wait, ask, latest
+from backroom.cache.trouble import Trouble
 
 logger = logging.getLogger("backroom.cache")
 
@@ -17,6 +18,9 @@ LOOKS: Final = 3
 """How often nobody has a lock that is not to be had either, until it is clear that the cache is at fault."""
 AFTER_A_FAILURE: Final = 5
 """Seconds for which a failure is remembered; a spare value is served meanwhile without trying again."""
+
+troubles: Final[dict[str, Trouble]] = {}
+"""Each cache's, by its alias."""
 
 
 class Waiting:
@@ -49,7 +53,8 @@ class Waiting:
     def is_over(self) -> bool:
         """Tell, and log, whether to wait no longer: since patience has ended, or there is nobody to wait for."""
         if self._nobody >= LOOKS:
-            logger.warning("action=no-lock-to-be-had %s", self._what)
+            trouble = troubles.get(self._alias) or troubles.setdefault(self._alias, Trouble(self._alias))
+            trouble.warn("no_lock", f"{self._what} It keeps nothing, so that everybody computes.")
             return True
         if time.monotonic() > self._until:
             logger.warning("action=gave-up-waiting %s seconds=%g", self._what, self._patience)
@@ -57,8 +62,9 @@ class Waiting:
         return False
 
     def nap(self) -> Steps[None]:
-        """Pause, longer each time."""
-        yield Wait(next(self._naps))
+        """Pause, longer each time; not at all where nobody has the lock, as in a cache that is not there."""
+        if not self._nobody:
+            yield Wait(next(self._naps))
 
 
 def has_failed(alias: str, key: str) -> Steps[bool]:

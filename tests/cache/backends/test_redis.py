@@ -241,6 +241,22 @@ def test_who_gives_up_does_not_confuse_the_replies_of_others(cache):
     assert asyncio.run(use()) == list(range(1, 100, 2))
 
 
+@pytest.mark.parametrize("turns", [1, 3, 5, 8, 12])
+def test_who_gives_up_while_a_lock_is_taken_leaves_it_to_others(cache, empty, turns):
+    async def story() -> bool:
+        lock = cache.lock("key", timeout=600)
+        taking = asyncio.create_task(lock.aacquire())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        taking.cancel()
+        await asyncio.wait([taking])
+        if not taking.cancelled():
+            await lock.arelease()
+        return bool(await cache.lock("key", timeout=600).aacquire(blocking=False))
+
+    assert asyncio.run(story())
+
+
 def test_a_loop_finds_the_server_again_after_it_was_lost(cache, empty):
     async def use() -> int:
         await cache.aset("key", 7)

@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 import time
+from contextlib import suppress
 from typing import Any, Final, Protocol, Self
 
 from backroom.errors import BackroomError
@@ -70,10 +71,16 @@ class CacheLock:
         """Take the lock, and tell whether it was to be had."""
         word = secrets.token_hex(16)
         naps = _Naps(self._blocking_timeout if blocking else 0)
-        while not await self._cache.aadd(self._key, word, timeout=self._timeout, version=self._version):
-            if (nap := naps.next()) is None:
-                return False
-            await asyncio.sleep(nap)
+        try:
+            while not await self._cache.aadd(self._key, word, timeout=self._timeout, version=self._version):
+                if (nap := naps.next()) is None:
+                    return False
+                await asyncio.sleep(nap)
+        except asyncio.CancelledError:
+            # It may have been taken all the same. If it cannot be given back either, it ends with its timeout.
+            with suppress(Exception):
+                await self._cache.adelete_if(self._key, word, version=self._version)
+            raise
         self._word = word
         return True
 
