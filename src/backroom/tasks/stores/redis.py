@@ -465,6 +465,7 @@ class RedisStore:
             raise StoreUnavailable(str(error)) from error
 
 
+@cache
 def _keys(shard: str) -> tuple[str, str]:
     """Return the keys that a script names: the beginning of all of them, which is none itself, and one that is there.
 
