@@ -6,9 +6,10 @@ from itertools import count
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
-from django.db import connection, transaction
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.db import connection, models, transaction
+from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save, pre_save
 from django.test import override_settings
+from django.test.utils import isolate_apps
 
 from backroom.cache import depend_on, fetch, invalidate_on_commit, tagged
 from backroom.cache.generations import current
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def tags():
     """Declare tags for models of other apps, and take them back."""
-    signals = (pre_save, post_save, post_delete, m2m_changed)
+    signals = (class_prepared, pre_save, post_save, post_delete, m2m_changed)
     before = [list(signal.receivers) for signal in signals]
     tagged("users", "user:{pk}", "staff:{is_staff}", lambda user: f"name:{user.username}")(User)
     tagged("group:{pk}")(Group)
@@ -79,6 +80,69 @@ def test_a_many_to_many_relation_invalidates_both_its_ends(change):
             group.user_set.add(user)
         case _:
             group.user_set.clear()
+    assert changed(before) == set(before)
+
+
+@pytest.fixture
+def heirs():
+    """Give a proxy of User, and models that inherit from Group and from one that has no table of its own."""
+    with isolate_apps("tests.cache"):
+
+        class Clerk(User):
+            class Meta:
+                proxy = True
+                app_label = "cache"
+
+        class Team(Group):
+            town = models.CharField(max_length=9)
+
+            class Meta:
+                app_label = "cache"
+
+        @tagged("kept:{pk}")
+        class Kept(models.Model):
+            class Meta:
+                abstract = True
+                app_label = "cache"
+
+        class Note(Kept):
+            def __str__(self):
+                return "note"
+
+        tables = (Team, Note)
+        with connection.schema_editor() as editor:
+            for each in tables:
+                editor.create_model(each)
+        yield Clerk, Team, Note
+        with connection.schema_editor() as editor:
+            for each in tables:
+                editor.delete_model(each)
+
+
+def test_rows_that_are_saved_as_what_inherits_from_the_model_have_its_tags(heirs):
+    clerk_model, team_model, note_model = heirs
+    user, team = clerk_model.objects.create(username="ann"), team_model.objects.create(name="t", town="Ulm")
+    before = generations(f"user:{user.pk}", "name:ann", "name:eve", f"group:{team.pk}")
+    user.username = "eve"
+    user.save()
+    team.save()
+    assert changed(before) == set(before)
+    before = generations(f"user:{user.pk}", f"group:{team.pk}")
+    user.groups.add(team)
+    assert changed(before) == set(before)
+    note = note_model.objects.create()
+    before = generations(f"user:{user.pk}", f"group:{team.pk}", f"kept:{note.pk}")
+    for row in (user, team, note):
+        row.delete()
+    assert changed(before) == set(before)
+
+
+def test_two_may_declare_tags_of_one_model_that_change_when_it_is_saved():
+    tagged("mail:{email}")(User)
+    user = User.objects.create(username="ann", email="a@example.org")
+    before = generations("name:ann", "name:eve", "mail:a@example.org", "mail:b@example.org")
+    user.username, user.email = "eve", "b@example.org"
+    user.save()
     assert changed(before) == set(before)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save, pre_save
 
 from backroom.cache.writes import invalidate_on_commit
 
@@ -18,7 +18,7 @@ def tagged[M: type[Model]](*tags: RowTag, alias: str | None = None) -> Callable[
     """Declare the tags of a model's rows, as a class decorator or `tagged(…)(Model)` for a model of another app.
 
     A tag is a text, in which `{pk}` or `{category_id}` stands for a field of the row, or a function of the row that
-    returns one tag or several. A row that changes from one tag to another invalidates both. Saving, deleting and
+    returns one tag or several. Rows of its proxies, and of models that inherit from it, have them too. A row that changes from one tag to another invalidates both. Saving, deleting and
     changing a many-to-many field count, in either direction; `QuerySet.update()` and `bulk_create()` send no signals:
     say `invalidate_on_commit()` beside them.
     """
@@ -38,22 +38,36 @@ class _Watch:
         self.tags = tags
         self.alias = alias
         self.can_change = any(_can_change(tag) for tag in tags)
+        # Two may watch the same row.
+        self.mark = f"{BEFORE}_{id(self)}"
+        self.hear(model)
         # `weak=False`: the signals are all that keeps this object.
+        class_prepared.connect(self.prepared, weak=False)
+        m2m_changed.connect(self.related, weak=False)
+
+    def hear(self, model: type[Model]) -> None:
+        """Hear of the rows of a model, and of those that are saved as something that inherits from it."""
         pre_save.connect(self.before_saving, sender=model, weak=False)
         post_save.connect(self.saved, sender=model, weak=False)
         post_delete.connect(self.deleted, sender=model, weak=False)
-        m2m_changed.connect(self.related, weak=False)
+        for each in model.__subclasses__():
+            self.hear(each)
+
+    def prepared(self, sender: type[Model], **_kwargs: Any) -> None:
+        """Hear of a model that inherits from this one and is declared later."""
+        if issubclass(sender, self.model):
+            self.hear(sender)
 
     def before_saving(self, instance: Any, using: str, *, raw: bool = False, **_kwargs: Any) -> None:
         """Remember the tags that the row had, if saving can change them."""
         if not self.can_change or instance._state.adding or raw:
             return
         before = _rows(self.model, using).filter(pk=instance.pk).first()
-        setattr(instance, BEFORE, [] if before is None else self.tags_of(before))
+        setattr(instance, self.mark, [] if before is None else self.tags_of(before))
 
     def saved(self, instance: Any, using: str, **_kwargs: Any) -> None:
         """Invalidate the tags that the row had and those that it has."""
-        before = instance.__dict__.pop(BEFORE, [])
+        before = instance.__dict__.pop(self.mark, [])
         self.changed([*before, *self.tags_of(instance)], using)
 
     def deleted(self, instance: Any, using: str, **_kwargs: Any) -> None:
@@ -65,13 +79,9 @@ class _Watch:
         if action not in {"post_add", "post_remove", "pre_clear", "post_clear"} or not _joins(sender, self.model):
             return
         rows = [instance] if isinstance(instance, self.model) else []
-        if kwargs["model"] is self.model:
+        if issubclass(other := kwargs["model"], self.model):
             keys = kwargs["pk_set"]
-            rows += (
-                _others(sender, instance, self.model, using)
-                if keys is None
-                else _rows(self.model, using).filter(pk__in=keys)
-            )
+            rows += _others(sender, instance, other, using) if keys is None else _rows(other, using).filter(pk__in=keys)
         self.changed([tag for row in rows for tag in self.tags_of(row)], using)
 
     def tags_of(self, row: Any) -> list[str]:
@@ -113,7 +123,9 @@ def _can_change(tag: RowTag) -> bool:
 
 
 def _joins(through: Any, model: type[Model]) -> bool:
-    return any(field.related_model is model for field in through._meta.get_fields() if field.is_relation)
+    # A generic relation has no model of its own.
+    ends = [field.related_model for field in through._meta.get_fields() if isinstance(field.related_model, type)]
+    return any(issubclass(end, model) or issubclass(model, end) for end in ends)
 
 
 def _others(through: Any, instance: Any, model: type[Model], using: str) -> list[Any]:

@@ -37,6 +37,8 @@ class Lockable(Protocol):
 class CacheLock:
     """A lock for `with` and `async with`, or for `acquire()` and `release()`.
 
+    It is an entry of the cache under its key, which is to be a name that no value has.
+
     It ends by itself after `timeout` seconds, so a holder that died does not keep it. A holder that takes longer has lost
     it: `release()` and `extend()` then return False, and leave alone whoever holds it now. Whoever wants it waits up to
     `blocking_timeout` seconds, for ever when that is None. A cache may forget, so nothing that must never happen twice
