@@ -12,9 +12,7 @@ from backroom.cache.onefile import file
 def forget_files() -> None:
     """Close every cache file, for this thread; whatever cache is left of a test that is over must not be used again."""
     for each in file._files.values():
-        link, each.links.link = each.links.link, None
-        if link is not None:
-            link.close()
+        each.links.mine.close()
         if isinstance(each.demand.bytes, mmap.mmap):
             each.demand.bytes.close()
     file._files.clear()

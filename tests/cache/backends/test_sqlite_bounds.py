@@ -231,7 +231,7 @@ def test_what_is_stored_anew_while_it_is_swept_stays(path, monkeypatch):
 
 def test_aliases_with_one_file_and_one_budget_share_it(path):
     assert make(path)._file is make(path)._file
-    assert cache_file(path, make(path)._budget) is make(path)._file
+    assert cache_file(path, make(path)._file.budget) is make(path)._file
 
 
 def test_the_least_asked_for_goes_first_and_of_equals_what_expires_first():

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,13 @@ from asgiref.sync import async_to_sync
 from django.test import override_settings
 
 from backroom.cache.backends.sqlite import SQLiteCache
-from backroom.cache.onefile import statements
-from backroom.cache.onefile.file import LONGEST_NAP
+from backroom.cache.onefile import statements, turns
+from backroom.cache.onefile.failures import LONGEST_NAP
+from backroom.cache.onefile.file import CacheFile
 from backroom.testing.cache.case import wait_until
+from tests.cache.files import forget_files
+
+FORKS_WITH_THREADS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture
@@ -75,6 +79,74 @@ def test_a_file_of_rubbish_is_put_aside_and_made_anew(path, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_who_puts_a_file_aside_late_leaves_the_new_one_alone(path, monkeypatch):
+    """Two processes find the same rubbish; these two caches share as little as they would."""
+    path.write_bytes(b"rubbish " * 1_000)
+    quick, slow = make(path), make(path, MAX_ENTRIES=100)
+    put_aside = CacheFile._put_aside
+
+    def put_aside_late(self: CacheFile, error: BaseException, *rest: Any) -> None:
+        monkeypatch.setattr(CacheFile, "_put_aside", put_aside)
+        quick.set("quick", 1)
+        put_aside(self, error, *rest)
+
+    monkeypatch.setattr(CacheFile, "_put_aside", put_aside_late)
+    slow.set("slow", 2)
+    for cache in (quick, slow, make(path, MAX_ENTRIES=200)):
+        assert cache.get_many(["quick", "slow"]) == {"quick": 1, "slow": 2}
+    assert path.with_name("cache.sqlite3.corrupt").read_bytes() == b"rubbish " * 1_000
+
+
+def store_one(path: Path, number: int, gate: Any) -> None:
+    cache = make(path, LOCK_TIMEOUT=60)
+    gate.wait(60)
+    cache.set(f"key-{number}", number)
+
+
+def test_of_processes_that_find_a_file_of_rubbish_at_once_nobody_loses_an_entry(path, monkeypatch):
+    monkeypatch.setattr("backroom.cache.onefile.turns.LONGEST_WAIT_SECONDS", 60)
+    monkeypatch.setattr("backroom.cache.onefile.layout.OPENING_SECONDS", 60)
+    context = multiprocessing.get_context("fork")
+    for _ in range(10):
+        path.write_bytes(b"rubbish " * 1_000)
+        gate = context.Barrier(4)
+        processes = [context.Process(target=store_one, args=(path, number, gate)) for number in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert make(path).get_many([f"key-{number}" for number in range(4)]) == {
+            f"key-{number}": number for number in range(4)
+        }
+        assert path.with_name("cache.sqlite3.corrupt").read_bytes() == b"rubbish " * 1_000
+        forget_files()
+        for file in path.parent.iterdir():
+            file.unlink()
+
+
+def test_nobody_opens_a_file_while_another_puts_it_aside(path, monkeypatch):
+    """Whoever did would have the log of the new one for the old one."""
+    monkeypatch.setattr("backroom.cache.onefile.turns.LONGEST_WAIT_SECONDS", 0)
+    cache = make(path)
+    with turns.turn(path, turns.REPLACED):
+        cache.set("key", 1)
+        assert cache.get("key") is None
+    cache._file.closed_until = 0
+    cache.set("key", 1)
+    assert cache.get("key") == 1
+    with turns.turn(path, turns.OPENED):
+        cache._file.failed(sqlite_error(sqlite3.SQLITE_CORRUPT), "get")
+    assert cache.get("key") == 1
+    cache._file.failed(sqlite_error(sqlite3.SQLITE_CORRUPT), "get")
+    assert cache.get("key") is None
+
+
+def sqlite_error(code: int) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError()
+    error.sqlite_errorcode = code
+    return error
+
+
 def test_a_file_that_is_damaged_while_it_is_open_is_made_anew(path, caplog):
     cache = make(path)
     cache.set_many({f"key-{number}": "x" * 500 for number in range(2_000)})
@@ -98,7 +170,7 @@ def test_a_file_that_is_removed_is_a_miss_and_comes_back(path, monkeypatch):
     cache.set("key", 1)
     for name in ("", "-wal", "-shm"):
         path.with_name(path.name + name).unlink()
-    cache._file.links.link.look_at = 0  # type: ignore[union-attr]
+    cache._file.links.mine.look_at = 0
     assert cache.get("key") is None
     cache.set("key", 2)
     assert make(path).get("key") == 2
@@ -166,7 +238,7 @@ def test_who_finds_the_file_locked_waits_in_vain_once_and_says_so(path, caplog, 
         naps.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr("backroom.cache.onefile.file.monotonic", lambda: clock[0])
+    monkeypatch.setattr("backroom.cache.onefile.failures.monotonic", lambda: clock[0])
     monkeypatch.setattr("backroom.cache.backends.sqlite.time.sleep", nap)
     with locked(path):
         cache.set("key", 2)
@@ -414,7 +486,7 @@ def test_a_child_uses_no_connection_of_its_parents(path):
 
 
 def test_no_child_is_made_while_a_thread_checkpoints(path, monkeypatch):
-    monkeypatch.setattr("backroom.cache.onefile.upkeep.LONGEST_WAIT_SECONDS", 60)
+    monkeypatch.setattr("backroom.cache.onefile.file.LONGEST_WAIT_SECONDS", 60)
     cache = make(path)
     cache.set("key", 1)
     checkpoints = cache._file.upkeep._checkpoints
@@ -432,6 +504,121 @@ def test_no_child_is_made_while_a_thread_checkpoints(path, monkeypatch):
         os._exit(0 if ended.is_set() else 1)
     timer.join()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def in_a_child(check: Callable[[], bool]) -> bool:
+    """Fork, and tell whether this holds in the child; it has half a minute."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(30)
+            os._exit(0 if check() else 1)
+        except BaseException:  # noqa: BLE001 - pytest must not go on in here
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@FORKS_WITH_THREADS
+def test_no_child_is_made_while_a_thread_uses_its_connection(path, monkeypatch):
+    monkeypatch.setattr("backroom.cache.onefile.file.LONGEST_WAIT_SECONDS", 60)
+    cache = make(path)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def last(link: Any) -> None:
+        link.ask("BEGIN IMMEDIATE")
+        begun.set()
+        may_end.wait(60)
+        link.ask("COMMIT")
+
+    user = threading.Thread(target=cache._do, args=("job", last, lambda: None))
+    user.start()
+    assert begun.wait(30)
+    threading.Timer(0.2, may_end.set).start()
+    assert in_a_child(lambda: may_end.is_set() and cache.add("child", 1) and cache.get("child") == 1)
+    user.join()
+    assert cache.get("child") == 1
+
+
+@FORKS_WITH_THREADS
+def test_a_child_of_a_process_that_could_not_wait_so_long_does_without(path, monkeypatch, caplog):
+    monkeypatch.setattr("backroom.cache.onefile.file.LONGEST_WAIT_SECONDS", 0)
+    cache = make(path)
+    cache.set("key", 1)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def last(_link: Any) -> None:
+        begun.set()
+        may_end.wait(60)
+
+    user = threading.Thread(target=cache._do, args=("job", last, lambda: None))
+    user.start()
+    assert begun.wait(30)
+    assert in_a_child(lambda: cache.get("key") is None and not cache.add("child", 1))
+    assert in_a_child(lambda: in_a_child(lambda: cache.get("key") is None))
+    may_end.set()
+    user.join()
+    assert "action=cache_forked" in caplog.text
+    assert cache.get("key") == 1
+    assert in_a_child(lambda: cache.get("key") == 1)
+
+
+FORKING = """
+import os, signal, sys, threading
+from django.conf import settings
+settings.configure(SECRET_KEY="x")
+from backroom.cache.backends.sqlite import SQLiteCache
+from backroom.cache.onefile import file
+file.LONGEST_WAIT_SECONDS = 60
+cache = SQLiteCache(sys.argv[1], {"TIMEOUT": None, "OPTIONS": {"MAX_BYTES": None, "LOCK_TIMEOUT": 60}})
+over, written = threading.Event(), [0, 0]
+
+def write(number):
+    while not over.is_set():
+        cache.set_many({f"{number}-{written[number]}-{part}": "x" * 300 for part in range(3)})
+        cache.incr("sum")
+        written[number] += 1
+
+def read_and_write(turn):
+    cache.set(f"child-{turn}", turn)
+    return cache.get_many([f"child-{turn}", "first"]) == {f"child-{turn}": turn, "first": 1}
+
+cache.set_many({"first": 1, "sum": 0})
+threads = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(2)]
+for thread in threads:
+    thread.start()
+for turn in range(120):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(0 if read_and_write(turn) else 1)
+    status = os.waitpid(child, 0)[1]
+    if status:
+        sys.exit(f"child {turn} ended with {status}")
+over.set()
+for thread in threads:
+    thread.join(60)
+print(*written)
+"""
+
+
+def test_a_process_may_fork_at_any_moment_of_its_threads(path):
+    """A child that inherited what they had open hung, or found the file locked for good: four in ten did."""
+    # As long as this process has the file open, no log is taken away by who closes it, which takes a while.
+    cache = make(path)
+    cache.set("first", 1)
+    forking = [sys.executable, "-W", "ignore", "-c", FORKING, str(path)]
+    ended = subprocess.run(forking, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    written = [int(number) for number in ended.stdout.split()]
+    stored = {f"{number}-{turn}-{part}" for number in range(2) for turn in range(written[number]) for part in range(3)}
+    assert set(cache.get_many(stored)) == stored
+    assert cache.get_many([f"child-{turn}" for turn in range(120)]) == {f"child-{turn}": turn for turn in range(120)}
+    assert cache.get("sum") == sum(written)
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as passer_by:
+        assert passer_by.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        passer_by.execute("BEGIN IMMEDIATE")
+        passer_by.execute("ROLLBACK")
+    put_all_into_the_file(path)
 
 
 ORPHAN = """
@@ -486,8 +673,8 @@ def test_nobody_here_opens_a_file_that_another_thread_is_creating(path, monkeypa
         return connect(*args, **kwargs)
 
     cache = make(path)
-    monkeypatch.setattr("backroom.cache.onefile.links.os.close", close_late)
-    monkeypatch.setattr("backroom.cache.onefile.links.sqlite3.connect", connect_and_say)
+    monkeypatch.setattr("backroom.cache.onefile.layout.os.close", close_late)
+    monkeypatch.setattr("backroom.cache.onefile.layout.sqlite3.connect", connect_and_say)
     first = threading.Thread(target=cache.set, args=("key", 1))
     first.start()
     assert is_closing.wait(30)

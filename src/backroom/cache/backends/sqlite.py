@@ -29,7 +29,8 @@ from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.lifetimes import GONE, now
 from backroom.cache.onefile import statements
 from backroom.cache.onefile.demand import MASK, MOST, SLOTS, TURN
-from backroom.cache.onefile.file import FAILURES, CacheFile, Patience, cache_file, is_locked
+from backroom.cache.onefile.failures import FAILURES, Patience, is_locked
+from backroom.cache.onefile.file import CacheFile, cache_file
 from backroom.cache.onefile.links import Link
 from backroom.cache.onefile.rows import Row, delete, delete_many, size_of, store_many
 from backroom.cache.onefile.statements import AT_ONCE, GET, id_of, ids_of
@@ -103,7 +104,11 @@ class SQLiteCache(BackroomCache):
             demand[slot + SLOTS] = turn
         values = (id_, made, time.time() * 1000)
         try:
-            row = file.link().ask(GET, values).fetchone()
+            link = file.link()
+            try:
+                row = link.ask(GET, values).fetchone()
+            finally:
+                link.is_used = False
         except FAILURES as error:
             row = self._read_again(error, GET, values)
         if row is None:
@@ -441,10 +446,7 @@ class SQLiteCache(BackroomCache):
         id_ = id_of(made)
         self._file.demand.note(id_)
         values = (id_, made, now())
-        try:
-            return self._file.link().ask(statement, values).fetchone()
-        except FAILURES as error:
-            return self._read_again(error, statement, values)
+        return self._read("get", lambda link: link.ask(statement, values).fetchone(), None)
 
     def _rows(self, ids: Sequence[int]) -> list[Any]:
         values = (*ids, now())
@@ -455,6 +457,7 @@ class SQLiteCache(BackroomCache):
         """Return the row after all: another process may just be putting the log in order after a crash."""
         if Patience(self._file, self.options.LOCK_TIMEOUT).nap(error) is None:
             self._file.failed(error, "get")
+            self._file.done()
             return None
         return self._read("get", lambda link: link.ask(statement, values).fetchone(), None)
 
@@ -463,28 +466,36 @@ class SQLiteCache(BackroomCache):
 
     def _do[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
         """Return what `attempt` does, napping while another process holds the lock; `otherwise` when it cannot be done."""
-        patience = None
+        patience, file = None, self._file
+        link = file.links.mine
         while True:
             try:
-                return attempt(self._file.link())
+                return attempt(file.link())
             except FAILURES as error:
-                patience = patience or Patience(self._file, self.options.LOCK_TIMEOUT)
+                patience = patience or Patience(file, self.options.LOCK_TIMEOUT)
                 if (nap := patience.nap(error)) is None:
-                    self._file.failed(error, action)
+                    file.failed(error, action)
                     return otherwise()
+            finally:
+                # What `CacheFile.done` does.
+                link.is_used = False
             time.sleep(nap)
 
     async def _ado[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
         """As `_do`, napping in the event loop."""
-        patience = None
+        patience, file = None, self._file
+        link = file.links.mine
         while True:
             try:
-                return attempt(self._file.link())
+                return attempt(file.link())
             except FAILURES as error:
-                patience = patience or Patience(self._file, self.options.LOCK_TIMEOUT)
+                patience = patience or Patience(file, self.options.LOCK_TIMEOUT)
                 if (nap := patience.nap(error)) is None:
-                    self._file.failed(error, action)
+                    file.failed(error, action)
                     return otherwise()
+            finally:
+                # What `CacheFile.done` does.
+                link.is_used = False
             await asyncio.sleep(nap)
 
     def _forget_everything(self) -> None:

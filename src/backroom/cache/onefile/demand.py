@@ -41,7 +41,7 @@ class Demand:
     """The counters beside one cache file: in the file of that name with `-demand` after it, if that can be had."""
 
     def __init__(self, path: Path) -> None:
-        self.bytes: mmap.mmap | bytearray = _shared(path.with_name(f"{path.name}-demand")) or bytearray(TURN + 1)
+        self.bytes: mmap.mmap | bytearray = _shared(path) or bytearray(TURN + 1)
         self.begin()
 
     def begin(self) -> None:
@@ -111,13 +111,19 @@ def _no_older_than_half_a_round(turn: int) -> bytes:
     return bytes(noted if (turn - noted) & 255 < 128 else (turn - 127) & 255 for noted in range(256))
 
 
-def _shared(path: Path) -> mmap.mmap | None:
-    """Map the file into memory; None when it cannot be made, whole, on this disk."""
+def open_counters(path: Path) -> int | None:
+    """Open the counters of a cache file; None when they cannot be had."""
     try:
         # The first process of all is here before its first entry makes the folder, and what it counts is the others' too.
         make_private(path.parent)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path.with_name(f"{path.name}-demand"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
+        return None
+
+
+def _shared(path: Path) -> mmap.mmap | None:
+    """Map the counters into memory; None when they cannot be made, whole, on this disk."""
+    if (file := open_counters(path)) is None:
         return None
     try:
         # A page of a hole in a file ends the process that touches it when the disk is full, so there must be none.

@@ -4,18 +4,22 @@ Whatever goes wrong below is a miss to whoever asks, and a warning once a while.
 `.corrupt` after its name, and made anew.
 """
 
-import errno
+import math
 import os
-import random
 import sqlite3
 import threading
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Final
+from weakref import ref
 
+from backroom.cache.onefile import layout, links
 from backroom.cache.onefile.demand import Demand
-from backroom.cache.onefile.links import Link, NotOurs, Outdated, place_of
+from backroom.cache.onefile.failures import FAILURES, Closed, is_damage, primary_code
+from backroom.cache.onefile.layout import NotOurs, place_of
+from backroom.cache.onefile.links import Link, Links
+from backroom.cache.onefile.turns import OPENED, REPLACED, turn
 from backroom.cache.onefile.upkeep import Budget, Upkeep
 from backroom.cache.trouble import Trouble
 
@@ -27,20 +31,10 @@ CLOSED_SECONDS: Final = 1.0
 LOG_CHECKPOINTS: Final = 8
 """The log is as long as what so many checkpoints bring into the file, where those who write leave them no pause."""
 
-FAILURES: Final = (sqlite3.Error, OSError, UnicodeError, NotOurs, Outdated)
-"""What may come out of an operation on a file; to the cache it is all the same."""
+LONGEST_WAIT_SECONDS: Final = 5.0
+"""How long a process that forks waits for its other threads."""
 
-SHORTEST_NAP: Final = 0.000_2
-LONGEST_NAP: Final = 0.01
-HURRIED_SECONDS: Final = 5.0
-
-_LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_PUT_ASIDE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CLOSE: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL}
-
-
-class Closed(sqlite3.OperationalError):
-    """The file could not be opened a moment ago; it is not tried again yet."""
 
 
 class CacheFile:
@@ -52,42 +46,57 @@ class CacheFile:
         self.trouble = Trouble(str(path))
         # It goes along into a child: caches know its bytes.
         self.demand = Demand(path)
+        self.is_free = True
         self.begin()
 
     def begin(self) -> None:
         """Begin with nothing open, as a new process does."""
         self.generation = 0
-        self.links = _Links()
+        self.links = Links(set[ref[Link]]())
         self.demand.begin()
         self.upkeep = Upkeep(self.path, self.budget, self.demand)
-        self.closed_until = 0.0
+        # What a thread of the parent had open cannot be closed here, and must not be used.
+        self.closed_until = 0.0 if self.is_free else math.inf
         self.hurried_until = 0.0
         self.is_full = False
-        self._lock = threading.Lock()
 
     def link(self) -> Link:
-        """Return this thread's link; raise one of `FAILURES` when the file cannot be opened."""
-        link = self.links.link
-        if link is not None and link.generation == self.generation and monotonic() < link.look_at:
+        """Return this thread's link, to be used until it is `done`; raise one of `FAILURES` when it cannot be opened."""
+        link = self.links.mine
+        link.is_used = True
+        if link.generation == self.generation and monotonic() < link.look_at:
             return link
         return self._looked_after(link)
 
+    def done(self) -> None:
+        """Take in that this thread uses its link no more, for now."""
+        self.links.mine.is_used = False
+
+    def leave(self, deadline: float) -> None:
+        """Close what every thread has open, and opens again when it is asked, before the process forks."""
+        # Whoever comes from now on looks first, and finds that it has to wait.
+        self.generation += 1
+        is_free = self.links.close(deadline) and self.upkeep.wait_for_checkpoint(deadline - monotonic())
+        # A child that does without has children that do without.
+        self.is_free = is_free and self.closed_until < math.inf
+        if not is_free:
+            self.trouble.warn(
+                "forked", "A thread was using it for long while the process forked. The child does without."
+            )
+
     def failed(self, error: BaseException, action: str) -> None:
-        """Take in that an operation failed: say so, and do what lets the next one succeed."""
+        """Take in that an operation failed: say so, and do what lets the next one succeed. Until `done` the link is used."""
         if isinstance(error, Closed):
             return
         self.is_full = False
-        link = self.links.link
-        if link is not None:
-            with suppress(sqlite3.Error):
-                link.roll_back()
+        link = self._rolled_back()
         code = primary_code(error)
-        if code == sqlite3.SQLITE_IOERR and link is not None:
+        if code == sqlite3.SQLITE_IOERR and link.is_open:
             # A quota, a limit on the size of files: whatever it is, there is no writing.
             code = sqlite3.SQLITE_FULL
-        if code in _PUT_ASIDE or isinstance(error, Outdated):
-            self._put_aside(error)
-        elif code in _CLOSE or isinstance(error, (OSError, NotOurs)):
+        if is_damage(error) and link.is_open:
+            self._put_aside(error, link)
+        elif code in _CLOSE or is_damage(error) or isinstance(error, (OSError, NotOurs)):
             self.generation += 1
             self.closed_until = monotonic() + CLOSED_SECONDS
             self.trouble.warn("unusable", f"{action}: {error} It counts as missing.")
@@ -104,32 +113,49 @@ class CacheFile:
     def forget_all(self) -> None:
         """Remove the file, if it is the one that this thread has open. What no statement can do on a full disk, this can."""
         self.is_full = False
-        if self.links.link is not None:
-            self._replace()
+        if (link := self.links.mine).is_open:
+            self._replace(link)
 
-    def _looked_after(self, link: Link | None) -> Link:
-        if link is not None:
-            if link.generation == self.generation and self._is_still_there(link):
-                link.look_at = monotonic() + LOOK_SECONDS
-                return link
-            self.links.link = None
+    def _rolled_back(self) -> Link:
+        link = self.links.mine
+        if not link.is_used:
+            link.take()
+        if link.is_open:
+            with suppress(sqlite3.Error):
+                link.roll_back()
+        return link
+
+    def _looked_after(self, link: Link) -> Link:
+        link.take()
+        if link.generation != self.generation or not self._is_still_there(link):
             link.close()
-        if monotonic() < self.closed_until:
-            raise Closed("It could not be opened a moment ago.")
-        self.links.link = link = self._open()
+            if monotonic() < self.closed_until:
+                raise Closed("It could not be opened a moment ago.")
+            self._open(link)
         link.look_at = monotonic() + LOOK_SECONDS
         return link
 
-    def _open(self) -> Link:
+    def _open(self, link: Link) -> None:
         try:
-            return Link(self.path, self.generation, log_bytes=LOG_CHECKPOINTS * self.budget.checkpoint_bytes)
-        except sqlite3.Error as error:
-            if primary_code(error) not in _PUT_ASIDE:
-                raise
-            self._put_aside(error)
-        except Outdated as error:
-            self._put_aside(error)
-        return Link(self.path, self.generation, log_bytes=LOG_CHECKPOINTS * self.budget.checkpoint_bytes)
+            try:
+                self._open_as_it_is(link)
+            except FAILURES as error:
+                if not is_damage(error):
+                    raise
+                # It is open still, and as long as it is, no other file can have its number.
+                self._put_aside(error, link)
+                link.close()
+                self._open_as_it_is(link)
+        except BaseException:
+            link.close()
+            raise
+
+    def _open_as_it_is(self, link: Link) -> None:
+        generation = self.generation
+        with turn(self.path, OPENED):
+            link.open(self.path)
+            layout.set_up(link.connection, log_bytes=LOG_CHECKPOINTS * self.budget.checkpoint_bytes)
+        link.generation = generation
 
     def _is_still_there(self, link: Link) -> bool:
         try:
@@ -137,15 +163,14 @@ class CacheFile:
         except FileNotFoundError:
             return False
 
-    def _put_aside(self, error: BaseException) -> None:
+    def _put_aside(self, error: BaseException, link: Link) -> None:
         self.trouble.warn("corrupt", f"{error} The file is put aside as {self.path.name}.corrupt and made anew.")
-        self._replace(aside=True)
+        self._replace(link, aside=True)
 
-    def _replace(self, *, aside: bool = False) -> None:
-        link = self.links.link
+    def _replace(self, link: Link, *, aside: bool = False) -> None:
         self.generation += 1
-        with self._lock, suppress(OSError):
-            if link is not None and place_of(self.path) != link.place:
+        with suppress(OSError), turn(self.path, REPLACED):
+            if place_of(self.path) != link.place:
                 # Another process was quicker; the file that is there now is a good one.
                 return
             # Before the file itself: a log that stayed behind would be played back into the new one.
@@ -155,48 +180,6 @@ class CacheFile:
                 self.path.replace(self.path.with_name(f"{self.path.name}.corrupt"))
             else:
                 self.path.unlink()
-
-
-class Patience:
-    """How long one operation waits for another process's lock: short naps by chance, and only so long in all.
-
-    Once somebody has waited in vain, nobody waits for a while: a page that asks fifty times must not wait fifty times.
-    """
-
-    def __init__(self, file: CacheFile, seconds: float) -> None:
-        self._file = file
-        self._deadline = monotonic() + seconds if monotonic() > file.hurried_until else 0.0
-        self._longest = SHORTEST_NAP
-
-    def nap(self, error: BaseException) -> float | None:
-        """Return how long to sleep before the next try; None when there shall be none."""
-        if not is_locked(error):
-            return None
-        moment = monotonic()
-        if moment > self._deadline:
-            if self._deadline:
-                self._file.hurried_until = moment + HURRIED_SECONDS
-            return None
-        nap = self._longest * random.random()  # noqa: S311 - no secret
-        self._longest = min(self._longest * 1.5, LONGEST_NAP)
-        return nap
-
-
-def is_locked(error: BaseException) -> bool:
-    """Tell whether another connection's lock is all that was in the way."""
-    return primary_code(error) in _LOCKED
-
-
-class _Links(threading.local):
-    link: Link | None = None
-
-
-def primary_code(error: BaseException) -> int | None:
-    """Return SQLite's code of an error without its details, or None."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return sqlite3.SQLITE_FULL
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
 
 
 _files: dict[tuple[Path, Budget], CacheFile] = {}
@@ -214,22 +197,18 @@ def cache_file(path: Path, budget: Budget) -> CacheFile:
 def _begin_anew_in_a_child() -> None:
     global _files_lock  # noqa: PLW0603 - another thread of the parent may have held it
     _files_lock = threading.Lock()
+    links.begin_anew()
     for file in _files.values():
         file.begin()
 
 
-def _close_before_a_fork() -> None:
-    """Close what the thread that forks has open, and opens again when it is asked.
-
-    A child that inherits a connection takes its parent's locks for its own, so it would take none for those it makes. The
-    thread that checkpoints has one as well, of which the program knows nothing.
-    """
+def _leave_before_a_fork() -> None:
+    links.shut()
+    deadline = monotonic() + LONGEST_WAIT_SECONDS
     for file in list(_files.values()):
-        file.upkeep.wait_for_checkpoint()
-        link, file.links.link = file.links.link, None
-        if link is not None:
-            with suppress(sqlite3.Error):
-                link.close()
+        file.leave(deadline)
 
 
-os.register_at_fork(before=_close_before_a_fork, after_in_child=_begin_anew_in_a_child)
+os.register_at_fork(
+    before=_leave_before_a_fork, after_in_parent=links.open_again, after_in_child=_begin_anew_in_a_child
+)

@@ -29,6 +29,7 @@ from backroom.cache.onefile.statements import (
     delete_expired,
     delete_many,
 )
+from backroom.cache.onefile.turns import OPENED, turn
 
 WRITES_A_STEP: Final = 512
 ROOM_TO_WAIT_FOR: Final = 1 / 8
@@ -44,7 +45,6 @@ CHECKPOINT_SHARE: Final = 32
 LEAST_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 MOST_CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
-LONGEST_WAIT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,9 @@ class Upkeep:
         # While there is room, the next look can wait until some of it is taken.
         self._every = min(max(self._room, int(-self._excess * ROOM_TO_WAIT_FOR)), WRITES_A_STEP)
 
-    def wait_for_checkpoint(self) -> None:
-        """Wait, for a while, until no thread of this process brings anything into the file."""
-        self._checkpoints.wait()
+    def wait_for_checkpoint(self, seconds: float) -> bool:
+        """Wait until no thread of this process brings anything into the file; tell whether it was so in time."""
+        return self._checkpoints.wait(seconds)
 
     def _forget(self, link: Link, sample: Sequence[Entry], count: int) -> None:
         demand = self.demand
@@ -189,18 +189,27 @@ class _Checkpoints:
                 # No thread can be started while the interpreter ends.
                 self._running.release()
 
-    def wait(self) -> None:
-        if self._running.acquire(timeout=LONGEST_WAIT_SECONDS):
-            self._running.release()
+    def wait(self, seconds: float) -> bool:
+        if not self._running.acquire(timeout=max(seconds, 0)):
+            return False
+        self._running.release()
+        return True
 
     def _run(self) -> None:
         try:
             # A checkpoint that cannot be done now is done by the next, or by SQLite itself when the log is long.
             with (
-                suppress(sqlite3.Error),
-                closing(sqlite3.connect(self._path, timeout=CHECKPOINT_SECONDS)) as connection,
+                suppress(sqlite3.Error, OSError),
+                closing(self._connected()) as connection,
             ):
-                connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         finally:
             self._running.release()
+
+    def _connected(self) -> sqlite3.Connection:
+        with turn(self._path, OPENED):
+            connection = sqlite3.connect(self._path, timeout=CHECKPOINT_SECONDS)
+            # To ask for anything opens the log as well.
+            connection.execute("PRAGMA user_version")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
