@@ -5,14 +5,15 @@ import sys
 from operator import attrgetter
 from typing import Any, Final
 
-PLAIN: Final = (bool, int, float, str, type(None))
+PLAIN: Final = (bool, int, float, type(None))
+LONGEST: Final = 1000
+"""Characters of a text: some errors carry all that a server has answered."""
 
 
 def remembered(error: Exception) -> list[Any]:
     """Return a word for this one failure, and of its error the class and the arguments, as text where JSON has no other."""
     kind = type(error)
-    arguments = [each if type(each) in PLAIN else str(each) for each in error.args]
-    return [secrets.token_hex(8), f"{kind.__module__}:{kind.__qualname__}", arguments]
+    return [secrets.token_hex(8), f"{kind.__module__}:{kind.__qualname__}", [_told(each) for each in error.args]]
 
 
 def again(failure: Any) -> Exception | None:
@@ -22,6 +23,15 @@ def again(failure: Any) -> Exception | None:
             kind = _known(path)
             return None if kind is None else _made(kind, arguments)
     return None
+
+
+def _told(argument: Any) -> Any:
+    if type(argument) in PLAIN:
+        return argument
+    try:
+        return str(argument)[:LONGEST]
+    except Exception:  # noqa: BLE001 - the error that counts is the one whose argument this is
+        return type(argument).__qualname__
 
 
 def _known(path: str) -> type[Exception] | None:
