@@ -121,6 +121,31 @@ class TestPriorities:
 
 
 class TestQueues:
+    @pytest.mark.parametrize(
+        "routes",
+        [
+            {"*": {"exchange": "elsewhere", "routing_key": "x.y"}},
+            {"*": {"countdown": 60, "expires": 1}},
+        ],
+    )
+    def test_what_celery_is_told_of_all_tasks_leads_none_of_ours_astray(self, request, routes):
+        celery = make_app(url_of("redis", request), task_routes=routes, task_annotations={"*": {"expires": 1}})
+        transport = CeleryTransport(celery, "default", {})
+        queue = celery.conf.task_default_queue
+        sent: list[Any] = []
+
+        def note(headers, **_more):
+            sent.append([headers[name] for name in ("eta", "expires")])
+
+        before_task_publish.connect(note)
+        try:
+            assert transport.send([transports.Message("1", 0, "default", 0, "a.task", None)]).ids
+        finally:
+            before_task_publish.disconnect(note)
+        assert sent == [[None, None]]
+        assert transport.depth(queue) == 1
+        transport.close()
+
     def test_a_queue_that_is_not_named_goes_to_celerys_default(self):
         transport = CeleryTransport(make_app("memory://"), "default", {"mail": "slow"})
         assert transport.queue_of("mail") == "slow"

@@ -264,8 +264,15 @@ class CeleryTransport:
             producer=producer,
             retry=True,
             retry_policy=RETRIES,
+            expires=None,
+            router=self._router,
             **options,
         )
+
+    @cached_property
+    def _router(self) -> Any:
+        """Leads to the queue that is named: what `task_routes` say of all tasks would lead ours to exchanges nobody hears."""
+        return type(self.app.amqp.router)(queues=self.app.amqp.queues, app=self.app)
 
     def _producer(self) -> AbstractContextManager[Any]:
         producers, _ = _pools()
