@@ -80,9 +80,13 @@ def ask(alias: str, method: str, *args: Any) -> Steps[Any]:
 
 def latest(alias: str, keys: Sequence[str]) -> Steps[dict[str, Any]]:
     """Read several keys as they are now: from the primary, if this cache can say so and reads from replicas."""
-    method = "get_latest" if hasattr(caches[alias], "get_latest") else "get_many"
-    found: dict[str, Any] = yield from ask(alias, method, keys)
+    found: dict[str, Any] = yield from ask(alias, "get_latest" if reads_latest(alias) else "get_many", keys)
     return found
+
+
+def reads_latest(alias: str) -> bool:
+    """Tell whether `latest()` surely finds what was written just before."""
+    return hasattr(caches[alias], "get_latest")
 
 
 def run[T](steps: Steps[T]) -> T:

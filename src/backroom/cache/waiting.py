@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from backroom.cache.locks import is_always_claimed, lock_key
-from backroom.cache.steps import Steps, Wait, ask, latest
+from backroom.cache.steps import Steps, Wait, ask, latest, reads_latest
 from backroom.cache.trouble import Trouble
 
 logger = logging.getLogger("backroom.cache")
@@ -62,8 +62,8 @@ class Waiting:
         return False
 
     def nap(self) -> Steps[None]:
-        """Pause, longer each time; not at all where nobody has the lock, as in a cache that is not there."""
-        if not self._nobody:
+        """Pause, longer each time; not at all where nobody has the lock for sure, as in a server that is not there."""
+        if not self._nobody or not reads_latest(self._alias):
             yield Wait(next(self._naps))
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from django.http import HttpResponse
 
 from backroom.cache import ainvalidate, cache_page, fetch, invalidate
 from backroom.cache.absence import absence_of
-from backroom.cache.backends.redis import ROOT, RedisCache
+from backroom.cache.backends.redis import RedisCache
+from backroom.cache.backends.redisverbs import ROOT
 from backroom.cache.generations import InvalidationFailed
 from backroom.redis import RedisUnavailable, loops
 from tests.cache.test_functions import waiting_for
@@ -182,6 +184,14 @@ def test_an_absent_server_can_be_a_miss(caplog):
     assert asyncio.run(use()) == ["missing", "made"]
     assert cache.failures() - before == 18
     assert caplog.text.count("action=cache_unavailable") <= 1
+
+
+def test_nobody_waits_for_a_lock_on_an_absent_server(settings, monkeypatch, caplog):
+    path, options = "backroom.cache.backends.redis.RedisCache", {"IGNORE_EXCEPTIONS": True}
+    settings.CACHES = {"default": {"BACKEND": path, "LOCATION": NOWHERE, "OPTIONS": options}}
+    monkeypatch.setattr("backroom.cache.steps.time.sleep", lambda _seconds: pytest.fail("There is nobody."))
+    assert [fetch("k", partial(int, number)) for number in range(3)] == [0, 1, 2]
+    assert caplog.text.count("action=cache_no_lock cache=default key=") == 1
 
 
 def test_a_server_that_hangs_is_not_asked_by_everybody(empty):
