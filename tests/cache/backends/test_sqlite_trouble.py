@@ -177,6 +177,21 @@ def test_a_file_that_is_removed_is_a_miss_and_comes_back(path, monkeypatch):
     assert path.exists()
 
 
+def test_a_file_may_be_a_link_to_one_that_is_missing_or_rubbish(path, tmp_path):
+    (tmp_path / "shared").mkdir()
+    target = tmp_path / "shared" / "target.sqlite3"
+    path.symlink_to(target)
+    make(path).set("key", 1)
+    assert target.stat().st_mode & 0o777 == 0o600
+    forget_files()
+    target.write_bytes(b"rubbish " * 1_000)
+    target.with_name("target.sqlite3-wal").write_bytes(b"rubbish")
+    make(path).set("key", 2)
+    assert make(path).get("key") == 2
+    assert path.is_symlink()
+    assert target.with_name("target.sqlite3.corrupt").read_bytes() == b"rubbish " * 1_000
+
+
 def test_a_database_of_the_site_is_left_alone(path, caplog):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE orders (id INTEGER)")
@@ -252,6 +267,28 @@ def test_who_finds_the_file_locked_waits_in_vain_once_and_says_so(path, caplog, 
     assert caplog.text.count("action=cache_locked") == 1
     cache.set("key", 4)
     assert cache.get("key") == 4
+
+
+def test_a_file_that_cannot_even_be_opened_for_a_lock_is_not_waited_for_by_everybody(path, caplog, monkeypatch):
+    monkeypatch.setattr("backroom.cache.onefile.layout.OPENING_SECONDS", 0.05)
+    opened = []
+    connect = sqlite3.connect
+
+    def connect_and_count(*args: Any, **kwargs: Any) -> Any:
+        opened.append(args)
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr("backroom.cache.onefile.layout.sqlite3.connect", connect_and_count)
+    monkeypatch.setattr("backroom.cache.onefile.file.CLOSED_SECONDS", 600)
+    cache = make(path)
+    with closing(connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        every_verb_is_a_miss(cache)
+    assert len(opened) == 1
+    assert caplog.text.count("keeps the file locked") == 1
+    cache._file.closed_until = 0
+    cache.set("key", 1)
+    assert cache.get("key") == 1
 
 
 def test_who_waits_gets_its_turn(path, caplog):

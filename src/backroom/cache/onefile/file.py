@@ -4,6 +4,7 @@ Whatever goes wrong below is a miss to whoever asks, and a warning once a while.
 `.corrupt` after its name, and made anew.
 """
 
+import errno
 import math
 import os
 import sqlite3
@@ -16,7 +17,7 @@ from weakref import ref
 
 from backroom.cache.onefile import layout, links
 from backroom.cache.onefile.demand import Demand
-from backroom.cache.onefile.failures import FAILURES, Closed, is_damage, primary_code
+from backroom.cache.onefile.failures import FAILURES, Closed, is_damage, is_locked, primary_code
 from backroom.cache.onefile.layout import NotOurs, place_of
 from backroom.cache.onefile.links import Link, Links
 from backroom.cache.onefile.turns import OPENED, REPLACED, turn
@@ -140,6 +141,9 @@ class CacheFile:
             try:
                 self._open_as_it_is(link)
             except FAILURES as error:
+                if is_locked(error):
+                    # It has been waited for, and must not be by everybody who asks.
+                    raise OSError(errno.EBUSY, "Another process keeps the file locked.") from error
                 if not is_damage(error):
                     raise
                 # It is open still, and as long as it is, no other file can have its number.
@@ -173,13 +177,15 @@ class CacheFile:
             if place_of(self.path) != link.place:
                 # Another process was quicker; the file that is there now is a good one.
                 return
+            # SQLite names the log after the file, not after a link to it.
+            path = self.path.resolve()
             # Before the file itself: a log that stayed behind would be played back into the new one.
             for suffix in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
             if aside:
-                self.path.replace(self.path.with_name(f"{self.path.name}.corrupt"))
+                path.replace(path.with_name(f"{path.name}.corrupt"))
             else:
-                self.path.unlink()
+                path.unlink()
 
 
 _files: dict[tuple[Path, Budget], CacheFile] = {}

@@ -39,7 +39,8 @@ def make(path: Path) -> None:
     # Whoever could write here could not run code, for pickles are signed, but could read and forge entries. To close a file
     # behind SQLite's back drops the locks of this process, so nobody here may have it open before this is done with it.
     with _creating, suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        # Where a link leads to, if it is one that leads to nothing yet.
+        os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def connect(path: Path) -> sqlite3.Connection:
