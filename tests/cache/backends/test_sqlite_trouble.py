@@ -449,8 +449,10 @@ def test_an_old_secret_key_is_known_as_long_as_it_is_a_fallback(path):
 
 
 def test_a_key_with_the_same_id_never_gets_the_value_of_another(path, monkeypatch):
-    monkeypatch.setattr("backroom.cache.backends.sqlite.id_of", lambda _key: 7)
-    monkeypatch.setattr("backroom.cache.backends.sqlite.ids_of", lambda keys: (7,) * len(keys))
+    for module in ("backends.sqlite", "onefile.rows", "onefile.verbs"):
+        monkeypatch.setattr(f"backroom.cache.{module}.id_of", lambda _key: 7)
+    for module in ("backends.sqlite", "onefile.rows"):
+        monkeypatch.setattr(f"backroom.cache.{module}.ids_of", lambda keys: (7,) * len(keys))
     cache = make(path)
     cache.set("one", 1)
     assert cache.get("two") is None

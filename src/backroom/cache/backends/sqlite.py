@@ -26,24 +26,23 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 
 from backroom.cache.backends.base import BackroomCache, CacheOptions
-from backroom.cache.lifetimes import GONE, now
+from backroom.cache.lifetimes import now
 from backroom.cache.onefile import statements
 from backroom.cache.onefile.demand import MASK, MOST, SLOTS, TURN
-from backroom.cache.onefile.failures import FAILURES, Patience, is_locked
+from backroom.cache.onefile.failures import FAILURES, Patience
 from backroom.cache.onefile.file import CacheFile, cache_file
 from backroom.cache.onefile.links import Link
-from backroom.cache.onefile.rows import Row, delete, delete_many, size_of, store_many
+from backroom.cache.onefile.rows import Row, delete, delete_many
 from backroom.cache.onefile.statements import AT_ONCE, GET, id_of, ids_of
 from backroom.cache.onefile.upkeep import Budget
-from backroom.cache.values import PLAIN, Encoded, Unreadable
+from backroom.cache.onefile.verbs import Verbs
+from backroom.cache.values import PLAIN
 from backroom.options import Above, AtLeast
 
 type Job[T] = tuple[str, Callable[[Link], T], Callable[[], T]]
 """What one verb does: its name for the log, what is tried with a link, and what is answered when it cannot be done."""
 
 MEBIBYTE: Final = 1024**2
-LARGEST: Final = 10**9 - 100_000
-"""Bytes of a value: SQLite's rows have a thousand million at most, key and all."""
 
 _by_id: Final = itemgetter(0)
 
@@ -75,7 +74,6 @@ class SQLiteCache(BackroomCache):
     def __init__(self, location: str | os.PathLike[str], params: dict[str, Any]) -> None:
         self.path = path_of(location)
         super().__init__(str(self.path), params)
-        self._largest = min(self.options.MAX_BYTES or LARGEST, LARGEST)
 
     def salt(self, name: str) -> str:
         """Return the file's name: the same in containers that see its folder at different places."""
@@ -87,6 +85,10 @@ class SQLiteCache(BackroomCache):
         if self.path is None:
             raise ImproperlyConfigured("SQLiteCache has no LOCATION. Name the file that it keeps its entries in.")
         return cache_file(self.path, Budget(self.options.MAX_BYTES, self.options.MAX_ENTRIES))
+
+    @cached_property
+    def _verbs(self) -> Verbs:
+        return Verbs(self._file, self.codec)
 
     # ── Reading: it takes no lock and waits for nobody, so it is done in the event loop as well ──────────────────────
 
@@ -114,7 +116,7 @@ class SQLiteCache(BackroomCache):
         if row is None:
             return default
         form, payload = row
-        return payload if form == PLAIN else self._decoded(form, payload, made, default)
+        return payload if form == PLAIN else self._verbs.decoded(form, payload, made, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values of those keys that have one."""
@@ -128,7 +130,7 @@ class SQLiteCache(BackroomCache):
             for made, form, payload in self._rows(ids[first : first + AT_ONCE]):
                 # An entry of another key with the same id was not asked for.
                 if (key := asked.get(made, missing)) is not missing:
-                    value = payload if form == PLAIN else self._decoded(form, payload, made, missing)
+                    value = payload if form == PLAIN else self._verbs.decoded(form, payload, made, missing)
                     if value is not missing:
                         found[key] = value
         return found
@@ -144,7 +146,7 @@ class SQLiteCache(BackroomCache):
 
     def stats(self) -> dict[str, int]:
         """Return how many entries there are, about, and how many bytes of the file are in use."""
-        return self._read("stats", self._measured, {"entries": 0, "bytes": 0})
+        return self._read("stats", self._verbs.measured, {"entries": 0, "bytes": 0})
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """As `get`: in the event loop itself, since it takes microseconds and a thread would take more."""
@@ -222,11 +224,11 @@ class SQLiteCache(BackroomCache):
 
     def clear(self) -> None:
         """Delete every entry of this cache. Those that another alias keeps in the file under its KEY_PREFIX stay."""
-        self._do("clear", self._clear, self._forget_everything)
+        self._do(*self._clear())
 
     async def aclear(self) -> None:
         """As `clear`."""
-        await self._ado("clear", self._clear, self._forget_everything)
+        await self._ado(*self._clear())
 
     def delete_if(self, key: Any, value: str, version: int | None = None) -> bool:
         """Delete a key if this text is its value, in one step; tell whether it was."""
@@ -247,39 +249,37 @@ class SQLiteCache(BackroomCache):
     # ── Each of them as a job ────────────────────────────────────────────────────────────────────────────────────────
 
     def _set(self, key: Any, value: Any, timeout: Any, version: int | None) -> Job[Any]:
-        row = self._row(key, value, self.expiry(timeout, now()), version)
-        return "set", lambda link: self._store(link, row), lambda: self._forget([row[1]])
+        row, verbs = self._row(key, value, self.expiry(timeout, now()), version), self._verbs
+        return "set", lambda link: verbs.store(link, row), lambda: verbs.forget([row[1]])
 
     def _set_many(self, data: Mapping[Any, Any], timeout: Any, version: int | None) -> Job[list[Any]]:
         rows, refused = self._rows_to_store(data, timeout, version)
+        verbs = self._verbs
 
         def attempt(link: Link) -> list[Any]:
-            self._store_many(link, rows, refused)
+            verbs.store_many(link, rows, list(refused.values()))
             return list(refused)
 
         def otherwise() -> list[Any]:
-            self._forget([*(row[1] for row in rows), *refused.values()])
+            verbs.forget([*(row[1] for row in rows), *refused.values()])
             return list(data)
 
         return "set_many", attempt, otherwise
 
     def _add(self, key: Any, value: Any, timeout: Any, version: int | None) -> Job[bool]:
-        row = self._row(key, value, self.expiry(timeout, now(), exact=True), version)
-        return "add", lambda link: self._store_new(link, row), _no
+        row, verbs = self._row(key, value, self.expiry(timeout, now(), exact=True), version), self._verbs
+        return "add", lambda link: verbs.store_new(link, row), _no
 
     def _incr(self, key: Any, delta: Any, version: int | None) -> Job[int | None]:
-        made = self.make_and_validate_key(key, version)
-        return "incr", lambda link: self._add_to(link, made, delta), _nothing
+        made, verbs = self.make_and_validate_key(key, version), self._verbs
+        return "incr", lambda link: verbs.add_to(link, made, delta), _nothing
 
     def _touch(self, key: Any, timeout: Any, version: int | None) -> Job[bool]:
         made = self.make_and_validate_key(key, version)
 
         def attempt(link: Link) -> bool:
             moment = now()
-            expires_at = self.expiry(timeout, moment, exact=True)
-            if expires_at == GONE:
-                return delete(link, made)
-            return link.ask(statements.TOUCH, (expires_at, id_of(made), made, moment)).rowcount > 0
+            return self._verbs.touch(link, made, self.expiry(timeout, moment, exact=True), moment)
 
         return "touch", attempt, _no
 
@@ -288,102 +288,31 @@ class SQLiteCache(BackroomCache):
 
         def attempt(link: Link) -> bool:
             moment = now()
-            values = (self.expiry(timeout, moment, exact=True), id_of(made), made, moment, value)
-            return link.ask(statements.TOUCH_IF, values).rowcount > 0
+            return self._verbs.touch_if(link, made, value, self.expiry(timeout, moment, exact=True), moment)
 
         return "touch_if", attempt, _no
 
     def _delete(self, key: Any, version: int | None) -> Job[bool]:
         made = self.make_and_validate_key(key, version)
-        return "delete", lambda link: delete(link, made), lambda: self._forget([made])
+        return "delete", lambda link: delete(link, made), lambda: self._verbs.forget([made])
 
     def _delete_many(self, keys: Iterable[Any], version: int | None) -> Job[Any]:
         made = self.make_and_validate_keys(list(keys), version)
-        return "delete_many", lambda link: delete_many(link, made), lambda: self._forget(made)
+        return "delete_many", lambda link: delete_many(link, made), lambda: self._verbs.forget(made)
 
     def _delete_if(self, key: Any, value: str, version: int | None) -> Job[bool]:
         made = self.make_and_validate_key(key, version)
-        values = (id_of(made), made)
-        return "delete_if", lambda link: link.ask(statements.DELETE_IF, (*values, now(), value)).rowcount > 0, _no
+        return "delete_if", lambda link: self._verbs.delete_if(link, made, value), _no
 
-    # ── What is done with a link. Each may be begun again when another process holds the lock ───────────────────────
-
-    def _store(self, link: Link, row: Row) -> bool:
-        if row[2] == GONE or self._is_too_large(row):
-            return delete(link, row[1])
-        try:
-            link.ask(statements.SET, row)
-        except UnicodeEncodeError:
-            link.ask(statements.SET, self._writable(row))
-        self._wrote(link, row[:1], size_of(row))
-        return True
-
-    def _store_many(self, link: Link, rows: list[Row], refused: Mapping[Any, str]) -> None:
-        if refused:
-            delete_many(link, list(refused.values()))
-        if rows and rows[0][2] == GONE:
-            delete_many(link, [row[1] for row in rows])
-            return
-        try:
-            store_many(link, rows)
-        except UnicodeEncodeError:
-            store_many(link, [self._writable(row) for row in rows])
-        self._wrote(link, [row[0] for row in rows], sum(map(size_of, rows)))
-
-    def _store_new(self, link: Link, row: Row) -> bool:
-        if row[2] == GONE:
-            return link.ask(statements.HAS, (row[0], row[1], now())).fetchone() is None
-        if self._is_too_large(row):
-            return False
-        try:
-            added = link.ask(statements.ADD, (*row, now())).rowcount > 0
-        except UnicodeEncodeError:
-            added = link.ask(statements.ADD, (*self._writable(row), now())).rowcount > 0
-        if added:
-            self._wrote(link, row[:1], size_of(row))
-        return added
-
-    def _wrote(self, link: Link, ids: Sequence[int], payload_bytes: int) -> None:
-        """Do the upkeep that is due. What was stored is stored, and nothing that happens here may have it stored again."""
-        try:
-            self._file.upkeep.wrote(link, ids, payload_bytes)
-        except FAILURES as error:
-            if not is_locked(error):
-                self._file.failed(error, "upkeep")
-
-    def _add_to(self, link: Link, made: str, delta: Any) -> int | None:
-        id_ = id_of(made)
-        if type(delta) is int and abs(delta) < 2**62:
-            row = link.ask(statements.ADD_TO, (delta, id_, made, now())).fetchone()
-            if row is not None:
-                total: int | None = row[0]
-                return total
-        # No such key; or something that SQLite cannot add to, such as an integer beyond 64 bits.
-        with link.transaction():
-            row = link.ask(statements.ROW, (id_, made, now())).fetchone()
-            missing = self._missing_key
-            value = missing if row is None else self._decoded(row[0], row[1], made, missing)
-            total = None if value is missing else value + delta
-            if total is not None:
-                link.ask(statements.REPLACE, (*self.codec.encode(total, made), id_))
-        return total
-
-    def _clear(self, link: Link) -> None:
-        prefix = f"{self.key_prefix}:"
-        with link.transaction():
-            if self._is_shared and link.ask(statements.OTHERS, (len(prefix), prefix)).fetchone()[0]:
-                link.ask(statements.CLEAR_OWN, (len(prefix), prefix))
-            else:
-                link.ask(statements.CLEAR)
-
-    def _measured(self, link: Link) -> dict[str, int]:
-        pages: int = link.ask(statements.PAGES).fetchone()[0]
-        return {"entries": round(self._file.upkeep.estimate(link)), "bytes": pages * statements.PAGE_BYTES}
+    def _clear(self) -> Job[None]:
+        prefix, verbs = self._own_prefix, self._verbs
+        return "clear", lambda link: verbs.clear(link, prefix), verbs.forget_everything
 
     @property
-    def _is_shared(self) -> bool:
-        """Whether what is ours can be told by its key: a function of the project's own may name keys as it likes."""
-        return self.key_func is default_key_func and type(self).make_key is BaseCache.make_key
+    def _own_prefix(self) -> str | None:
+        """How what is ours can be told by its key, or None: a function of the project's own may name keys as it likes."""
+        is_djangos = self.key_func is default_key_func and type(self).make_key is BaseCache.make_key
+        return f"{self.key_prefix}:" if is_djangos else None
 
     # ── Rows and values ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -406,38 +335,13 @@ class SQLiteCache(BackroomCache):
                 expires_at = self.expiry(timeout, moment)
             form, payload = encode(value, made)
             row = (id_, made, expires_at, form, payload)
-            if self._is_too_large(row):
+            if self._verbs.is_too_large(row):
                 refused[key] = made
             else:
                 rows.append(row)
         # In the order of the table, so that entries on the same page are written together.
         rows.sort(key=_by_id)
         return rows, refused
-
-    def _is_too_large(self, row: Row) -> bool:
-        """Tell, and say, whether a value has no place here at all: it would push out everything else, or not fit."""
-        if (size := size_of(row)) * 4 <= self._largest:
-            return False
-        if isinstance(row[4], str):
-            size = len(row[4].encode("utf-8", "surrogatepass"))
-        if size <= self._largest:
-            return False
-        self._file.trouble.warn("too_large", f"A value of {size} bytes is not stored: MAX_BYTES leaves no room for it.")
-        return True
-
-    def _writable(self, row: Row) -> Row:
-        """Return a row whose text holds halves of surrogate pairs, which is no UTF-8, as one with a pickle."""
-        id_, made, expires_at, form, payload = row
-        value = self.codec.decode(form, payload, made)
-        encoded: Encoded = self.codec.encode_as_pickle(value, made)
-        return (id_, made, expires_at, *encoded)
-
-    def _decoded(self, form: int, payload: Any, made: str, default: Any) -> Any:
-        try:
-            return self.codec.decode(form, payload, made)
-        except Unreadable as error:
-            self._file.trouble.warn("unreadable", str(error))
-            return default
 
     # ── Running it ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -497,21 +401,6 @@ class SQLiteCache(BackroomCache):
                 # What `CacheFile.done` does.
                 link.is_used = False
             await asyncio.sleep(nap)
-
-    def _forget_everything(self) -> None:
-        if self._file.is_full:
-            self._file.forget_all()
-
-    def _forget(self, made: list[str]) -> bool:
-        """See to it that what could not be replaced or deleted is not read any more; it was not stored, so: False."""
-        if self._file.is_full:
-            try:
-                delete_many(self._file.link(), made)
-            except FAILURES:
-                # Even deleting takes space. The file is the one thing here that can be done without.
-                self._file.forget_all()
-        self._file.is_full = False
-        return False
 
 
 async def _encoded[**P, T](encode: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
