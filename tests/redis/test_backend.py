@@ -476,6 +476,24 @@ class TestChecks:
             call_command("backroom", "doctor")
         assert "fail  server    Redis at redis://127.0.0.1:1/0 cannot be reached" in capsys.readouterr().out
 
+    def test_a_user_without_dangerous_commands_has_all_that_tasks_need_and_the_doctor_says_what_it_cannot_know(
+        self, use: Callable[..., Any], either: TcpRedis, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        either.ask("ACL", "SETUSER", "clerk", "on", ">s3cret", "~*", "&*", "+@all", "-@dangerous", "-@admin")
+        try:
+            backend = use(url=either.tcp_url.replace("//", "//clerk:s3cret@"))
+            work.note.enqueue(1)
+            assert stored(backend)
+            assert backend.check_server() == []
+            call_command("backroom", "doctor")
+            said = capsys.readouterr().out
+        finally:
+            either.ask("ACL", "DELUSER", "clerk")
+        assert "warn  server" in said
+        assert "does not permit INFO" in said
+        assert "ok    round trip" in said
+        assert "s3cret" not in said
+
 
 def test_operators_have_their_words(use: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     backend = use()

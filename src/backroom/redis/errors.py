@@ -17,6 +17,10 @@ class RedisUnavailable(Unavailable):
         """Whether the command may have been carried out although its reply never came."""
 
 
+class NotPermitted(RedisUnavailable):
+    """The server knows this user, and does not let it use the command."""
+
+
 TROUBLE: Final = (exceptions.RedisError, RedisUnavailable, OSError)
 """Whatever a `Link` may raise."""
 
@@ -53,7 +57,8 @@ def unavailable(error: Exception, name: str) -> RedisUnavailable | None:
     """Return what an error of the client library means for the server `name`, or None: then the caller is at fault."""
     for kind, what, advice in REFUSALS:
         if isinstance(error, kind):
-            return RedisUnavailable(f"{name} {what}. {advice}")
+            told = NotPermitted if kind is exceptions.NoPermissionError else RedisUnavailable
+            return told(f"{name} {what}. {advice}")
     for code, what, advice in REFUSAL_CODES:
         if str(error).startswith(code):
             return RedisUnavailable(f"{name} {what}. {advice}")

@@ -28,7 +28,7 @@ class Facts:
 
 
 def facts_of(server: Server) -> Facts:
-    """Ask the server; raise `RedisUnavailable` when it does not answer."""
+    """Ask the server; raise `RedisUnavailable` when it does not answer, `NotPermitted` when it does not say."""
     nodes = [_fields(reply) for reply in server.call_everywhere("INFO", "everything")]
     saves = [_saves(reply) for reply in _settings(server)] or [None] * len(nodes)
     worst = max(nodes, key=lambda fields: (_evicts(fields), _is_too_old(fields)))

@@ -9,6 +9,7 @@ from django.db import connections
 
 from backroom.options import problems_of
 from backroom.redis import RedisUnavailable
+from backroom.redis.errors import NotPermitted
 from backroom.redis.facts import Facts, facts_of
 from backroom.redis.options import problem_of_address
 
@@ -44,14 +45,25 @@ def check_server(backend: Any) -> Messages:
     if problems_of(backend.options_class, backend.options) or problem_of_address(backend.settings, _place(backend)):
         return []
     try:
-        return examine(backend)[1]
+        return list(_of_server(backend, facts_of(backend.server)))
     except RedisUnavailable:
         return []
 
 
 def examine(backend: Any) -> tuple[str, Messages]:
     """Return what the server is, and what is wrong with it."""
-    facts = facts_of(backend.server)
+    try:
+        facts = facts_of(backend.server)
+    except NotPermitted:
+        # A user with no right but those that tasks need lacks this one. Said to who asks, and not by every `migrate`.
+        return "answers", [
+            checks.Warning(
+                f"{backend.server.name} does not permit INFO to this user: its version, its memory and what it keeps on disk "
+                "are unknown.",
+                hint="Let its ACL permit it, ACL SETUSER … +info, or see to maxmemory-policy and appendonly yourself.",
+                id="backroom.W032",
+            )
+        ]
     limit = f" of {facts.max_memory / MEGABYTE:,.0f}" if facts.max_memory else ""
     writes = "an append-only file" if facts.has_append_only_file else "snapshots" if facts.is_persistent else "nothing"
     said = f"{facts.product}, {facts.used_memory / MEGABYTE:,.0f}{limit} MB used, writes {writes} to disk"
