@@ -171,8 +171,8 @@ def failing_for(request, what):
 
 
 @cache_page(300)
-def head(request, name="", of=None):
-    return HttpResponse(f"head {name}{count('head')} ")
+def head(request):
+    return HttpResponse(f"head {count('head')} ")
 
 
 @cache_page(300)
@@ -201,18 +201,22 @@ def side(request, name):
     return HttpResponse(f"{name} {count(name)} ")
 
 
+class Caller:
+    def __call__(self, request):
+        return HttpResponse(f"sixth {count('sixth')} ")
+
+
 def made_of_parts(request):
     """Answer with what several cached views answer to the same request."""
     views = (
         head,
-        lambda request: head(request, "a "),
-        lambda request: head(request, name="b ", of=request.user),
         foot,
         Left.as_view(),
         Right.as_view(),
         cache_page(300)(Base.as_view(name="third")),
         cache_page(300)(partial(side, name="fourth")),
-        cache_page(300)(partial(side, name="fifth")),
+        cache_page(300, key_prefix="fifth")(partial(side, name="fifth")),
+        cache_page(300)(Caller()),
     )
     answers: list[Any] = [view(request) for view in views]
     return HttpResponse(b"".join(each.content for each in answers))

@@ -85,11 +85,11 @@ def test_a_page_is_made_once_on_any_cache(any_cache):
 
 
 def test_two_cached_views_that_answer_one_request_have_pages_of_their_own(prefix):
-    parts = "head 1 head a 2 head b 3 foot 1left 1 right 1 third 1 fourth 1 fifth 1 "
+    parts = "head 1 foot 1left 1 right 1 third 1 fourth 1 fifth 1 sixth 1 "
     for _ in range(2):
         assert text(f"{prefix}made_of_parts/?utm_source=a") == parts
     purge("/made_of_parts/", "/cached/made_of_parts/")
-    assert text(f"{prefix}made_of_parts/").startswith("head 4 head a 5 ")
+    assert text(f"{prefix}made_of_parts/").startswith("head 2 foot 2left 2 ")
 
 
 def test_a_page_of_a_template_is_made_once(prefix):

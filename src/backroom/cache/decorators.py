@@ -1,12 +1,10 @@
 """The page cache of one view: `cache_page()`, and what a view says beside it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from datetime import date
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from types import MethodType
-from typing import Any, Final, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
@@ -21,8 +19,6 @@ from backroom.cache.pages.visits import Visit
 from backroom.cache.steps import Run, Steps, arun, run
 
 View = TypeVar("View", bound=Callable[..., Any])
-
-TOLD: Final = (str, int, float, UUID, date)
 
 type PageTags = str | Iterable[str] | Callable[..., str | Iterable[str]]
 
@@ -71,12 +67,12 @@ def cache_page(
     always = () if callable(tags) else _listed(tags)
     terms = Terms(timeout=timeout, stale=stale, stale_if_error=stale_if_error, early=early, statuses=statuses)
 
-    def page_cache(tags_of: Callable[[HttpRequest], tuple[str, ...]], view: tuple[Any, ...]) -> PageCache:
+    def page_cache(name: str, tags_of: Callable[[HttpRequest], tuple[str, ...]]) -> PageCache:
         return PageCache(
             terms=terms,
             alias=cache or DEFAULT_CACHE_ALIAS,
             prefix=settings.CACHE_MIDDLEWARE_KEY_PREFIX if key_prefix is None else key_prefix,
-            view=view,
+            view=name,
             tags=tags_of,
             per_user=per_user,
             browser=browser,
@@ -92,8 +88,7 @@ def cache_page(
         def answer(request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Any]:
             _check(request)
             listed = _listed(tags(request, *args, **kwargs)) if callable(tags) else always
-            cache = page_cache(lambda _request: listed, (*name, *_told(args, kwargs)))
-            return _answer(cache, request, partial(view, request, *args, **kwargs))
+            return _answer(page_cache(name, lambda _request: listed), request, partial(view, request, *args, **kwargs))
 
         if iscoroutinefunction(view):
 
@@ -184,23 +179,15 @@ def _listed(tags: str | Iterable[str]) -> tuple[str, ...]:
     return (tags,) if isinstance(tags, str) else tuple(tags)
 
 
-def _name_of(view: Any) -> list[Any]:
+def _name_of(view: Any) -> str:
     if isinstance(view, partial):
-        return [*_name_of(view.func), *_told(view.args, view.keywords)]
+        return _name_of(view.func)
     if isinstance(view, MethodType):
         # As method_decorator() hands it over; its own name may be that of a base class.
-        return [*_name_of(type(view.__self__)), view.__name__]
+        return f"{_name_of(type(view.__self__))}.{view.__name__}"
     named = getattr(view, "view_class", view)
     named = named if hasattr(named, "__qualname__") else type(named)
-    return [f"{named.__module__}.{named.__qualname__}"]
-
-
-def _told(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield those arguments of a view that a text stands for, as addresses have them. Others do not tell pages apart."""
-    for name, value in [*enumerate(args), *sorted(kwargs.items())]:
-        # Not isinstance(), which would have a lazy object look who the visitor is.
-        if issubclass(type(value), TOLD):
-            yield [str(name), str(value)]
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _check(request: object) -> None:

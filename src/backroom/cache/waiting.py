@@ -44,8 +44,9 @@ class Waiting:
         """See who has the lock of a key, and what has come of those who had it."""
         self.has_looked = True
         lock, failed, vain = lock_key(key), _failed_key(key), _vain_key(key)
-        found = yield from latest(self._alias, [lock, failed, vain])
-        self._nobody = 0 if lock in found or is_always_claimed(self._alias) else self._nobody + 1
+        is_known = is_always_claimed(self._alias)
+        found = yield from latest(self._alias, [failed, vain] if is_known else [failed, vain, lock])
+        self._nobody = 0 if is_known or lock in found else self._nobody + 1
         before = self._before.setdefault(key, found.get(failed))
         self.failure = found.get(failed) if found.get(failed) != before else None
         self.is_in_vain = vain in found

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.core.cache import DEFAULT_CACHE_ALIAS
 from django.http import HttpRequest
@@ -17,8 +16,8 @@ class PageCache:
     terms: Terms = field(default_factory=Terms)
     alias: str = DEFAULT_CACHE_ALIAS
     prefix: str = ""
-    view: tuple[Any, ...] = ()
-    """The view by name, and what it is called with: two of them that answer one request have pages of their own."""
+    view: str = ""
+    """The view by name: two of them that answer one request have pages of their own."""
     tags: Callable[[HttpRequest], tuple[str, ...]] = lambda _request: ()
     per_user: bool = False
     browser: float | None = None

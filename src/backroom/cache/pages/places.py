@@ -31,7 +31,7 @@ class Place:
         self._tags = cache.tags(request)
         # A cache within a cache keeps its pages apart, or would wait for the lock of the one around it.
         self._parts: list[Any] = [
-            *(depth, cache.prefix, list(cache.view)),
+            *(depth, cache.prefix, cache.view),
             *(f"{request.scheme}://{request.get_host()}{request.path}", query),
         ]
         if settings.USE_I18N:
