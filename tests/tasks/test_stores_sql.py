@@ -13,6 +13,7 @@ from django.db import DatabaseError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from backroom.clock import after
+from backroom.sql.dialect import uncompiled
 from backroom.tasks.records import Claim, Query, Renewal
 from backroom.tasks.stores import sql
 from backroom.tasks.stores.sql import SQLStore
@@ -181,7 +182,8 @@ class TestStatements(SQLCase):
         names = [f"customer-{number:02}" for number in range(60)]
         records = [new_record(queue_name=name, priority=number) for name in names for number in (0, 1, -1)]
         self.store.insert(records)
-        assert self.count(self.store.counts) == 1
+        # On PostgreSQL in a transaction of its own, for which compiling is turned off.
+        assert self.count(self.store.counts) == {"default": 1, "postgres": 4}[self.alias]
         assert self.store.counts() == {(name, "ready"): 3 for name in names}
         assert self.count(self.store.oldest_ready) == 1
         assert self.store.oldest_ready() == records[::3]
@@ -364,7 +366,7 @@ class TestIndexes(SQLCase):
                 cursor.execute("SET enable_seqscan = off")
                 cursor.execute("SET enable_bitmapscan = off")
             for query in captured:
-                if not query["sql"].startswith(("BEGIN", "COMMIT")):
+                if not query["sql"].startswith(("BEGIN", "COMMIT", "SET")):
                     cursor.execute(f"{explain} {query['sql'].replace('%', '%%')}")
                     plans += ["\n".join(str(row) for row in cursor.fetchall())]
         return "\n".join(plans)
@@ -431,7 +433,13 @@ class TestPlans(SQLCase):
     def test_and_a_count_reads_the_table_for_no_queue(self, then):
         with _statistics_of_another_time(self.alias, then), self.statements() as captured:
             SQLStore(self.alias, "contract").counts()
-            plans = _plans(self.alias, captured)
+            [count] = [query for query in captured if query["sql"].lstrip().startswith("WITH")]
+            plans = _plans(self.alias, [count])
+            with uncompiled(self.alias):
+                as_run = _plans(self.alias, [count])
+        assert "SET LOCAL jit = off" in [query["sql"] for query in captured]
+        # For thousands of ready tasks that would take ten times as long as to count them.
+        assert not as_run.is_compiled, as_run
         assert all(read.by for read in plans.reads), plans
         assert [read.kind for read in plans.reads if read.by == "backroom_ready"] == ["Index Only Scan"] * 2, plans
 

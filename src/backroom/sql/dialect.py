@@ -215,6 +215,17 @@ def write_transaction(alias: str) -> Iterator[None]:
     block.__exit__(None, None, None)
 
 
+@contextmanager
+def uncompiled(alias: str) -> Iterator[None]:
+    """Have what is inside run as it is, where PostgreSQL would compile it: that can take ten times as long as running it."""
+    if vendor_of(alias) != "postgresql":
+        yield
+        return
+    with transaction.atomic(using=alias):
+        change(alias, "SET LOCAL jit = off")
+        yield
+
+
 def patiently[T](alias: str, work: Callable[[], T], *, patience: float = LOCK_PATIENCE) -> T:
     """Do `work`, again while the database asks for that, for at most `patience` seconds.
 
