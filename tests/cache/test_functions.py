@@ -31,6 +31,7 @@ from backroom.cache import (
     forget,
     invalidate,
     locks,
+    waiting,
 )
 from backroom.cache.arguments import UncacheableArgument, pack, unpack
 from backroom.cache.entries import Entry, Lifetime, Standing
@@ -629,6 +630,8 @@ def waiting_for(monkeypatch, number):
             all_wait.set()
 
     monkeypatch.setattr(Waiting, "look", look)
+    # A machine that stands still for seconds loses nothing of what they wait for.
+    monkeypatch.setattr(waiting, "AFTER_A_FAILURE", 600)
     return all_wait
 
 
