@@ -436,6 +436,36 @@ def test_a_cache_that_is_down_keeps_no_other_from_being_told_and_is_named(settin
         invalidate("t", alias="down")
 
 
+@pytest.mark.parametrize("say", [lambda: invalidate("t"), lambda: asyncio.run(ainvalidate("t"))])
+def test_an_invalidation_that_others_overtake_each_time_is_no_failure(monkeypatch, say):
+    backend, others = type(caches["default"]), count(1)
+
+    def set_many(self, data, *args, original=backend.set_many, **options):
+        failed = original(self, data, *args, **options)
+        original(self, {key: f"another's, number {next(others)}" for key in data}, None)
+        return failed
+
+    assert fetch("k", lambda: 1, tags="t") == 1
+    monkeypatch.setattr(backend, "set_many", set_many)
+    say()
+    monkeypatch.undo()
+    assert fetch("k", lambda: 2, tags="t") == 2
+
+
+def test_an_invalidation_that_is_never_taken_is_told_however_the_old_generation_is_read(monkeypatch):
+    backend, looks = type(caches["default"]), count(1)
+    assert fetch("k", lambda: 1, tags="t") == 1
+
+    def get_many(self, keys, version=None, original=backend.get_many):
+        # It cannot be read the first time.
+        return {} if next(looks) == 1 else original(self, keys, version)
+
+    monkeypatch.setattr(backend, "set_many", lambda _self, data, *_args, **_options: list(data))
+    monkeypatch.setattr(backend, "get_many", get_many)
+    with pytest.raises(InvalidationFailed, match="did not take the new generation of 1 tag"):
+        invalidate("t", alias="default")
+
+
 def test_of_two_who_make_the_generation_of_a_tag_the_first_ones_counts(monkeypatch):
     cache.set(tag_key("t"), "the first one's")
     backend, looks = type(caches["default"]), []

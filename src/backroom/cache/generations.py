@@ -97,21 +97,32 @@ def held(alias: str, found: dict[str, Any], generations: Generations, known: Ite
 
 
 def _renewed(alias: str, keys: list[str]) -> Steps[None]:
-    old: dict[str, Any] = {}
+    left: dict[str, Any] = {}
     for _ in range(TRIES):
         new = {key: _new() for key in keys}
         failed = set((yield from ask(alias, "set_many", new, None)) or ())
         # Django's database cache says nothing of a write that failed; a server that is not there, nothing of what it has.
         found = yield from latest(alias, keys)
-        old = {key: found.get(key) for key in keys if found.get(key, None if key in failed else new[key]) != new[key]}
-        if not old:
+        before = left
+        left = {}
+        for key in keys:
+            word = found.get(key, None if key in failed else new[key])
+            # Another's invalidation came after this one, or ours was not taken: the next round tells them apart. A word
+            # that was not there in the last one was written since, and did what ours was to do.
+            if word != new[key] and not _is_another(word, before.get(key)):
+                left[key] = word
+        if not left:
             return
-        # Another's invalidation came after this one, or ours was not taken: the next round tells them apart.
-        keys = list(old)
+        keys = list(left)
     raise InvalidationFailed(
-        f"CACHES[{alias!r}] did not take the new generation of {len(old)} tag(s). What depends on them may be out of "
+        f"CACHES[{alias!r}] did not take the new generation of {len(left)} tag(s). What depends on them may be out of "
         "date. See whether the cache can be written to, and whether reads go to a replica that lags behind."
     )
+
+
+def _is_another(word: Any, before: Any) -> bool:
+    # What could not be read says nothing of what was there.
+    return isinstance(word, str) and isinstance(before, str) and word != before
 
 
 def _new() -> str:
