@@ -87,6 +87,9 @@ def test_a_stale_value_is_computed_anew_by_one_task(clock):
     assert len(run_tasks()) == 1
     assert work.price("tea", amount=2) == "tea×2 2"
     assert work.made == ["tea", "tea"]
+    # A page that is renewed all day leaves no record each time.
+    backend = task_backends["default"]
+    assert backend.store.prune(backend.clock.now(), 10) == 1
 
 
 @override_settings(TASKS=DATABASE)

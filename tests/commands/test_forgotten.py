@@ -65,6 +65,17 @@ def test_who_forgot_to_migrate_is_told_so(make_project, database):
         assert "Traceback" not in finished.stderr
 
 
+def test_who_forgot_the_app_is_told_so(make_project):
+    project = make_project(
+        migrate=False, settings="INSTALLED_APPS = [app for app in INSTALLED_APPS if app != 'backroom.tasks']"
+    )
+    project.write("mysite/work.py", WORK)
+    said = project.python(
+        "from mysite.work import succeed\ntry:\n    succeed.enqueue()\nexcept Exception as e:\n    print(e)"
+    )
+    assert "Add 'backroom.tasks' to INSTALLED_APPS, then run manage.py migrate (" in said
+
+
 def test_who_forgot_the_setting_is_told_so(make_project):
     project = make_project(settings="TASKS = {}; del TASKS")
     project.write("mysite/urls.py", VIEW)

@@ -248,10 +248,10 @@ def refresh_call(path: str, packed: Sequence[Packed], key: str) -> None:
 
 
 def _enqueued(path: str, args: tuple[Any, ...], kwargs: dict[str, Any], key: str, backend: str) -> None:
-    from backroom.cache.tasks import refresh_function
+    from backroom.cache.tasks import enqueue, refresh_function
 
     packed = [pack(list(args), "args"), pack(kwargs, "kwargs")]
-    refresh_function.using(backend=backend).enqueue(path, packed, key)
+    enqueue(refresh_function, backend, path, packed, key)
 
 
 def _recipe(policy: Policy, alias: str, key: str, compute: Callable[[], Any], tags: Tags) -> Recipe:

@@ -19,3 +19,11 @@ def refresh_page(address: dict[str, Any]) -> None:
     from backroom.cache.pages.revisiting import revisit
 
     revisit(address)
+
+
+def enqueue(refresh: Any, backend: str, *args: Any) -> None:
+    """Enqueue one of them on a backend. Where records can be told to, they go when it has succeeded: there may be many."""
+    given = refresh.using(backend=backend)
+    if hasattr(given, "keep_result"):
+        given = given.using(keep_result=False)
+    given.enqueue(*args)

@@ -18,7 +18,7 @@ def get(id_: str) -> Operation | None:
     """Return an operation, whoever's it is."""
     if not queries.is_text(id_):
         return None
-    with telling_of_missing_tables(database()):
+    with telling_of_missing_tables(database(), "backroom.offload"):
         return operations().filter(pk=id_).first()
 
 

@@ -36,7 +36,7 @@ def place(order: Order, owner: Owner) -> Operation:
 
     Raise `IdempotencyMismatch` when the order's key came before with other input, and what `enqueue()` raises.
     """
-    with telling_of_missing_tables(operations.database()):
+    with telling_of_missing_tables(operations.database(), "backroom.offload"):
         return _place(in_json_types(order), owner, queries.backend_of(order.task.backend))
 
 

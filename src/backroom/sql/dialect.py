@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, OperationalError, ProgrammingError, connections, transaction
 
 from backroom.clock import Moment
@@ -254,10 +255,11 @@ class telling_of_missing_tables:  # noqa: N801 - read as the words after `with`
     """Raise `TablesMissing`, which says what to do, for a statement inside that fails for want of a table or column."""
 
     # Each enqueue enters one, and a generator's frame for it costs as much as the arguments' JSON.
-    __slots__ = ("_alias",)
+    __slots__ = ("_alias", "_app")
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, app: str) -> None:
         self._alias = alias
+        self._app = app
 
     def __enter__(self) -> None:
         """Nothing is asked of the database."""
@@ -268,7 +270,12 @@ class telling_of_missing_tables:  # noqa: N801 - read as the words after `with`
             return
         if _is_undefined(error):
             option = "" if self._alias == DEFAULT_DB_ALIAS else f" --database={self._alias}"
-            msg = f"Database {self._alias!r} lacks tables or columns of Backroom's. Run manage.py migrate{option} ({error})"
+            # Without it `migrate` does not know them, and Django asks none of its checks.
+            first = "" if apps.is_installed(self._app) else f"add {self._app!r} to INSTALLED_APPS, then "
+            then = f"{first}run manage.py migrate{option}"
+            msg = (
+                f"Database {self._alias!r} lacks tables or columns of Backroom's. {then[0].upper()}{then[1:]} ({error})"
+            )
             raise TablesMissing(msg) from error
 
 

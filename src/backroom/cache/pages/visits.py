@@ -415,6 +415,6 @@ def _remembered(failed: Any) -> list[Any]:
 
 
 def _enqueued(address: Mapping[str, Any], backend: str) -> None:
-    from backroom.cache.tasks import refresh_page
+    from backroom.cache.tasks import enqueue, refresh_page
 
-    refresh_page.using(backend=backend).enqueue(dict(address))
+    enqueue(refresh_page, backend, dict(address))

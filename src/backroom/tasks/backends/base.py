@@ -163,7 +163,7 @@ class Backend(BaseTaskBackend):
         self.validate_task(task)
         now = self.clock.now()
         drafted = self._draft(task, now).record(new_id(), args, kwargs, now=now)
-        with telling_of_missing_tables(self._database):
+        with telling_of_missing_tables(self._database, "backroom.tasks"):
             for _ in range(TRIES):
                 if not (collisions := self.store.insert([drafted.record])):
                     break
@@ -191,7 +191,7 @@ class Backend(BaseTaskBackend):
         now = self.clock.now()
         draft, ids = self._draft(task, now), new_ids(len(wanted))
         drafts = [draft.record(id_, args, kwargs, now=now) for id_, (args, kwargs) in zip(ids, wanted, strict=True)]
-        with telling_of_missing_tables(self._database):
+        with telling_of_missing_tables(self._database, "backroom.tasks"):
             collisions = self.store.insert([drafted.record for drafted in drafts])
         self.wake()
         holding = self.store.get(list(set(collisions.values()))) if collisions else ()
@@ -213,7 +213,7 @@ class Backend(BaseTaskBackend):
 
     def get_result(self, result_id: str) -> TaskResult[..., Any]:
         """Return a task's result; raise `TaskResultDoesNotExist` when there is no such task."""
-        with telling_of_missing_tables(self._database):
+        with telling_of_missing_tables(self._database, "backroom.tasks"):
             records = self.store.get([str(result_id)])
         if not records:
             raise TaskResultDoesNotExist(result_id)
