@@ -275,6 +275,15 @@ def test_the_rival_whose_choice_is_stored_again_the_more_often_forgets_the_less(
     assert rivals.best == 0
 
 
+def test_the_second_rival_must_do_clearly_better():
+    """What it forgets was asked for often, and comes back later than the marks last."""
+    rivals = Rivals()
+    rivals._forgotten, rivals._back = [1_000.0, 1_000.0], [500.0, 400.0]
+    assert rivals.best == 0
+    rivals._back[1] = 350.0
+    assert rivals.best == 1
+
+
 def test_what_was_forgotten_and_is_stored_again_is_held_against_who_chose_it(path, monkeypatch):
     cache = make(path, MAX_ENTRIES=400)
     demand, rivals = cache._file.demand, cache._file.upkeep.rivals

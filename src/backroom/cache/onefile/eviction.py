@@ -18,6 +18,9 @@ COMPARED: Final = 4096
 """The most choices of each rival that are remembered."""
 ONE_IN: Final = 32
 """Of what the rivals do not agree on, one in so many is the choice of the one that does worse."""
+HANDICAP: Final = 0.8
+"""The second rival is the better one only if of its choice this share of the first one's, or less, is stored again: it forgets what
+was asked for often, and that may come back later than a mark lasts."""
 
 
 type Entry = tuple[int, int]
@@ -44,7 +47,7 @@ def longest_idle(
 
 
 class Rivals:
-    """Two ways to choose what to forget, and which of them does better: that of whose choice less is stored again.
+    """Two ways to choose what to forget, and which of them does better: that of whose choice, clearly, less is stored again.
 
     What both would forget goes first. Of the rest most are the choice of the better one, and one in so many the choice of
     the other, so that it goes on being compared. (The idea of learning from what comes back is that of ARC, Megiddo and
@@ -59,9 +62,9 @@ class Rivals:
 
     @property
     def best(self) -> int:
-        """Return the place of the better one; the first where they are alike."""
+        """Return the place of the better one; the first where they are not far apart."""
         shares = [back / forgotten for back, forgotten in zip(self._back, self._forgotten, strict=True)]
-        return int(shares[1] < shares[0])
+        return int(shares[1] < shares[0] * HANDICAP)
 
     def choose(self, one: Sequence[int], other: Sequence[int]) -> list[tuple[int, int]]:
         """Return what to forget of what the rivals would, as much as each; and whose choice it is: 1, 2, or 0 for both's."""
