@@ -65,7 +65,7 @@ def problems_of(cls: type[_Dataclass], options: Mapping[str, Any]) -> list[str]:
     problems = []
     for key, value in options.items():
         if key not in known:
-            problems.append(f"Unknown option {key!r}. {_suggestion(key, known)}")
+            problems.append(f"Unknown option {key!r}. {suggestion(key, known)}")
         elif not _fits(value, hints[key]):
             shown = repr(value) if known[key].repr else f"of type {type(value).__name__}"
             problems.append(f"Option {key!r} is {shown}. Use {_words(hints[key])}.")
@@ -115,14 +115,15 @@ def problems_of_settings() -> list[str]:
     problems = []
     for key, value in found.items():
         if key not in _declared:
-            problems.append(f"BACKROOM has an unknown key {key!r}. {_suggestion(key, _declared)}")
+            problems.append(f"BACKROOM has an unknown key {key!r}. {suggestion(key, _declared)}")
         elif not _fits(value, _declared[key].hint):
             shown = f"of type {type(value).__name__}" if _declared[key].is_secret else repr(value)
             problems.append(f"BACKROOM[{key!r}] is {shown}. Use {_words(_declared[key].hint)}.")
     return problems
 
 
-def _suggestion(key: object, known: Collection[str]) -> str:
+def suggestion(key: object, known: Collection[str]) -> str:
+    """Return the sentence that says what may be meant by an unknown name, or else what there is."""
     by_lower_case = {name.lower(): name for name in known}
     if close := difflib.get_close_matches(str(key).lower(), by_lower_case, n=1):
         return f"Did you mean {by_lower_case[close[0]]!r}?"

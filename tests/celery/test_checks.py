@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from django.core.management import call_command
 from django.db import OperationalError
 from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTaskBackend
@@ -14,6 +15,8 @@ from backroom.sql.dialect import TablesMissing
 from backroom.tasks import queries, readiness
 from backroom.tasks.devserver import aliases_to_work_on
 from backroom.tasks.doctor import work
+from backroom.tasks.doctor.findings import OK
+from backroom.tasks.records import Worker
 from backroom.tasks.stores.sql import SQLStore
 
 KEPT = "backroom.tasks.backends.database.DatabaseBackend"
@@ -94,6 +97,72 @@ def test_the_app_of_ours_is_not_installed(check, settings):
 @pytest.mark.parametrize("path", ["", "nowhere", "no.such.module.app", f"{__name__}.missing", f"{__name__}.nothing"])
 def test_a_path_that_leads_to_no_app(check, path):
     assert list(check(app=path)) == ["backroom.E023"]
+
+
+def test_an_app_that_is_not_named(check):
+    assert "TASKS['default']['OPTIONS']['app'] is not set." in check(app="")["backroom.E023"]
+
+
+def test_an_app_whose_settings_cannot_be_read(check):
+    made = Celery("checked", set_as_current=False)
+    made.config_from_object("no.such.module")
+    assert "settings of the Celery app" in check(celery=made)["backroom.E023"]
+
+
+@pytest.mark.parametrize(
+    ("broker", "told"),
+    [
+        ("rediz://somebody:secret@nobody", "No such transport: rediz. Did you mean redis?"),
+        ("redis://somebody:sec/ret@nobody", "cannot be read (ValueError)"),
+    ],
+)
+def test_a_broker_that_cannot_be_read_is_told_without_its_password(check, broker, told):
+    found = check(celery=make_app(broker=broker))
+    assert list(found) == ["backroom.E026"]
+    assert told in found["backroom.E026"]
+    assert "sec" not in found["backroom.E026"]
+
+
+@pytest.mark.parametrize(
+    ("broker", "extra"), [("redis://nobody", "redis"), ("rediss://nobody", "redis"), (["sqs://", "redis://"], "sqs")]
+)
+def test_a_broker_whose_package_is_missing(check, monkeypatch, broker, extra):
+    def resolve(*_asked: Any) -> None:
+        raise ModuleNotFoundError("No module named 'packaging'")
+
+    monkeypatch.setattr("kombu.connection.get_transport_cls", resolve)
+    told = check(celery=make_app(broker=broker))["backroom.E026"]
+    assert "No module named 'packaging'" in told
+    assert f"pip install 'celery[{extra}]'" in told
+
+
+def test_a_key_of_queue_map_that_is_no_queue(check):
+    told = check(queues=["default", "mail"], queue_map={"mial": "letters"})["backroom.E027"]
+    assert "has a queue 'mial'" in told
+    assert "Did you mean 'mail'?" in told
+    assert check(queues=[], queue_map={"mial": "letters"}) == {}
+
+
+@pytest.mark.django_db
+def test_what_keeps_records_and_has_no_tasks_of_its_own_is_not_told_to_start_a_worker(check, capsys):
+    check()
+    call_command("backroom", "status")
+    assert [line for line in capsys.readouterr().out.splitlines() if "Start one" in line] == [
+        f"No worker is running now. Start one: celery -A {__name__} worker"
+    ]
+    [found] = work.workers(queries.backend_of("records"))
+    assert found.level == OK
+
+
+@pytest.mark.django_db
+def test_queues_that_nobody_serves_go_by_the_names_that_celery_has_for_them(check):
+    check(queues=["default", "mail"], queue_map={"mail": "letters"})
+    backend = queries.backend_of("default")
+    now = backend.clock.now()
+    beat = Worker(id="w", host="h", pid=1, queues=("default",), threads=4, started_at=now, seen_at=now, running=0)
+    backend.store.beat([beat])
+    [advice] = [each.advice for each in work.workers(backend) if each.subject == "queues"]
+    assert advice == f"Start a worker for them: celery -A {__name__} worker --queues letters"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,16 @@ def test_queues_and_states_stand_in_a_table(tasks, backroom):
     assert "No worker is running now. Start one: manage.py backroom worker" in printed.out
 
 
+def test_a_worker_for_another_backend_is_started_by_its_name(settings, backroom):
+    kept = "backroom.tasks.backends.database.DatabaseBackend"
+    settings.TASKS = {"default": {"BACKEND": kept}, "reports": {"BACKEND": kept}}
+    starts = [line for line in backroom("status").out.splitlines() if "Start one" in line]
+    assert [line.rpartition(": ")[2] for line in starts] == [
+        "manage.py backroom worker",
+        "manage.py backroom worker --backend reports",
+    ]
+
+
 def test_a_queue_that_nobody_used_yet_is_there(backend, backroom, settings):
     backend.queues = {"mail", "reports"}
     assert [line.split()[0] for line in backroom("status").out.splitlines()[2:4]] == ["mail", "reports"]

@@ -39,5 +39,6 @@ def test_a_number_takes_the_plural_of_its_noun():
 
 
 def test_a_name_gives_the_terminal_no_orders():
-    assert printable("mail\x1b[2J\u202e\n") == "mail\ufffd[2J\ufffd\ufffd"
+    assert printable("mail\x1b[2J\u202e\n") == "mail\ufffd[2J\ufffd "
+    assert printable("{'one': 1,\n 'two': 2}") == "{'one': 1, 'two': 2}"
     assert printable("Üben 日本") == "Üben 日本"

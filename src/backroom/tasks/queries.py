@@ -85,3 +85,9 @@ def is_unserved(*, using: str = DEFAULT_TASK_BACKEND_ALIAS) -> bool:
         return False
     now = backend_of(using).clock.now()
     return all(is_silent(worker, now=now, using=using) for worker in workers(using=using))
+
+
+def only_keeps(*, using: str) -> bool:
+    """Tell whether a backend does no more than keep the records of others', which run elsewhere, and needs no worker."""
+    keeps = any(backend_of(alias).options.get("store") == using for alias in our_aliases())
+    return keeps and not counts(using=using)

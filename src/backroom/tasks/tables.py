@@ -7,6 +7,7 @@ from typing import Final
 
 GAP: Final = "  "
 QUANTITY: Final = re.compile(r"(\d{1,12}\+?( \w+( ago)?)?)?")
+LINE_BREAKS: Final = re.compile(r"\s*[\r\n]\s*")
 UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 type Cell = str | int
@@ -45,12 +46,11 @@ def asked_to_stop(number: int, seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace what is no printable character: a name may come from anywhere, and a terminal obeys some of them."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
-    )
+    """Put text on one line and replace what cannot be printed: a name may come from anywhere, and a terminal obeys some."""
+    if text.isprintable():
+        return text
+    line = LINE_BREAKS.sub(" ", text)
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
 def sentence(error: BaseException) -> str:

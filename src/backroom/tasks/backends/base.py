@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS
+from django.tasks import DEFAULT_TASK_BACKEND_ALIAS
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
@@ -111,7 +112,8 @@ class Backend(BaseTaskBackend):
     @property
     def served_by(self) -> str:
         """The command that runs its tasks."""
-        return "manage.py backroom worker"
+        named = "" if self.alias == DEFAULT_TASK_BACKEND_ALIAS else f" --backend {self.alias}"
+        return f"manage.py backroom worker{named}"
 
     @cached_property
     def attempts(self) -> Attempts:

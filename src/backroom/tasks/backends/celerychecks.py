@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
 from django.apps import apps
 from django.core import checks
@@ -10,15 +10,18 @@ from django.tasks import task_backends
 from django.tasks.exceptions import InvalidTaskBackend
 
 from backroom.extras import installing
+from backroom.options import suggestion
 
 type Messages = list[checks.CheckMessage]
 
-APP = "backroom.celery"
+APP: Final = "backroom.celery"
+EXTRAS: Final = {"rediss": "redis", "sentinel": "redis", "sqla": "sqlalchemy"}
+"""Celery's extras for the schemes of brokers whose extra has another name."""
 
 
 def check_celery(backend: Any) -> Messages:
     """Return what is wrong with the settings of a `CeleryBackend`; nothing is connected to."""
-    return [*_keeper(backend)] or [*_celery(backend)] or [*_app(backend)]
+    return [*_keeper(backend), *_queues(backend)] or [*_celery(backend)] or [*_app(backend)]
 
 
 def _keeper(backend: Any) -> Iterator[checks.CheckMessage]:
@@ -34,6 +37,17 @@ def _keeper(backend: Any) -> Iterator[checks.CheckMessage]:
     elif not hasattr(keeper, "store_for"):
         kind = f"{type(keeper).__module__}.{type(keeper).__qualname__}"
         yield checks.Error(f"{place} is {name!r}, and {kind} cannot keep records.", hint=hint, id="backroom.E020")
+
+
+def _queues(backend: Any) -> Iterator[checks.CheckMessage]:
+    place = f"TASKS[{backend.alias!r}]"
+    for name in backend.settings.queue_map:
+        if backend.queues and name not in backend.queues:
+            yield checks.Error(
+                f"{place}['OPTIONS']['queue_map'] has a queue {name!r}, which {place}['QUEUES'] has not.",
+                hint=f"{suggestion(name, backend.queues)} Correct it, or add it to QUEUES.",
+                id="backroom.E027",
+            )
 
 
 def _celery(backend: Any) -> Iterator[checks.CheckMessage]:
@@ -53,7 +67,11 @@ def _celery(backend: Any) -> Iterator[checks.CheckMessage]:
 
 def _app(backend: Any) -> Iterator[checks.CheckMessage]:
     path = backend.settings.app
-    hint = f"Let TASKS[{backend.alias!r}]['OPTIONS']['app'] be the dotted path of the project's Celery app: 'proj.celery.app'."
+    place = f"TASKS[{backend.alias!r}]['OPTIONS']['app']"
+    hint = f"Let {place} be the dotted path of the project's Celery app: 'proj.celery.app'."
+    if not path:
+        yield checks.Error(f"{place} is not set.", hint=hint, id="backroom.E023")
+        return
     try:
         app: Any = backend.app
     except Exception as error:  # noqa: BLE001 - the module is the project's, and may raise anything
@@ -62,8 +80,48 @@ def _app(backend: Any) -> Iterator[checks.CheckMessage]:
     if not hasattr(app, "send_task"):
         yield checks.Error(f"{path!r} is {app!r}, not a Celery app.", hint=hint, id="backroom.E023")
         return
+    if unreadable := [*_broker(path, app)]:
+        yield from unreadable
+        return
     yield from _configuration(backend, app.conf)
     yield from _priorities(backend)
+
+
+def _broker(path: str, app: Any) -> Iterator[checks.CheckMessage]:
+    """Find what keeps Celery from knowing how to talk to its broker. Nothing is connected to."""
+    try:
+        url = app.conf.broker_write_url
+    except Exception as error:  # noqa: BLE001 - the module that configures it is the project's as well
+        hint = "Correct what the app's config_from_object() names."
+        yield checks.Error(
+            f"The settings of the Celery app {path!r} cannot be read: {error}", hint=hint, id="backroom.E023"
+        )
+        return
+    try:
+        _ = app.connection_for_write().transport
+    except ImportError as error:
+        yield checks.Error(
+            f"The broker of the Celery app {path!r} needs a package that is not installed: {error}",
+            hint=f"Install what Celery needs for it: pip install 'celery[{_extra_for(url)}]'.",
+            id="backroom.E026",
+        )
+    except KeyError as error:
+        told = " ".join(str(error.args[0]).split())
+        hint = "Correct broker_url (CELERY_BROKER_URL): redis://, amqp:// and so on."
+        yield checks.Error(f"The broker of the Celery app {path!r}: {told}", hint=hint, id="backroom.E026")
+    except Exception as error:  # noqa: BLE001 - each transport raises what its client library does
+        # What it says may quote a part of the password.
+        yield checks.Error(
+            f"The broker_url of the Celery app {path!r} cannot be read ({type(error).__name__}).",
+            hint="Write what is special in its password as %2F for /, %23 for # and so on, and check the port.",
+            id="backroom.E026",
+        )
+
+
+def _extra_for(url: Any) -> str:
+    first = url if isinstance(url, str) else next(iter(url or ()), "")
+    scheme = first.partition("://")[0]
+    return EXTRAS.get(scheme, scheme)
 
 
 def _configuration(backend: Any, conf: Any) -> Iterator[checks.CheckMessage]:

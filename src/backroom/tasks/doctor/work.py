@@ -81,13 +81,16 @@ def workers(backend: Backend) -> Findings:
             text = f"{worker.id} has been silent for {silent}"
             yield Finding(WARN, "workers", text, "If it is gone, others take its tasks, and forget it before long.")
     if not alive:
-        yield Finding(WARN, "workers", "none has been heard of", start)
+        if queries.only_keeps(using=backend.alias):
+            yield Finding(OK, "workers", "needs none: it keeps the records of tasks that run elsewhere")
+        else:
+            yield Finding(WARN, "workers", "none has been heard of", start)
         return
     running = sum(worker.running for worker in alive)
     yield Finding(OK, "workers", f"{count(len(alive), 'process', 'processes')} alive, {count(running, 'task')} running")
     if unserved := sorted(queue for queue in _queues(backend) if not _serves(alive, queue)):
         text = f"nobody works on {', '.join(unserved)}"
-        yield Finding(WARN, "queues", text, "Name them in --queues of a worker, or start one without --queues.")
+        yield Finding(WARN, "queues", text, _serving(backend, unserved))
 
 
 def backlog(backend: Backend) -> Findings:
@@ -124,6 +127,15 @@ def _heard_after(wakeup: Wakeup) -> float | None:
 def _queues(backend: Backend) -> set[str]:
     ready = {queue for (queue, state), _ in queries.counts(using=backend.alias).items() if state == READY}
     return ready | backend.queues
+
+
+def _serving(backend: Backend, queues: Sequence[str]) -> str:
+    """Return how to have workers serve some queues."""
+    if isinstance(backend, CeleryBackend):
+        # Celery knows the queues that `queue_map` says, and none of ours.
+        names = sorted({backend.transport.queue_of(name) for name in queues})
+        return f"Start a worker for them: {backend.served_by} --queues {','.join(names)}"
+    return "Name them in --queues of a worker, or start one without --queues."
 
 
 def _serves(workers: Sequence[Worker], queue: str) -> bool:

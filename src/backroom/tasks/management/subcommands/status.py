@@ -120,7 +120,7 @@ def _write(command: BaseCommand, found: Sequence[dict[str, Any]], *, is_watching
         write_lines(command, [*_queue_table(status["queues"]), ""])
         if status["workers"]:
             write_lines(command, [*_worker_table(status["workers"]), ""])
-        else:
+        elif not queries.only_keeps(using=status["backend"]):
             start = queries.backend_of(status["backend"]).served_by
             command.stdout.write(command.style.WARNING(f"No worker is running now. Start one: {start}\n"))
 
