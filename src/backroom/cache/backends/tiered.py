@@ -85,6 +85,10 @@ class TieredCache(BackroomCache):
             backend, place = merged.pop("BACKEND"), merged.pop("LOCATION", "")
             self._place = (location, backend, str(place))
             self.behind = import_string(backend)(place, merged)
+            behind: Any = self.behind
+            if hasattr(behind, "get_latest"):
+                # Locks and generations are asked for past this memory, and past replicas that lag behind.
+                self.get_latest, self.aget_latest = behind.get_latest, behind.aget_latest
         self.key_prefix, self.version = self.behind.key_prefix, self.behind.version
         self.default_timeout = self.behind.default_timeout
         # An attribute that may be replaced, as every other cache has it; the names are then others in both tiers.
