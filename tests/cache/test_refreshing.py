@@ -88,7 +88,7 @@ def test_a_stale_value_is_computed_anew_by_one_task(clock):
     assert work.price("tea", amount=2) == "tea×2 2"
     assert work.made == ["tea", "tea"]
     # A page that is renewed all day leaves no record each time.
-    backend = task_backends["default"]
+    backend: Any = task_backends["default"]
     assert backend.store.prune(backend.clock.now(), 10) == 1
 
 
