@@ -1,7 +1,8 @@
 """Declaring a task, and changing one with using()."""
 
 import pickle
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -70,6 +71,29 @@ def test_an_unknown_option_is_refused():
     for name in ("func", "takes_context"):
         with pytest.raises(TypeError, match=name):
             work.note.using(**{name: None})
+
+
+@pytest.mark.parametrize("run_after", [60, "tomorrow", date(2026, 11, 23)])
+def test_a_run_after_that_is_no_moment_is_refused_in_words(run_after):
+    with pytest.raises(InvalidTask, match="use a datetime, a timedelta or None"):
+        work.note.using(run_after=run_after)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"max_retries": 3}, "@task does not know max_retries. Did you mean max_attempts? It takes: atomic, backend,"),
+        ({"queue": "mail"}, "@task does not know queue. Did you mean queue_name? It takes: atomic, backend,"),
+        ({"colour": "red"}, "@task does not know colour. It takes: atomic, backend,"),
+    ],
+)
+@pytest.mark.parametrize("decorator", [task, typed_task])
+def test_an_unknown_option_is_refused_with_the_one_that_may_be_meant(decorator, given, meant):
+    with pytest.raises(TypeError) as caught:
+        decorator(**given)(work.note.func)
+    assert str(caught.value).startswith(meant)
+    with pytest.raises(TypeError, match=re.escape(meant[meant.index("does") : meant.index(" It")])):
+        work.note.using(**given)
 
 
 def test_using_changes_every_option_and_leaves_the_others():

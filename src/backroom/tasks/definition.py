@@ -1,6 +1,7 @@
 """Our `Task`: Django's, with the options of `@task(…)` that say how it is to be run, retried, timed out and kept."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import isfinite
@@ -108,6 +109,12 @@ class Task(_Base[P, R]):
     unique: Unique | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def __new__(cls, *_args: Any, **given: Any) -> Self:
+        """Refuse names that are no options, with those that are: `@task` hands over whatever it was given."""
+        if unknown := given.keys() - cls.__dataclass_fields__.keys():
+            raise TypeError(_refusal("@task", unknown, DECLARABLE))
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
         """Check the options, then let the backend check the task."""
         normalize(self)
@@ -126,11 +133,10 @@ class Task(_Base[P, R]):
         `TypeError` for a name that it does not know, `InvalidTask` for a value that makes no sense.
         """
         given: dict[str, Any] = dict(changes)
-        if unknown := sorted(given.keys() - CHANGEABLE):
-            msg = f"using() does not know {', '.join(unknown)}. It takes: {', '.join(sorted(CHANGEABLE))}."
-            raise TypeError(msg)
-        if isinstance(given.get("run_after"), timedelta):
-            given["run_after"] = shown(after(SystemClock().now(), given["run_after"].total_seconds()))
+        if unknown := given.keys() - CHANGEABLE:
+            raise TypeError(_refusal("using()", unknown, CHANGEABLE))
+        if "run_after" in given:
+            given["run_after"] = _moment(given["run_after"])
         for name in ("priority", "queue_name", "backend"):
             # As in the base class: there, None means as it was.
             if given.get(name, "") is None:
@@ -140,6 +146,8 @@ class Task(_Base[P, R]):
 
 CHANGEABLE: Final = frozenset(Changes.__annotations__)
 """What `using()` changes."""
+DECLARABLE: Final = CHANGEABLE - {"run_after"} | {"takes_context"}
+"""What `@task(…)` takes."""
 
 
 def normalize(task: Task[..., Any]) -> None:
@@ -154,6 +162,21 @@ def normalize(task: Task[..., Any]) -> None:
     for problem in _problems(task):
         msg = f"Task {task.module_path}: {problem}"
         raise InvalidTask(msg)
+
+
+def _refusal(taker: str, unknown: Collection[str], known: Collection[str]) -> str:
+    meant = [close for name in sorted(unknown) for close in difflib.get_close_matches(name, known, n=1)]
+    hint = f" Did you mean {', '.join(meant)}?" if meant else ""
+    return f"{taker} does not know {', '.join(sorted(unknown))}.{hint} It takes: {', '.join(sorted(known))}."
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, timedelta):
+        return shown(after(SystemClock().now(), value.total_seconds()))
+    if value is None or isinstance(value, datetime):
+        return value
+    msg = f"run_after is {value!r}; use a datetime, a timedelta or None."
+    raise InvalidTask(msg)
 
 
 def _exception_classes(name: str, value: Any) -> tuple[type[BaseException], ...]:
