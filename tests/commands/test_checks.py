@@ -62,6 +62,14 @@ def test_an_option_that_does_not_fit_is_an_error_that_says_where(settings, optio
     assert "TASKS['default']['OPTIONS']" in message.hint
 
 
+@pytest.mark.parametrize("key", ["RETENTION", "retention", "database"])
+def test_an_option_beside_options_is_an_error_that_says_where_it_belongs(settings, key):
+    settings.TASKS = {"default": {"BACKEND": DATABASE, "QUEUES": ["default"], "OPTIONS": {}, key: 60}}
+    [message] = task_backends["default"].check()
+    assert (message.id, message.level) == ("backroom.E001", checks.ERROR)
+    assert f"{key!r} has no effect beside OPTIONS. Put it into OPTIONS, as {key.lower()!r}." in message.msg
+
+
 def test_the_doubles_check_their_options_too(settings):
     assert ids(found(settings, DUMMY, max_payload_bytes=-1)) == ["backroom.E001"]
     assert found(settings, DUMMY, lease=1) == []

@@ -1,5 +1,6 @@
 """System checks: a setting that cannot work is told with its cure, before anything runs. docs/reference/settings.md."""
 
+import dataclasses
 import pprint
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -68,7 +69,7 @@ def check_version(alias: str) -> Messages:
 def check_options(backend: Any) -> Messages:
     """Return what is wrong with the OPTIONS of a backend of ours, wherever it keeps its tasks."""
     hint = f"See TASKS[{backend.alias!r}]['OPTIONS'] and docs/reference/settings.md."
-    if problems := problems_of(backend.options_class, backend.options):
+    if problems := [*_misplaced(backend), *problems_of(backend.options_class, backend.options)]:
         return [checks.Error(problem, hint=hint, id="backroom.E001") for problem in problems]
     found: Messages = [
         checks.Error(problem, hint=hint, id="backroom.E007") for problem in _middleware(backend.settings.middleware)
@@ -83,6 +84,14 @@ def check_options(backend: Any) -> Messages:
             )
         )
     return found
+
+
+def _misplaced(backend: Any) -> Iterator[str]:
+    """Find options beside OPTIONS, where Django reads none."""
+    known = {field.name for field in dataclasses.fields(backend.options_class)}
+    for key in task_backends.settings.get(backend.alias, {}):
+        if str(key).lower() in known:
+            yield f"{key!r} has no effect beside OPTIONS. Put it into OPTIONS, as {str(key).lower()!r}."
 
 
 def check_database(backend: Any) -> Messages:
