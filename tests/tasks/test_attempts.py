@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -425,6 +426,13 @@ class TestLogs:
         assert line.startswith(words)
         assert f"task_id={result.id} path={task.module_path} queue=default attempt=1" in line
         assert secret not in line
+
+    def test_a_retry_is_told_at_the_level_that_a_worker_prints_without_what_the_error_says(self, run, caplog):
+        with caplog.at_level(logging.WARNING, "backroom.tasks"):
+            run(work.fail_thrice, "a secret")
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "backroom.tasks"]
+        assert re.search(r"action=retrying .* attempt=1 reason=Refused run_after=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line)
+        assert "secret" not in line
 
 
 class TestKeeping:

@@ -89,18 +89,30 @@ def _log(move: Move) -> None:
     transition = move.transition
     is_unknown = isinstance(move.exception, UnknownTask)
     is_trouble = is_unknown or transition.reason == LOST or transition.crashes > move.record.crashes
-    level = logging.WARNING if is_trouble else logging.INFO
+    is_retry = move.exception is not None and transition.state == DEFERRED
+    # Nobody else tells of it: Django's log knows the start of each attempt and the end of the last one.
+    level = logging.WARNING if is_trouble or is_retry else logging.INFO
     if not logger.isEnabledFor(level):
         return
     action = transition.reason if transition.reason in {CANCELLED, LOST, "expired", "timeout"} else None
     logger.log(
         level,
         "action=%s task_id=%s path=%s queue=%s attempt=%d%s",
-        action or ("retrying" if move.exception and transition.state == DEFERRED else ACTIONS[transition.state]),
+        action or ("retrying" if is_retry else ACTIONS[transition.state]),
         transition.id,
         move.record.task_path,
         move.record.queue_name,
         move.record.attempts,
-        # It quotes no argument: the function was not called.
-        f" reason={str(move.exception)!r}" if is_unknown else "",
+        f"{_reason(move.exception)}{_due(transition)}" if is_unknown or is_retry else "",
     )
+
+
+def _reason(error: BaseException | None) -> str:
+    # Of a task that is not known the message quotes no argument, as the function was not called.
+    told = repr(str(error)) if isinstance(error, UnknownTask) else type(error).__name__
+    return f" reason={told}"
+
+
+def _due(transition: Transition) -> str:
+    at = transition.due_at
+    return "" if at is None or transition.state != DEFERRED else f" run_after={shown(at).isoformat(timespec='seconds')}"
