@@ -207,6 +207,28 @@ def test_wrong_credentials_are_told(own_server: Callable[..., TcpRedis]) -> None
         clerk.call("GET", "a")
 
 
+@pytest.mark.parametrize("how", ["threads", "loop"])
+def test_a_database_that_the_server_has_not_is_told(tcp_redis: TcpRedis, how: str) -> None:
+    address = Address(url=f"redis://127.0.0.1:{tcp_redis.port}/99")
+
+    async def in_loop() -> Any:
+        return await server_in_loop(address).call("PING")
+
+    with pytest.raises(RedisUnavailable, match=r"/99 has no database of that number\. Name one below"):
+        asyncio.run(in_loop()) if how == "loop" else server_of(address).call("PING")
+
+
+@pytest.mark.parametrize("how", ["threads", "loop"])
+def test_who_asks_a_server_without_tls_for_tls_is_told_what_that_may_be(tcp_redis: TcpRedis, how: str) -> None:
+    address = Address(url=f"rediss://127.0.0.1:{tcp_redis.port}/0", connect_timeout=0.2)
+
+    async def in_loop() -> Any:
+        return await server_in_loop(address).call("PING")
+
+    with pytest.raises(RedisUnavailable, match=r"does not answer in time\. .* If it speaks no TLS, write redis://"):
+        asyncio.run(in_loop()) if how == "loop" else server_of(address).call("PING")
+
+
 def test_a_server_that_says_nothing_is_given_up_after_the_timeout(tcp_redis: TcpRedis) -> None:
     proxy = Proxy(tcp_redis.port)
     server = server_of(Address(url=proxy.url, timeout=0.2, connect_timeout=0.5))

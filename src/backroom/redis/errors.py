@@ -26,6 +26,7 @@ TROUBLE: Final = (exceptions.RedisError, RedisUnavailable, OSError)
 
 CONNECT: Final = "Check that the server runs and that the address is right."
 CERTIFICATE: Final = "Name who signed it in the URL, ?ssl_ca_certs=/path/ca.pem, and the host as the certificate does."
+NO_TLS: Final = "If it speaks no TLS, write redis:// where the address has rediss://."
 CREDENTIALS: Final = "Correct the user and the password in its URL, or let the server's ACL permit the command."
 
 # The first whose start fits; the client library leaves the code away for those that it has a class for.
@@ -46,6 +47,11 @@ REFUSAL_CODES: Final = (
     ("BUSY", "is busy with a script", "Wait, or end the script with SCRIPT KILL."),
     ("NOAUTH", "asks for a password", CREDENTIALS),
     ("DENIED", "is in protected mode", "Give it a password, or let it listen to those alone who may come in."),
+    (
+        "DB index is out of range",
+        "has no database of that number",
+        "Name one below its 'databases': 0 to 15 as a rule.",
+    ),
     ("This instance has cluster support disabled", "is no node of a cluster", "Take the option 'cluster' away."),
 )
 
@@ -63,7 +69,9 @@ def unavailable(error: Exception, name: str) -> RedisUnavailable | None:
         if str(error).startswith(code):
             return RedisUnavailable(f"{name} {what}. {advice}")
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
-        return RedisUnavailable(f"{name} does not answer in time. {CONNECT}", may_have_happened=True)
+        # A server without TLS waits for the rest of what it takes for a command, and so does the handshake.
+        advice = f"{CONNECT} {NO_TLS}" if "rediss://" in name and "connecting" in str(error) else CONNECT
+        return RedisUnavailable(f"{name} does not answer in time. {advice}", may_have_happened=True)
     if (found := _REFUSED_CERTIFICATE.search(str(error))) is not None:
         return RedisUnavailable(f"{name} shows a certificate that is not trusted here: {found[1]}. {CERTIFICATE}")
     if isinstance(error, exceptions.ConnectionError | OSError):
