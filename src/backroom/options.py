@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from math import isfinite
 from typing import Any, ClassVar, Final, Protocol
@@ -37,7 +37,7 @@ class AtLeast:
         return value >= self.bound
 
     def __str__(self) -> str:
-        return f"of at least {self.bound:g}"
+        return f"of at least {self.bound:,}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Above:
         return value > self.bound
 
     def __str__(self) -> str:
-        return f"above {self.bound:g}"
+        return f"above {self.bound:,}"
 
 
 class _Dataclass(Protocol):
@@ -61,13 +61,21 @@ class _Dataclass(Protocol):
 def problems_of(cls: type[_Dataclass], options: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each key that `cls` does not know and each value of the wrong type."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    known = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    secret = {field.name for field in fields if not field.repr}
+    return problems_of_values({field.name: hints[field.name] for field in fields}, options, secret=secret)
+
+
+def problems_of_values(
+    hints: Mapping[str, Any], values: Mapping[str, Any], *, secret: Collection[str] = ()
+) -> list[str]:
+    """Return a sentence for each name without a hint and each value that its hint does not admit."""
     problems = []
-    for key, value in options.items():
-        if key not in known:
-            problems.append(f"Unknown option {key!r}. {suggestion(key, known)}")
+    for key, value in values.items():
+        if key not in hints:
+            problems.append(f"Unknown option {key!r}. {suggestion(key, hints)}")
         elif not _fits(value, hints[key]):
-            shown = repr(value) if known[key].repr else f"of type {type(value).__name__}"
+            shown = f"of type {type(value).__name__}" if key in secret else repr(value)
             problems.append(f"Option {key!r} is {shown}. Use {_words(hints[key])}.")
     return problems
 
@@ -131,8 +139,10 @@ def suggestion(key: object, known: Collection[str]) -> str:
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
+    if isinstance(hint, typing.TypeAliasType):
+        return _alternatives(hint.__value__)
     if typing.get_origin(hint) in {typing.Union, types.UnionType}:
-        return typing.get_args(hint)
+        return tuple(each for one in typing.get_args(hint) for each in _alternatives(one))
     return (hint,)
 
 
@@ -161,6 +171,9 @@ _NAMES: Final[dict[Any, str]] = {
     tuple: "a tuple",
     dict: "a dict",
     Mapping: "a dict",
+    Sequence: "a list",
+    Iterable: "a list",
+    Callable: "a function",
     timedelta: "a timedelta",
     types.NoneType: "None",
 }

@@ -11,6 +11,7 @@ from django.core.cache import DEFAULT_CACHE_ALIAS
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
+from backroom.cache.declarations import check_decorator
 from backroom.cache.dependencies import collecting
 from backroom.cache.pages.control import Terms
 from backroom.cache.pages.options import PageCache
@@ -24,7 +25,7 @@ type PageTags = str | Iterable[str] | Callable[..., str | Iterable[str]]
 
 
 def cache_page(
-    timeout: float,
+    timeout: float | None,
     *,
     cache: str | None = None,
     key_prefix: str | None = None,
@@ -47,7 +48,8 @@ def cache_page(
     visitor has a page made; the others wait for it.
 
     Args:
-        timeout: seconds. `s-maxage` in the response counts more, `max-age` less.
+        timeout: seconds. `s-maxage` in the response counts more, `max-age` less. None, as with Django's, leaves it to the
+            response; 600 where that says nothing.
         cache: an alias of CACHES.
         key_prefix: parts the pages of two sites that share a cache, and of two views of one name that answer one request.
         stale: seconds after that in which a page is served while it is made anew; `stale-while-revalidate` says it too.
@@ -64,7 +66,9 @@ def cache_page(
         lease: seconds after which another visitor may have the page made, as if the first had died.
         patience: seconds that a visitor waits for another's page; twice the lease if it is not given.
     """
+    check_decorator("@cache_page", cache_page, locals())
     always = () if callable(tags) else _listed(tags)
+    ignored = None if ignore_parameters is None else tuple(ignore_parameters)
     terms = Terms(timeout=timeout, stale=stale, stale_if_error=stale_if_error, early=early, statuses=statuses)
 
     def page_cache(name: str, tags_of: Callable[[HttpRequest], tuple[str, ...]]) -> PageCache:
@@ -77,7 +81,7 @@ def cache_page(
             per_user=per_user,
             browser=browser,
             trusts_middleware=trust_middleware,
-            ignored=None if ignore_parameters is None else tuple(ignore_parameters),
+            ignored=ignored,
             lease=lease,
             patience=2 * lease if patience is None else patience,
         )

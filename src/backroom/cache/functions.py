@@ -13,6 +13,7 @@ from django.core.cache import DEFAULT_CACHE_ALIAS
 
 from backroom.cache.arguments import Packed, digest, pack, unpack
 from backroom.cache.computing import Recipe, obtained, renewed, renewed_if_due
+from backroom.cache.declarations import check, check_decorator, unknown_fields
 from backroom.cache.entries import Entry
 from backroom.cache.generations import ainvalidate, invalidate
 from backroom.cache.policies import DEFAULT_TIMEOUT, Options, Policy, Tags
@@ -60,6 +61,8 @@ class CachedFunction[**P, R]:
             inspect.markcoroutinefunction(self)
         if unknown := self._ignore - set(self._signature.parameters):
             raise UnusableFunction(f"{name} has no parameter {', '.join(sorted(unknown))} that it could ignore.")
+        if not callable(tags):
+            self._check_fields(_listed(tags))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the kept result, or the function's own."""
@@ -96,6 +99,20 @@ class CachedFunction[**P, R]:
         function: Any = self.function
         path = f"{function.__module__}:{function.__qualname__}"
         return path if function.__module__ != "__main__" and _at(path) is self else None
+
+    def _check_fields(self, tags: list[str]) -> None:
+        if not any("{" in tag for tag in tags):
+            return
+        parameters = self._signature.parameters
+        try:
+            unknown = unknown_fields(tags, parameters)
+        except ValueError as error:
+            raise UnusableFunction(f"The tags of {self.name} cannot be read: {error}. They are {tags!r}.") from None
+        if unknown:
+            raise UnusableFunction(
+                f"The tags of {self.name} have {{{unknown[0]}}}, and it has no such parameter. "
+                f"Known: {', '.join(parameters) or 'none'}."
+            )
 
     def _finish(self, steps: Any) -> R:
         if self._is_async:
@@ -178,6 +195,8 @@ def cached[**P, R](
         alias: a cache of CACHES.
         options: see `Policy`.
     """
+    own = {"timeout": timeout, "tags": tags, "key": key, "vary_on": vary_on, "ignore": ignore, "alias": alias}
+    check_decorator("@cached", cached, {**own, **options})
     policy = Policy(timeout=timeout, **options)
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
@@ -208,8 +227,13 @@ def fetch[R](
 
     `options` are those of `Policy`. A stale value is computed anew by a thread of this process.
     """
-    policy = Policy(timeout=timeout, **options)
-    return cast("R", _opened(policy, run(obtained(_recipe(policy, alias, key, compute, tags)))))
+    try:
+        policy = Policy(timeout=timeout, **options)
+        return cast("R", _opened(policy, run(obtained(_recipe(policy, alias, key, compute, tags)))))
+    except TypeError:
+        # Looked at only now, for each call says them anew.
+        check("fetch()", fetch, {"compute": compute, "timeout": timeout, "tags": tags, "alias": alias, **options})
+        raise
 
 
 async def afetch[R](
@@ -222,8 +246,12 @@ async def afetch[R](
     **options: Unpack[Options],
 ) -> R:
     """See fetch(); `compute` may be a coroutine function."""
-    policy = Policy(timeout=timeout, **options)
-    return cast("R", _opened(policy, await arun(obtained(_recipe(policy, alias, key, compute, tags)))))
+    try:
+        policy = Policy(timeout=timeout, **options)
+        return cast("R", _opened(policy, await arun(obtained(_recipe(policy, alias, key, compute, tags)))))
+    except TypeError:
+        check("afetch()", afetch, {"compute": compute, "timeout": timeout, "tags": tags, "alias": alias, **options})
+        raise
 
 
 def forget(key: str, *, alias: str = DEFAULT_CACHE_ALIAS) -> None:

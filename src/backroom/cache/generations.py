@@ -24,7 +24,18 @@ class InvalidationFailed(BackroomError):
 
 def tag_key(tag: str) -> str:
     """Return the key of a tag's generation: any text will do for a tag, not so for a key."""
-    return f"backroom.tag.{blake2b(tag.encode(), digest_size=16).hexdigest()}"
+    try:
+        text = tag.encode()
+    except AttributeError:
+        raise _no_tag(tag) from None
+    return f"backroom.tag.{blake2b(text, digest_size=16).hexdigest()}"
+
+
+def check_tags(tags: Iterable[object]) -> None:
+    """Raise `TypeError` for what is no tag."""
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise _no_tag(tag)
 
 
 def invalidate(*tags: str, alias: str | None = None) -> None:
@@ -123,6 +134,10 @@ def _renewed(alias: str, keys: list[str]) -> Steps[None]:
 def _is_another(word: Any, before: Any) -> bool:
     # What could not be read says nothing of what was there.
     return isinstance(word, str) and isinstance(before, str) and word != before
+
+
+def _no_tag(found: object) -> TypeError:
+    return TypeError(f"Tags are strings, such as 'product:7', and not {found!r}.")
 
 
 def _new() -> str:

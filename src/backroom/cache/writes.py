@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from django.db import connections, transaction
 
-from backroom.cache.generations import invalidate
+from backroom.cache.generations import check_tags, invalidate
 
 MARK: Final = "_backroom_cache_changed"
 """Where a connection keeps the list it was found in, how much of that was looked at, and the tags."""
@@ -33,6 +33,8 @@ def invalidate_on_commit(*tags: str, using: str = "default", alias: str | None =
 
     Until then, in this thread, what depends on them is computed anew and not stored.
     """
+    # On commit it would only be logged.
+    check_tags(tags)
     # `robust`: a cache that is down is logged, and the receivers after this one still run.
     transaction.on_commit(_Change(tags, alias, using), using=using, robust=True)
 

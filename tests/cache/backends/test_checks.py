@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,10 @@ SQLITE = "backroom.cache.backends.sqlite.SQLiteCache"
         ({"LOCATION": ["/c", "/d"]}, ["backroom.E502"]),
         ({"LOCATION": THE_DATABASE}, ["backroom.E503"]),
         ({"LOCATION": "/srv/media/cache.sqlite3"}, ["backroom.W502"]),
+        ({"LOCATION": "/var"}, ["backroom.E502"]),
+        ({"LOCATION": "cache.sqlite3"}, ["backroom.W503"]),
+        ({"LOCATION": Path("cache", "one.sqlite3")}, ["backroom.W503"]),
+        ({"LOCATION": "/c", "MAX_BYTES": None, "jitter": 0.1, "TIMEOUT": 5, "KEY_PREFIX": "k"}, ["backroom.E501"] * 2),
     ],
 )
 def test_what_is_wrong_is_said(params, ids):
@@ -68,6 +73,8 @@ TIERED = "backroom.cache.backends.tiered.TieredCache"
         ({"BACKEND": TIERED, "LOCATION": "other", "OPTIONS": {"MAX_STALENESS": 5}}, []),
         ({"BACKEND": TIERED, "LOCATION": "other", "OPTIONS": {"MAX_STALENES": 5}}, ["backroom.E501"]),
         ({"BACKEND": TIERED, "LOCATION": "other", "OPTIONS": {"MAX_STALENESS": 0}}, ["backroom.E501"]),
+        ({"BACKEND": TIERED, "LOCATION": "other", "MAX_STALENESS": 5}, ["backroom.E501"]),
+        ({"BACKEND": REDIS, "LOCATION": "redis://a/1", "SOCKET_TIMEOUT": 1}, ["backroom.E501"]),
         ({"BACKEND": TIERED, "LOCATION": "nowhere"}, ["backroom.E504"]),
         ({"BACKEND": TIERED, "LOCATION": "default"}, ["backroom.E504"]),
         ({"BACKEND": TIERED}, ["backroom.E504"]),
@@ -81,6 +88,29 @@ def test_what_is_wrong_with_a_server_or_two_tiers_is_said(params, ids, caplog):
     assert [message.id for message in found] == ids
     assert all(message.hint for message in found)
     assert not caplog.records
+
+
+def test_the_words_say_what_to_write():
+    ours = {"BACKEND": SQLITE, "LOCATION": "cache.sqlite3", "MAX_ENTRIES": 9, "OPTIONS": {"MAX_BYTES": 7}}
+    with override_settings(CACHES={"default": ours}):
+        option, misplaced, location = [f"{message.msg} {message.hint}" for message in check_backends()]
+    assert "Option 'MAX_BYTES' is 7. Use a whole number of at least 1,048,576 or None. " in option
+    assert misplaced == (
+        "CACHES['default'] has 'MAX_ENTRIES' beside OPTIONS, where nothing reads it. Put it into OPTIONS, as 'MAX_ENTRIES'."
+    )
+    assert location == (
+        "CACHES['default'] has the LOCATION 'cache.sqlite3', which is another file in each folder that a process is started "
+        "in. Say where it is: BASE_DIR / 'cache.sqlite3'."
+    )
+
+
+def test_a_folder_for_a_location_keeps_nothing_as_its_check_says(tmp_path):
+    with override_settings(CACHES={"default": {"BACKEND": SQLITE, "LOCATION": tmp_path}}):
+        (found,) = check_backends()
+        caches["default"].set("key", 1)
+        assert caches["default"].get("key") is None
+        caches["default"].close()
+    assert str(found.hint).endswith("Until then nothing is cached.")
 
 
 VERBS = [

@@ -1,6 +1,7 @@
 """System checks of CACHES: what our backends are told wrongly is said, with its cure, before a page needs them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ def check_backends(**_kwargs: Any) -> list[checks.CheckMessage]:
         if backend is None:
             continue
         found += _options(alias, backend, params.get("OPTIONS", {}))
+        found += _misplaced(alias, backend, params)
         if issubclass(backend, SQLiteCache):
             found += _location(alias, params.get("LOCATION"))
         if problem := backend.problem_of_location(params.get("LOCATION"), params):
@@ -60,6 +62,17 @@ def _options(alias: str, backend: type[BackroomCache], options: Mapping[str, Any
         )
 
 
+def _misplaced(alias: str, backend: type[BackroomCache], params: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
+    known = {field.name for field in fields(backend.options_class)}
+    for name in params:
+        if name.upper() in known:
+            yield checks.Error(
+                f"CACHES[{alias!r}] has {name!r} beside OPTIONS, where nothing reads it.",
+                hint=f"Put it into OPTIONS, as {name.upper()!r}.",
+                id="backroom.E501",
+            )
+
+
 def _location(alias: str, location: Any) -> Iterator[checks.CheckMessage]:
     named = path_of(location)
     if named is None:
@@ -71,6 +84,19 @@ def _location(alias: str, location: Any) -> Iterator[checks.CheckMessage]:
             id="backroom.E502",
         )
         return
+    if named.is_dir():
+        yield checks.Error(
+            f"CACHES[{alias!r}] has the LOCATION {str(location)!r}, which is a folder.",
+            hint="Name a file in it, such as BASE_DIR / 'cache.sqlite3'. Until then nothing is cached.",
+            id="backroom.E502",
+        )
+    if not Path(location).is_absolute():
+        yield checks.Warning(
+            f"CACHES[{alias!r}] has the LOCATION {str(location)!r}, which is another file in each folder that a process "
+            "is started in.",
+            hint="Say where it is: BASE_DIR / 'cache.sqlite3'.",
+            id="backroom.W503",
+        )
     path = named.resolve()
     databases: dict[str, Any] = settings.DATABASES
     for database, params in databases.items():

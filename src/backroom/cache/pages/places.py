@@ -60,6 +60,7 @@ def purge(*addresses: str, alias: str | None = None) -> None:
 
     An address is a path, which stands for the path with any query (`/prices/`), or a path with its query
     (`/prices/?page=2`), in whatever order and on whatever host; percent-encoded, as `reverse()` returns it, or not.
+    What is no address raises `ValueError`.
     """
     invalidate(*_tags_of(addresses), alias=alias)
 
@@ -74,7 +75,11 @@ def _tags_of(addresses: Iterable[str]) -> list[str]:
     for address in addresses:
         path, mark, query = address.partition("?")
         if not path.startswith("/"):
-            path = urlsplit(path).path or "/"
+            parts = urlsplit(path)
+            if not parts.netloc:
+                msg = f"purge() takes addresses, such as '/prices/' or '/prices/?page=2', and not {address!r}."
+                raise ValueError(msg)
+            path = parts.path or "/"
         # A view may have a key with every parameter; and a path that was decoded already may have a "%" in it.
         endings = {f"?{parted(query, ignored)[0]}" for ignored in (IGNORED.value, ())} if mark else {""}
         tags |= {f"page:{each}{ending}": None for each in (path, unquote(path)) for ending in endings}
