@@ -70,6 +70,7 @@ def test_a_visitor_without_scripts_sees_it_kept_forgets_it_and_sends_fifty(site,
     press(browser, "Send 50 visitors at once")
     heading = browser.read("#crowd-title")
     assert heading == "50 visitors, 1 computation", browser.text
+    assert browser.read("#told-title") == "From the cache"
     pictured(site, open_browser)
 
 

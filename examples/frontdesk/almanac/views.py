@@ -48,7 +48,9 @@ def almanac(request: HttpRequest) -> HttpResponse:
         "crowd": request.session.pop(CROWD, None),
         **told(answer),
     }
-    return render(request, "almanac/almanac.html", context)
+    page = render(request, "almanac/almanac.html", context)
+    page.headers["Server-Timing"] = f"almanac;desc={context['outcome']};dur={context['milliseconds']}"
+    return page
 
 
 @require_POST
@@ -60,9 +62,9 @@ def forget(_request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def crowd(request: HttpRequest) -> HttpResponse:
-    """Send fifty visitors at once to an almanac that has just been forgotten."""
+    """Send fifty visitors at once to the page, of which the figures have just been forgotten."""
     invalidate(TAG)
-    request.session[CROWD] = send_crowd(request.build_absolute_uri(reverse("almanac-figures")))
+    request.session[CROWD] = send_crowd(request.build_absolute_uri(reverse("almanac")))
     return HttpResponseRedirect(reverse("almanac"))
 
 
