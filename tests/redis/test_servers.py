@@ -29,6 +29,7 @@ from backroom.redis import (
 from backroom.redis.addresses import maker_of, problem_of
 from backroom.redis.facts import facts_of
 from backroom.redis.links import Pool
+from backroom.redis.loops import Line
 from backroom.sessions.rules import SessionOptions
 from tests.redis.servers import Proxy, Sentinel, TcpRedis, Valkey, cluster, running
 from tests.services.project import wait_until
@@ -216,6 +217,22 @@ def test_a_database_that_the_server_has_not_is_told(tcp_redis: TcpRedis, how: st
 
     with pytest.raises(RedisUnavailable, match=r"/99 has no database of that number\. Name one below"):
         asyncio.run(in_loop()) if how == "loop" else server_of(address).call("PING")
+
+
+def test_an_error_in_a_loop_that_is_the_callers_fault_is_not_its_own_cause(
+    tcp_redis: TcpRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_asked: Any) -> None:
+        raise ResponseError("wrong")
+
+    monkeypatch.setattr(Line, "ask_each", refused)
+
+    async def in_loop() -> Any:
+        return await server_in_loop(Address(url=tcp_redis.tcp_url)).call("PING")
+
+    with pytest.raises(ResponseError) as caught:
+        asyncio.run(in_loop())
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])

@@ -218,7 +218,9 @@ class SingleInLoop:
         try:
             replies = await self._line.ask_each(commands)
         except (RedisError, OSError) as error:
-            raise unavailable(error, self.name) or error from error
+            if (told := unavailable(error, self.name)) is None:
+                raise
+            raise told from error
         return [plain(reply, self.name) if isinstance(reply, Exception) else reply for reply in replies]
 
     async def nodes(self) -> list[Node | None]:
@@ -263,7 +265,9 @@ class ClusterInLoop:
         try:
             reply = (await self._line(node or self._seed).ask_each([command]))[0]
         except (RedisError, OSError) as error:
-            raise unavailable(error, self.name) or error from error
+            if (told := unavailable(error, self.name)) is None:
+                raise
+            raise told from error
         if isinstance(reply, Exception):
             raise plain(reply, self.name)
         return reply
@@ -284,7 +288,9 @@ class ClusterInLoop:
             found: T = end.value
             return found
         except (RedisError, OSError) as error:
-            raise unavailable(error, self.name) or error from error
+            if (told := unavailable(error, self.name)) is None:
+                raise
+            raise told from error
 
     async def _ask_each(self, node: Node, commands: Sequence[Command]) -> Replies:
         try:
