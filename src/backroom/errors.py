@@ -5,5 +5,9 @@ class BackroomError(Exception):
     """Something Backroom refuses or cannot do; the message says what to do about it."""
 
 
+class FromOutside(Exception):
+    """Raised in a call for the sake of whoever made it, such as for its timeout: it says nothing of what was called."""
+
+
 class Unavailable(BackroomError):
     """What keeps something cannot serve now, and may again later."""

@@ -170,6 +170,13 @@ def failing_for(request, what):
     raise OSError(what)
 
 
+def by_key(request):
+    number = count("by_key")
+    if number > made["keys"]:
+        raise LookupError(f"no such key: {request.headers['X-Key']}")
+    return HttpResponse("keyed", headers={"Vary": "X-Key"})
+
+
 @cache_page(300)
 def head(request):
     return HttpResponse(f"head {count('head')} ")
@@ -329,6 +336,8 @@ urlpatterns = [
     path("stale/closing/", cache_page(300, stale=600, early=0)(closing)),
     path("stale/while/failing/", cache_page(300, stale=600, early=0)(failing)),
     path("failing-for/<str:what>/", cache_page(300)(failing_for)),
+    path("trusting/failing/", cache_page(300, trust_middleware=True)(failing)),
+    path("by-key/", cache_page(300)(by_key)),
     path("go/<path:rest>", cache_page(300)(lambda request, **_kwargs: plain(request))),
     path("listed/", cache_page(300, tags=(tag for tag in ["listed"]))(plain)),
     path("stale/address/", cache_page(300, stale=600, early=0)(address)),

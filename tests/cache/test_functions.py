@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from django.core.cache import cache, caches
+from django.db.transaction import TransactionManagementError
 from django.test import override_settings
 from django.utils import translation
 
@@ -39,6 +40,7 @@ from backroom.cache.functions import UnusableFunction
 from backroom.cache.generations import current, tag_key
 from backroom.cache.steps import run
 from backroom.cache.waiting import Waiting
+from backroom.errors import FromOutside
 from backroom.redis import RedisUnavailable
 
 INLINE = override_settings(BACKROOM={"CACHE_REFRESH": "requests"})
@@ -637,6 +639,22 @@ def test_a_cache_that_keeps_nothing_is_computed_each_time():
     invalidate("t")
 
 
+def test_who_finds_the_lock_with_others_each_time_and_gone_at_each_look_still_waits_for_it(monkeypatch, caplog):
+    backend, turns = type(caches["default"]), iter(range(9))
+    add, locks = backend.add, []
+
+    def busy(cache, key, *args, **kwargs):
+        # The first that is asked for; others take it, and give it back at once.
+        locks.append(key)
+        return add(cache, key, *args, **kwargs) if key != locks[0] or next(turns, None) is None else False
+
+    monkeypatch.setattr(backend, "add", busy)
+    monkeypatch.setattr("backroom.cache.steps.time.sleep", lambda _seconds: None)
+    assert fetch("k", lambda: "computed") == "computed"
+    assert locks.count(locks[0]) == 10
+    assert "cache_no_lock" not in caplog.text
+
+
 def test_a_cache_that_takes_no_writes_holds_nobody_up(monkeypatch, caplog):
     backend = type(caches["default"])
     monkeypatch.setattr(backend, "add", lambda *_args, **_kwargs: False)
@@ -752,6 +770,31 @@ def test_those_whose_error_cannot_be_told_take_turns(monkeypatch, together):
         raise OfNobodyElse
 
     assert {type(each) for each in together(4, lambda _n: fetch("k", compute))} == {OfNobodyElse}
+
+
+class SoftTimeLimitExceeded(Exception):
+    """What Celery's is called."""
+
+
+@pytest.mark.parametrize("own", [FromOutside, SoftTimeLimitExceeded, TransactionManagementError])
+def test_nobody_fails_with_what_is_the_first_ones_own_affair(monkeypatch, together, own):
+    all_wait, calls = waiting_for(monkeypatch, 3), []
+
+    def compute() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            assert all_wait.wait(30)
+            raise own
+        return "made"
+
+    def ask(_number: int) -> str:
+        try:
+            return fetch("k", compute)
+        except own:
+            return "its time is over"
+
+    assert sorted(together(4, ask)) == ["its time is over", *["made"] * 3]
+    assert len(calls) == 2
 
 
 def test_those_who_wait_for_what_fails_get_the_old_value_at_once(clock, monkeypatch, together):

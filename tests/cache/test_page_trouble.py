@@ -349,6 +349,38 @@ def test_nobody_fails_with_what_may_be_the_first_ones_affair_alone(monkeypatch, 
     assert locks() == []
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_a_middleware_read_of_the_session_keeps_nobody_from_failing_with_the_first(
+    monkeypatch, together, settings
+):
+    settings.MIDDLEWARE = [*OTHERS, "tests.cache.middlewares.greet"]
+    site.made["failing"] = 1
+    assert {page.status_code for page in failing_together(monkeypatch, together, "/trusting/failing/")} == {500}
+    assert site.made["failing"] == 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_an_error_says_is_told_to_others_only_where_it_is_known_by_what_a_page_varies(
+    monkeypatch, together, caplog, is_known
+):
+    if is_known:
+        site.made["keys"] = 1
+        assert text("/by-key/", X_Key="another") == "keyed"
+    all_wait = waiting_for(monkeypatch, 3)
+
+    def count(name):
+        site.made[name] += 1
+        assert all_wait.wait(30)
+        return site.made[name]
+
+    monkeypatch.setattr(site, "count", count)
+    client = Client(raise_request_exception=False, headers={"X-Key": "k"})
+    assert [page.status_code for page in together(4, lambda _n: client.get("/by-key/"))] == [500] * 4
+    told = [record for record in caplog.records if record.exc_info and record.exc_info[0] is LookupError]
+    assert len(told) == (4 if is_known else 1)
+
+
 # ── Transactions ────────────────────────────────────────────────────────────────────────────────
 
 

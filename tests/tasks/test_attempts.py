@@ -195,6 +195,14 @@ class TestOrders:
         outcome: Any = outcome_of(TaskTimeout(), execution)
         assert outcome.traceback.endswith("TaskTimeout: The attempt took longer than its timeout of 2.5 s.\n")
 
+    def test_a_task_without_a_timeout_may_fail_with_anothers(self, backend):
+        on(backend, work.note).enqueue()
+        (claim,) = backend.store.claim(request(now=backend.clock.now()))
+        from backroom.tasks.execute import outcome_of
+
+        outcome: Any = outcome_of(TaskTimeout(), backend.attempts.begin(claim))
+        assert outcome.class_path == "backroom.tasks.exceptions.TaskTimeout"
+
     @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
     def test_a_snooze_takes_seconds_that_can_be_waited(self, seconds):
         with pytest.raises(ValueError, match="Snooze takes a number of seconds from 0 upwards"):

@@ -85,7 +85,7 @@ def looked_up(
     keys = [recipe.key, *known.values()]
     read = yield from (latest(recipe.alias, keys) if has_lock else ask(recipe.alias, "get_many", keys))
     entry = Entry.unpacked(read.get(recipe.key))
-    if entry is None or not (yield from held(recipe.alias, read, entry.generations, known)):
+    if entry is None or not (yield from held(recipe.alias, read, entry.generations, known, has_lock=has_lock)):
         return None, Standing.DEAD
     standing = entry.standing(time.time(), random.random() if chance is None else chance)  # noqa: S311 - no secret
     return (None if standing is Standing.DEAD else entry), standing
@@ -102,7 +102,8 @@ def computed(recipe: Recipe, held_lock: Held | None) -> Steps[Entry]:
             entry = yield from _made(recipe, found)
         yield from _keep(recipe, found, entry)
     except Exception as error:
-        yield from tell_failure(recipe.alias, recipe.key, remembered(error))
+        if (failure := remembered(error)) is not None:
+            yield from tell_failure(recipe.alias, recipe.key, failure)
         raise
     else:
         return entry
@@ -206,7 +207,7 @@ def _come_meanwhile(recipe: Recipe, spare: Entry | None, waiting: Waiting, *, ha
     if has_lock and not waiting.has_looked:
         return None
     yield from waiting.look(recipe.key)
-    if waiting.failure is not None and spare is not None:
+    if waiting.failure is not None and spare is not None and spare.may_stand_in(time.time()):
         return spare
     if (error := again(waiting.failure)) is not None:
         raise error

@@ -2,17 +2,30 @@
 
 import secrets
 import sys
-from operator import attrgetter
 from typing import Any, Final
 
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db.transaction import TransactionManagementError
+
+from backroom.errors import FromOutside
+
 PLAIN: Final = (bool, int, float, type(None))
+OWN: Final = (FromOutside, SynchronousOnlyOperation, TransactionManagementError)
+"""Raised for the sake of a caller's timeout, for calling from an event loop, and in a transaction that is broken already."""
+OWN_BY_NAME: Final = frozenset({"SoftTimeLimitExceeded"})
+"""Celery's timeout."""
 LONGEST: Final = 1000
 """Characters of a text: some errors carry all that a server has answered."""
 
 
-def remembered(error: Exception) -> list[Any]:
-    """Return a word for this one failure, and of its error the class and the arguments, as text where JSON has no other."""
+def remembered(error: Exception) -> list[Any] | None:
+    """Return a word for this one failure, and of its error the class and the arguments, as text where JSON has no other.
+
+    None for an error that is the caller's own affair: others may well succeed.
+    """
     kind = type(error)
+    if isinstance(error, OWN) or any(each.__name__ in OWN_BY_NAME for each in kind.__mro__):
+        return None
     return [secrets.token_hex(8), f"{kind.__module__}:{kind.__qualname__}", [_told(each) for each in error.args]]
 
 
@@ -37,10 +50,10 @@ def _told(argument: Any) -> Any:
 def _known(path: str) -> type[Exception] | None:
     """Return a class that this process has: what a store names is not imported for that."""
     module, _, name = path.partition(":")
-    try:
-        found: object = attrgetter(name)(sys.modules[module])
-    except (KeyError, AttributeError):
-        return None
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        # A module may import something when it is asked for what it has not.
+        found = getattr(found, "__dict__", {}).get(part)
     return found if isinstance(found, type) and issubclass(found, Exception) else None
 
 

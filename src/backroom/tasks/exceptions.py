@@ -1,6 +1,6 @@
 """What a task may raise to steer its own fate, and what may be raised in it or for it."""
 
-from backroom.errors import BackroomError, Unavailable
+from backroom.errors import BackroomError, FromOutside, Unavailable
 
 
 class Snooze(Exception):
@@ -14,7 +14,7 @@ class Snooze(Exception):
         self.seconds = float(seconds)
 
 
-class TaskTimeout(TimeoutError):
+class TaskTimeout(FromOutside, TimeoutError):
     """Raised inside a task when its `timeout` has passed. Clean up and let it pass: the grace period has begun."""
 
 

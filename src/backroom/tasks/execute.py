@@ -49,8 +49,10 @@ def outcome_of(error: BaseException, execution: Execution | None = None) -> Outc
             return Cancelled()
     if execution and execution.is_cancel_requested():
         return Cancelled()
-    if isinstance(error, TaskTimeout) and execution and not error.args:
-        error.args = (f"The attempt took longer than its timeout of {execution.resolved.timeout:g} s.",)
+    timeout = execution.resolved.timeout if execution else None
+    # A task may raise it without having a timeout itself.
+    if isinstance(error, TaskTimeout) and timeout is not None and not error.args:
+        error.args = (f"The attempt took longer than its timeout of {timeout:g} s.",)
     kind = type(error)
     text = "".join(format_exception(error))
     return Raised(error, f"{kind.__module__}.{kind.__qualname__}", text, execution.result if execution else None)

@@ -148,13 +148,14 @@ class Visit:
 
     def fail(self, error: BaseException) -> Steps[HttpResponseBase | None]:
         """Give the lock back and return what may be served in the place of an error, if anything may."""
+        # Before the request is left as it was: what a middleware had read of the session, the view has not.
+        self.note_error()
         self.reads.end(self.request)
         try:
             # Who gave up, or is told to end, says nothing of the page.
             if not self.is_lookup or not isinstance(error, Exception):
                 return None
             if (spare := (yield from self._spare(error))) is None:
-                self.note_error()
                 yield from self._tell_failure(error, None)
                 return None
             logger.warning("action=served-stale path=%s error=%s", self.request.path, type(error).__qualname__)
@@ -230,7 +231,7 @@ class Visit:
 
     def _failed_with(self, failure: Any) -> Steps[HttpResponseBase | None]:
         """Answer as the one did who failed to make the page; None if that cannot be told."""
-        if self.found is not None:
+        if self.found is not None and self.found.may_stand_in(time.time()):
             return self._hit(self.found, detail="stale-if-error")
         if (error := again(failure)) is not None:
             raise error
@@ -250,7 +251,7 @@ class Visit:
     def _spare(self, failed: Any) -> Steps[HttpResponseBase | None]:
         if self.found is None or not self.found.may_stand_in(time.time()):
             return None
-        yield from self.shelf.tell_failure(_remembered(failed))
+        yield from self._have_others_fail(failed)
         return self._hit(self.found, detail="stale-if-error")
 
     def _identify(self) -> str:
@@ -367,7 +368,16 @@ class Visit:
         if is_its_own:
             yield from self._mark_pass(AFTER_A_FAILURE)
         else:
-            yield from self.shelf.tell_failure(_remembered(failed))
+            yield from self._have_others_fail(failed)
+
+    def _have_others_fail(self, failed: Any) -> Steps[None]:
+        if not isinstance(failed, Exception):
+            failure: list[Any] | None = [token_hex(8), failed.status_code]
+        elif (failure := remembered(failed)) is not None and self.shelf.variation is None:
+            # Nobody knows yet which headers the address varies by, and an error may tell of one of them.
+            failure = [token_hex(8), 500]
+        if failure is not None:
+            yield from self.shelf.tell_failure(failure)
 
     def _mark_pass(self, seconds: int) -> Steps[None]:
         if self.shelf.is_pass or self.is_revisit:
@@ -406,12 +416,6 @@ class Visit:
         assert self.shelf.variation is not None  # noqa: S101 - _can_be_revisited() has seen to it
         address = address_of(self.request, self.shelf.variation.headers)
         return in_background(self.cache.alias, lambda backend: _enqueued(address, backend), lambda: revisit(address))
-
-
-def _remembered(failed: Any) -> list[Any]:
-    if isinstance(failed, Exception):
-        return remembered(failed)
-    return [token_hex(8), failed.status_code]
 
 
 def _enqueued(address: Mapping[str, Any], backend: str) -> None:
