@@ -90,10 +90,13 @@ def current(alias: str, tags: Iterable[str]) -> Steps[dict[str, str]]:
     return {tag: str(found.get(key) or drafts.get(key) or _new()) for tag, key in keys.items()}
 
 
-def held(alias: str, found: dict[str, Any], generations: Generations, known: Iterable[str]) -> Steps[bool]:
+def held(
+    alias: str, found: dict[str, Any], generations: Generations, known: Iterable[str], *, has_lock: bool
+) -> Steps[bool]:
     """Tell whether every tag still has the generation that a value remembers.
 
-    `found` holds what was read together with the value: the generations of the tags `known` on this alias.
+    `found` holds what was read together with the value: the generations of the tags `known` on this alias. Who has the
+    lock reads the others as they are now, as it did the value.
     """
     read = set(known)
     for of, tags in generations.items():
@@ -101,7 +104,7 @@ def held(alias: str, found: dict[str, Any], generations: Generations, known: Ite
         unread = [key for tag, key in keys.items() if of != alias or tag not in read]
         answers = found if of == alias else {}
         if unread:
-            answers = answers | (yield from ask(of, "get_many", unread))
+            answers = answers | (yield from (latest(of, unread) if has_lock else ask(of, "get_many", unread)))
         if any(answers.get(keys[tag]) != generation for tag, generation in tags.items()):
             return False
     return True
@@ -119,7 +122,9 @@ def _renewed(alias: str, keys: list[str]) -> Steps[None]:
         for key in keys:
             word = found.get(key, None if key in failed else new[key])
             # Another's invalidation came after this one, or ours was not taken: the next round tells them apart. A word
-            # that was not there in the last one was written since, and did what ours was to do.
+            # that was not there in the last one was written since, and did what ours was to do. That cannot be known
+            # of a cache that loses writes in silence and also reads from a replica that lags behind: there it may be
+            # a word from before, which only came late.
             if word != new[key] and not _is_another(word, before.get(key)):
                 left[key] = word
         if not left:

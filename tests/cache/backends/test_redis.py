@@ -19,7 +19,7 @@ from django.core.cache import caches
 from django.core.cache.backends.redis import RedisCache as DjangosCache
 from django.http import HttpResponse
 
-from backroom.cache import ainvalidate, cache_page, fetch, invalidate
+from backroom.cache import ainvalidate, cache_page, depend_on, fetch, invalidate
 from backroom.cache.absence import absence_of
 from backroom.cache.backends.redis import RedisCache
 from backroom.cache.backends.redisverbs import ROOT
@@ -327,6 +327,7 @@ def test_those_who_read_a_replica_that_lags_behind_compute_once(lagging, monkeyp
 
     def compute() -> str:
         calls.append(1)
+        depend_on("found on the way")
         assert all_wait.wait(30)
         return "made"
 

@@ -53,7 +53,11 @@ class Shelf:
         variant = self.variation.digest(self.request)
         entry = Entry.unpacked((yield from self._variant(variant, read.get(plain), has_lock=has_lock)))
         page = None if entry is None else StoredPage.unpacked(entry.value)
-        if entry is None or page is None or not (yield from held(alias, read, entry.generations, tags)):
+        if (
+            entry is None
+            or page is None
+            or not (yield from held(alias, read, entry.generations, tags, has_lock=has_lock))
+        ):
             self.why = "vary-miss" if self.variation.headers or self.variation.cookies else "uri-miss"
             return None, Standing.DEAD
         if self.has_authorization and not page.is_for_everyone:
