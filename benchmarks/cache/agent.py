@@ -28,8 +28,10 @@ def main() -> None:
     cache = set_up(order["caches"], order["database"], makes_tables=order["number"] == 0)
     work = Work(cache, order["entries"], order["number"])
     for line in sys.stdin:
-        verb, size, begin, seconds = json.loads(line)
-        print(json.dumps(work.fill(size) if verb == "fill" else work.rate(verb, size, begin, seconds)), flush=True)
+        verb, size, begin, seconds, is_once = json.loads(line)
+        work.size = size
+        answer = work.fill() if verb == "fill" else work.rate(verb, begin, seconds, is_once=is_once)
+        print(json.dumps(answer), flush=True)
 
 
 def told(trouble: Any) -> None:
@@ -60,6 +62,7 @@ class Work:
 
     def __init__(self, cache: Any, entries: int, number: int) -> None:
         self.cache = cache
+        self.size = ""
         self.entries = entries
         self.turn = number * 10_000_000
         self.random = random.Random(number)
@@ -69,24 +72,27 @@ class Work:
         self.keys = [f"key-{n}" for n in self.random.sample(range(entries), k=min(KEYS, entries))]
         self.body = os.urandom(5_000).hex()
 
-    def value(self, size: str) -> Any:
+    def value(self) -> Any:
         self.turn += 1
-        if size == "dict":
+        if self.size == "dict":
             return {"id": self.turn, "name": "Ada Lovelace", "tags": ["math", "engine"], "score": 9.75, "active": True}
-        return f"{self.turn:08d}{self.body}"[: SIZES[size]]
+        return f"{self.turn:08d}{self.body}"[: SIZES[self.size]]
 
-    def fill(self, size: str) -> int:
-        at_once = FILLED_AT_ONCE[size]
+    def fill(self) -> int:
+        at_once = FILLED_AT_ONCE[self.size]
         for first in range(0, self.entries, at_once):
             numbers = range(first, min(first + at_once, self.entries))
             with in_bulk(self.cache):
-                self.cache.set_many({f"key-{n}": self.value(size) for n in numbers})
+                self.cache.set_many({f"key-{n}": self.value() for n in numbers})
         self.cache.set("sum", 0)
         return self.entries
 
-    def rate(self, verb: str, size: str, begin: float, seconds: float) -> float:
-        """Return how often a second this was done, from a moment on at which others begin as well."""
-        keys, self.size = self.keys, size
+    def rate(self, verb: str, begin: float, seconds: float, *, is_once: bool) -> float:
+        """Return how often a second this was done, from a moment on at which others begin as well.
+
+        It is done for so many seconds; `is_once` says that each key need not have more than one turn.
+        """
+        keys = self.keys
         match verb:
             case "again":
                 keys = keys[:HOT] * (len(keys) // HOT)
@@ -96,16 +102,9 @@ class Work:
         if verb == "together":
             return asyncio.run(self.rate_together(seconds))
         step: Callable[[str], Any] = getattr(self, verb)
-        # What was done before, by other processes too, has left this one cold for these keys. Measured is the usual state.
-        if verb != "anywhere":
-            self._repeat(step, keys, seconds, most=len(keys) // (MANY if verb.endswith("many") else 1))
-        return self._repeat(step, keys, seconds)
-
-    @staticmethod
-    def _repeat(step: Callable[[str], Any], keys: list[str], seconds: float, most: float = math.inf) -> float:
-        """Do it for so long, with the keys by turns, and at most so often; return how often a second."""
         # Fifty at a time take some systems a tenth of a second.
-        between_looks = 1 if step.__name__.endswith("many") else 5
+        at_once, between_looks = (MANY, 1) if verb.endswith("many") else (1, 5)
+        most = len(keys) // at_once if is_once else math.inf
         last = len(keys) - between_looks
         done, begun = 0, time.perf_counter()
         while (taken := time.perf_counter() - begun) < seconds and done < most:
@@ -138,13 +137,13 @@ class Work:
         self.cache.get(f"no-{key}")
 
     def set(self, key: str) -> None:
-        self.cache.set(key, self.value(self.size))
+        self.cache.set(key, self.value())
 
     def get_many(self, _key: str) -> None:
         self.cache.get_many(self._some())
 
     def set_many(self, _key: str) -> None:
-        self.cache.set_many({key: self.value(self.size) for key in self._some()})
+        self.cache.set_many({key: self.value() for key in self._some()})
 
     def incr(self, _key: str) -> None:
         self.cache.incr("sum")
