@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection, models, transaction
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save, pre_save
 from django.test import override_settings
@@ -99,8 +102,10 @@ def heirs():
             class Meta:
                 app_label = "cache"
 
-        @tagged("kept:{pk}")
+        @tagged("kept:{pk}", "about:{subject}", lambda row: f"length:{len(row.subject)}")
         class Kept(models.Model):
+            subject = models.CharField(max_length=9)
+
             class Meta:
                 abstract = True
                 app_label = "cache"
@@ -135,6 +140,91 @@ def test_rows_that_are_saved_as_what_inherits_from_the_model_have_its_tags(heirs
     for row in (user, team, note):
         row.delete()
     assert changed(before) == set(before)
+
+
+def test_a_row_of_a_model_whose_tags_are_of_one_without_a_table_can_change(heirs):
+    *_, note_model = heirs
+    note = note_model.objects.create(subject="tea")
+    before = generations("about:tea", "about:coffee", "length:3", "length:6")
+    note.save()
+    assert changed(before) == {"about:tea", "length:3"}
+    before = generations(*before)
+    note.subject = "coffee"
+    note.save()
+    assert changed(before) == set(before)
+
+
+def test_a_row_of_a_proxy_or_of_an_heir_with_a_table_can_change(heirs):
+    clerk_model, team_model, _ = heirs
+    tagged("team:{name}")(Group)
+    user, team = clerk_model.objects.create(username="ann"), team_model.objects.create(name="t", town="Ulm")
+    before = generations("name:ann", "name:eve", "team:t", "team:u")
+    user.username, team.name = "eve", "u"
+    user.save()
+    team.save()
+    assert changed(before) == set(before)
+
+
+@pytest.mark.parametrize("end", ["club", "person", "follower", "followed"])
+def test_a_relation_is_cleared_by_its_own_two_ends_whatever_else_refers_to_it(end):
+    with isolate_apps("tests.cache"):
+
+        @tagged("person:{pk}")
+        class Person(models.Model):
+            first = models.ForeignKey("Joining", models.SET_NULL, null=True, db_constraint=False)
+            follows = models.ManyToManyField("self", symmetrical=False, related_name="followers")
+
+            class Meta:
+                app_label = "cache"
+
+            def __str__(self):
+                return "person"
+
+        class Club(models.Model):
+            members = models.ManyToManyField(Person, through="Joining", related_name="clubs")
+
+            class Meta:
+                app_label = "cache"
+
+            def __str__(self):
+                return "club"
+
+        class Joining(models.Model):
+            kind = models.ForeignKey(ContentType, models.CASCADE, null=True, related_name="+")
+            row = models.IntegerField(null=True)
+            reason = GenericForeignKey("kind", "row")
+            club = models.ForeignKey(Club, models.CASCADE, related_name="+")
+            person = models.ForeignKey(Person, models.CASCADE, related_name="+")
+
+            class Meta:
+                app_label = "cache"
+
+            def __str__(self):
+                return "joining"
+
+        with connection.schema_editor() as editor:
+            for each in (Person, Club, Joining):
+                editor.create_model(each)
+        try:
+            club: Any = Club._default_manager.create()
+            people: list[Any] = [Person._default_manager.create() for _ in range(3)]
+            ann, eve, bob = people
+            club.members.add(ann)
+            ann.follows.add(eve)
+            eve.follows.add(bob)
+            before = generations(*(f"person:{each.pk}" for each in people))
+            cleared, persons = {
+                "club": (club.members, {ann}),
+                "person": (ann.clubs, {ann}),
+                "follower": (eve.follows, {eve, bob}),
+                "followed": (eve.followers, {eve, ann}),
+            }[end]
+            cleared.clear()
+            assert changed(before) == {f"person:{each.pk}" for each in persons}
+        finally:
+            with connection.schema_editor() as editor:
+                for each in (Joining, Club, Person):
+                    editor.delete_model(each)
 
 
 def test_two_may_declare_tags_of_one_model_that_change_when_it_is_saved():

@@ -18,9 +18,9 @@ def tagged[M: type[Model]](*tags: RowTag, alias: str | None = None) -> Callable[
     """Declare the tags of a model's rows, as a class decorator or `tagged(…)(Model)` for a model of another app.
 
     A tag is a text, in which `{pk}` or `{category_id}` stands for a field of the row, or a function of the row that
-    returns one tag or several. Rows of its proxies, and of models that inherit from it, have them too. A row that changes from one tag to another invalidates both. Saving, deleting and
-    changing a many-to-many field count, in either direction; `QuerySet.update()` and `bulk_create()` send no signals:
-    say `invalidate_on_commit()` beside them.
+    returns one tag or several. Rows of its proxies, and of models that inherit from it, have them too. A row that
+    changes from one tag to another invalidates both. Saving, deleting and changing a many-to-many field count, in
+    either direction; `QuerySet.update()` and `bulk_create()` send no signals: say `invalidate_on_commit()` beside them.
     """
 
     def decorate(model: M) -> M:
@@ -62,7 +62,8 @@ class _Watch:
         """Remember the tags that the row had, if saving can change them."""
         if not self.can_change or instance._state.adding or raw:
             return
-        before = _rows(self.model, using).filter(pk=instance.pk).first()
+        # As what it is saved as: the model with the tags may have no table.
+        before = _rows(type(instance), using).filter(pk=instance.pk).first()
         setattr(instance, self.mark, [] if before is None else self.tags_of(before))
 
     def saved(self, instance: Any, using: str, **_kwargs: Any) -> None:
@@ -81,7 +82,10 @@ class _Watch:
         rows = [instance] if isinstance(instance, self.model) else []
         if issubclass(other := kwargs["model"], self.model):
             keys = kwargs["pk_set"]
-            rows += _others(sender, instance, other, using) if keys is None else _rows(other, using).filter(pk__in=keys)
+            if keys is None:
+                rows += _others(sender, instance, other, using, is_reverse=kwargs["reverse"])
+            else:
+                rows += _rows(other, using).filter(pk__in=keys)
         self.changed([tag for row in rows for tag in self.tags_of(row)], using)
 
     def tags_of(self, row: Any) -> list[str]:
@@ -123,15 +127,20 @@ def _can_change(tag: RowTag) -> bool:
 
 
 def _joins(through: Any, model: type[Model]) -> bool:
-    # A generic relation has no model of its own.
-    ends = [field.related_model for field in through._meta.get_fields() if isinstance(field.related_model, type)]
+    ends = [field.related_model for field in _ends(through)]
     return any(issubclass(end, model) or issubclass(model, end) for end in ends)
 
 
-def _others(through: Any, instance: Any, model: type[Model], using: str) -> list[Any]:
+def _ends(through: Any) -> list[Any]:
+    """Return the foreign keys of a model that joins others; not those to it, nor generic ones, which name no model."""
+    return [field for field in through._meta.fields if field.is_relation]
+
+
+def _others(through: Any, instance: Any, model: type[Model], using: str, *, is_reverse: bool) -> list[Any]:
     """Return the rows of the model that were joined to an instance, before a clear() parts them."""
-    relations = [field for field in through._meta.get_fields() if field.is_relation]
-    mine = next(field for field in relations if isinstance(instance, field.related_model))
-    theirs = next(field for field in relations if field is not mine and field.related_model is model)
+    # Of a model that is joined to itself the first is where a relation begins.
+    ends = _ends(through)[:: -1 if is_reverse else 1]
+    mine = next(field for field in ends if isinstance(instance, field.related_model))
+    theirs = next(field for field in ends if field is not mine and field.related_model is model)
     joined = _rows(through, using).filter(**{mine.name: instance}).values_list(theirs.attname, flat=True)
     return list(_rows(model, using).filter(pk__in=list(joined)))
