@@ -16,7 +16,7 @@ from django.test import override_settings
 from backroom.cache import afetch, fetch, locks
 from backroom.cache.folders import make_private
 from backroom.cache.locks import claim
-from backroom.cache.steps import arun, run
+from backroom.cache.steps import Run, arun, run
 from tests.services.project import wait_until
 
 FILES = "django.core.cache.backends.filebased.FileBasedCache"
@@ -69,6 +69,29 @@ def test_who_is_cancelled_while_a_thread_takes_a_lock_leaves_it_to_others(files,
     # The thread that took it may be about to close it.
     wait_until(is_free, what="the lock")
     run(held[0].give_back())
+
+
+def test_a_coroutine_that_is_closed_ends_at_once_though_its_steps_would_put_something_away():
+    ended = []
+
+    class Pause:
+        def __await__(self):
+            yield
+
+    async def pause():
+        await Pause()
+
+    def steps():
+        try:
+            yield Run(pause)
+        finally:
+            ended.append("a computation")
+            yield Run(pause)
+
+    coroutine = arun(steps())
+    coroutine.send(None)
+    coroutine.close()
+    assert ended == ["a computation"]
 
 
 @pytest.mark.parametrize("comes_first", ["the lock", "the end"])

@@ -7,6 +7,7 @@ threads nor loops. `run()` and `arun()` are the only two places that do.
 import asyncio
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -80,13 +81,9 @@ def ask(alias: str, method: str, *args: Any) -> Steps[Any]:
 
 def latest(alias: str, keys: Sequence[str]) -> Steps[dict[str, Any]]:
     """Read several keys as they are now: from the primary, if this cache can say so and reads from replicas."""
-    found: dict[str, Any] = yield from ask(alias, "get_latest" if reads_latest(alias) else "get_many", keys)
+    method = "get_latest" if hasattr(caches[alias], "get_latest") else "get_many"
+    found: dict[str, Any] = yield from ask(alias, method, keys)
     return found
-
-
-def reads_latest(alias: str) -> bool:
-    """Tell whether `latest()` surely finds what was written just before."""
-    return hasattr(caches[alias], "get_latest")
 
 
 def run[T](steps: Steps[T]) -> T:
@@ -115,5 +112,10 @@ async def arun[T](steps: Steps[T]) -> T:
             return result
         try:
             advance = partial(steps.send, await step.soon())
+        except GeneratorExit:
+            # Of a coroutine that is closed, in which nothing can be awaited any more: a lock ends with its lease.
+            with suppress(RuntimeError):
+                steps.close()
+            raise
         except BaseException as error:  # noqa: BLE001 - as above; a request that was cancelled is one of them
             advance = partial(steps.throw, error)

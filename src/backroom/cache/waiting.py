@@ -2,20 +2,19 @@
 
 import logging
 import random
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any, Final
 
 from backroom.cache.locks import is_always_claimed, lock_key
-from backroom.cache.steps import Steps, Wait, ask, latest, reads_latest
+from backroom.cache.steps import Steps, Wait, ask, latest
 from backroom.cache.trouble import Trouble
 
 logger = logging.getLogger("backroom.cache")
 
 PAUSES: Final = (0.01, 0.1)
 """Seconds from one look to the next while another computes: at first, and at most."""
-LOOKS: Final = 3
-"""How often nobody has a lock that is not to be had either, until it is clear that the cache is at fault."""
 AFTER_A_FAILURE: Final = 5
 """Seconds for which a failure is remembered; a spare value is served meanwhile without trying again."""
 
@@ -37,7 +36,7 @@ class Waiting:
         self._what = what
         self._until = time.monotonic() + patience
         self._naps = _naps()
-        self._nobody = 0
+        self._gives_no_locks = False
         self._before: dict[str, Any] = {}
 
     def look(self, key: str) -> Steps[None]:
@@ -46,14 +45,17 @@ class Waiting:
         lock, failed, vain = lock_key(key), _failed_key(key), _vain_key(key)
         is_known = is_always_claimed(self._alias)
         found = yield from latest(self._alias, [failed, vain] if is_known else [failed, vain, lock])
-        self._nobody = 0 if is_known or lock in found else self._nobody + 1
         before = self._before.setdefault(key, found.get(failed))
         self.failure = found.get(failed) if found.get(failed) != before else None
         self.is_in_vain = vain in found
+        if not is_known and lock not in found:
+            # It was given back since, or is not to be had at all: then neither is one that nobody else can want.
+            probe = lock_key(secrets.token_hex(16))
+            self._gives_no_locks = not (yield from ask(self._alias, "add", probe, 1, 1))
 
     def is_over(self) -> bool:
         """Tell, and log, whether to wait no longer: since patience has ended, or there is nobody to wait for."""
-        if self._nobody >= LOOKS:
+        if self._gives_no_locks:
             trouble = troubles.get(self._alias) or troubles.setdefault(self._alias, Trouble(self._alias))
             trouble.warn("no_lock", f"{self._what} It keeps nothing, so that everybody computes.")
             return True
@@ -63,9 +65,8 @@ class Waiting:
         return False
 
     def nap(self) -> Steps[None]:
-        """Pause, longer each time; not at all where nobody has the lock for sure, as in a server that is not there."""
-        if not self._nobody or not reads_latest(self._alias):
-            yield Wait(next(self._naps))
+        """Pause, longer each time."""
+        yield Wait(next(self._naps))
 
 
 def has_failed(alias: str, key: str) -> Steps[bool]:
