@@ -187,7 +187,8 @@ def _name_of(view: Any) -> str:
     if isinstance(view, partial):
         return _name_of(view.func)
     if isinstance(view, MethodType):
-        # As method_decorator() hands it over; its own name may be that of a base class.
+        # As method_decorator() hands it to the decorator next to the method; its own name may be that of a base class.
+        # A decorator farther out is given a function with just that name: there `key_prefix` parts two views.
         return f"{_name_of(type(view.__self__))}.{view.__name__}"
     named = getattr(view, "view_class", view)
     named = named if hasattr(named, "__qualname__") else type(named)

@@ -218,7 +218,10 @@ def write_transaction(alias: str) -> Iterator[None]:
 
 @contextmanager
 def uncompiled(alias: str) -> Iterator[None]:
-    """Have what is inside run as it is, where PostgreSQL would compile it: that can take ten times as long as running it."""
+    """Have what is inside run as it is, where PostgreSQL would compile it: that can take ten times as long as running it.
+
+    Inside a transaction of the caller nothing is compiled from here to the end of that one, and not only inside.
+    """
     if vendor_of(alias) != "postgresql":
         yield
         return
