@@ -42,3 +42,8 @@ def test_a_name_gives_the_terminal_no_orders():
     assert printable("mail\x1b[2J\u202e\n") == "mail\ufffd[2J\ufffd "
     assert printable("{'one': 1,\n 'two': 2}") == "{'one': 1, 'two': 2}"
     assert printable("Üben 日本") == "Üben 日本"
+    assert printable("one \r\n\n two  three\n") == "one two  three "
+
+
+def test_a_long_line_of_blanks_is_looked_through_once():
+    assert printable("\t" * 400_000) == "\ufffd" * 400_000

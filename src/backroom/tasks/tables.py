@@ -7,7 +7,7 @@ from typing import Final
 
 GAP: Final = "  "
 QUANTITY: Final = re.compile(r"(\d{1,12}\+?( \w+( ago)?)?)?")
-LINE_BREAKS: Final = re.compile(r"\s*[\r\n]\s*")
+WHITESPACE: Final = re.compile(r"\s+")
 UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 type Cell = str | int
@@ -49,7 +49,8 @@ def printable(text: str) -> str:
     """Put text on one line and replace what cannot be printed: a name may come from anywhere, and a terminal obeys some."""
     if text.isprintable():
         return text
-    line = LINE_BREAKS.sub(" ", text)
+    # The whole run at once: to look for the line break in each takes the square of its length where there is none.
+    line = WHITESPACE.sub(_on_one_line, text)
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
@@ -57,6 +58,10 @@ def sentence(error: BaseException) -> str:
     """Return what an error says, on one line and with its full stop."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return " " if "\n" in found[0] or "\r" in found[0] else found[0]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], is_right: Sequence[bool]) -> str:

@@ -24,7 +24,7 @@ from asgiref.sync import async_to_sync
 from django.test import override_settings
 
 from backroom.cache.backends.sqlite import SQLiteCache
-from backroom.cache.onefile import statements, turns
+from backroom.cache.onefile import layout, statements, turns
 from backroom.cache.onefile.failures import LONGEST_NAP
 from backroom.cache.onefile.file import CacheFile
 from backroom.testing.cache.case import wait_until
@@ -658,6 +658,123 @@ def test_a_process_may_fork_at_any_moment_of_its_threads(path):
         passer_by.execute("BEGIN IMMEDIATE")
         passer_by.execute("ROLLBACK")
     put_all_into_the_file(path)
+
+
+FORKED_IN_C = """
+import ctypes, os, signal, sys
+from django.conf import settings
+settings.configure(SECRET_KEY="x")
+from backroom.cache.backends.sqlite import SQLiteCache
+path, is_open = sys.argv[1], sys.argv[2] == "open"
+cache = SQLiteCache(path, {})
+cache._file
+
+def descriptors():
+    links = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
+    return sum(os.path.exists(link) and os.path.samefile(link, path) for link in links)
+
+def child_of_a_child():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if cache.get("key") is None and descriptors() == before else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+def does_without():
+    return child_of_a_child() and cache.get("key") is None and not cache.add("child", 1) and descriptors() == before
+
+def works():
+    return cache.add("child", 1) and cache.get("child") == 1
+
+if is_open:
+    cache.set("key", "parent's")
+    before = descriptors()
+# Without Python's hooks, as uWSGI does.
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    signal.alarm(30)
+    os._exit(0 if (does_without if is_open else works)() else 1)
+status = os.waitpid(child, 0)[1]
+cache.set("key", "later")
+print(status, cache.get("key"), cache.get("child"), cache._file.link().ask("PRAGMA integrity_check").fetchone()[0])
+"""
+
+
+@pytest.mark.parametrize(("state", "childs"), [("open", "None"), ("unopened", "1")])
+def test_a_child_that_no_hook_told_of_leaves_alone_what_its_parent_had_open(path, state, childs):
+    command = [sys.executable, "-W", "ignore", "-c", FORKED_IN_C, str(path), state]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout == f"0 later {childs} ok\n", ended.stderr
+    warned = "action=cache_forked" in ended.stderr or "This process was forked" in ended.stderr
+    assert warned is (state == "open")
+    assert make(path).get("key") == "later"
+
+
+@FORKS_WITH_THREADS
+def test_a_file_with_two_budgets_is_one_file_to_a_child(path, monkeypatch):
+    monkeypatch.setattr("backroom.cache.onefile.file.LONGEST_WAIT_SECONDS", 0)
+    used, unused = make(path), make(path, MAX_ENTRIES=500)
+    unused.set("key", 1)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def last(_link: Any) -> None:
+        begun.set()
+        may_end.wait(60)
+
+    user = threading.Thread(target=used._do, args=("job", last, lambda: None))
+    user.start()
+    assert begun.wait(30)
+    assert in_a_child(lambda: unused.get("key") is None and make(path, MAX_ENTRIES=600).get("key") is None)
+    may_end.set()
+    user.join()
+    assert unused.get("key") == 1
+
+
+def interrupted(*_args: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("verb", ["get", "has_key"])
+def test_who_is_interrupted_uses_its_connection_no_more(path, monkeypatch, verb):
+    cache = make(path)
+    monkeypatch.setattr(cache._file, "_looked_after", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(cache, verb)("key")
+    assert not cache._file.links.mine.is_used
+
+
+def test_a_fork_that_is_interrupted_while_it_waits_leaves_the_child_without(path, monkeypatch):
+    file = make(path)._file
+    file.leave(deadline=0)
+    assert not file.is_inherited()
+    monkeypatch.setattr(file.links, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        file.leave(deadline=0)
+    assert file.is_inherited()
+
+
+def test_only_what_makes_it_private_makes_the_file(path):
+    """SQLite would make a file that everybody can read."""
+    cache = make(path)
+    cache.set("key", 1)
+    forget_files()
+    path.unlink()
+    checkpoints = cache._file.upkeep._checkpoints
+    checkpoints._running.acquire()
+    checkpoints._run()
+    with pytest.raises(sqlite3.OperationalError):
+        layout.connect(path)
+    assert not path.exists()
+    cache = make(path)
+    cache.set("key", 1)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_may_have_any_name(tmp_path):
+    path = tmp_path / "50% of?mode=memory&x#1 ü.sqlite3"
+    make(path).set("key", 1)
+    assert path.stat().st_size
+    put_all_into_the_file(path)
+    assert make(path).get("key") == 1
 
 
 ORPHAN = """

@@ -106,11 +106,11 @@ class SQLiteCache(BackroomCache):
             demand[slot + SLOTS] = turn
         values = (id_, made, time.time() * 1000)
         try:
-            link = file.link()
             try:
-                row = link.ask(GET, values).fetchone()
+                row = file.link().ask(GET, values).fetchone()
             finally:
-                link.is_used = False
+                # What `CacheFile.done` does.
+                file.links.mine.is_used = False
         except FAILURES as error:
             row = self._read_again(error, GET, values)
         if row is None:
@@ -371,7 +371,6 @@ class SQLiteCache(BackroomCache):
     def _do[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
         """Return what `attempt` does, napping while another process holds the lock; `otherwise` when it cannot be done."""
         patience, file = None, self._file
-        link = file.links.mine
         while True:
             try:
                 return attempt(file.link())
@@ -381,14 +380,12 @@ class SQLiteCache(BackroomCache):
                     file.failed(error, action)
                     return otherwise()
             finally:
-                # What `CacheFile.done` does.
-                link.is_used = False
+                file.done()
             time.sleep(nap)
 
     async def _ado[T](self, action: str, attempt: Callable[[Link], T], otherwise: Callable[[], T]) -> T:
         """As `_do`, napping in the event loop."""
         patience, file = None, self._file
-        link = file.links.mine
         while True:
             try:
                 return attempt(file.link())
@@ -398,8 +395,7 @@ class SQLiteCache(BackroomCache):
                     file.failed(error, action)
                     return otherwise()
             finally:
-                # What `CacheFile.done` does.
-                link.is_used = False
+                file.done()
             await asyncio.sleep(nap)
 
 

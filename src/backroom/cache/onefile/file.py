@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 from contextlib import suppress
+from os import getpid
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -35,6 +36,10 @@ LOG_CHECKPOINTS: Final = 8
 LONGEST_WAIT_SECONDS: Final = 5.0
 """How long a process that forks waits for its other threads."""
 
+INHERITED: Final = (
+    "This process was forked while it was in use, and does without. uWSGI needs py-call-uwsgi-fork-hooks or lazy-apps."
+)
+
 _CLOSE: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL}
 
 
@@ -47,22 +52,24 @@ class CacheFile:
         self.trouble = Trouble(str(path))
         # It goes along into a child: caches know its bytes.
         self.demand = Demand(path)
-        self.is_free = True
         self.begin()
 
     def begin(self) -> None:
         """Begin with nothing open, as a new process does."""
+        self.is_free = True
         self.generation = 0
         self.links = Links(set[ref[Link]]())
         self.demand.begin()
         self.upkeep = Upkeep(self.path, self.budget, self.demand)
         # What a thread of the parent had open cannot be closed here, and must not be used.
-        self.closed_until = 0.0 if self.is_free else math.inf
+        self.closed_until = math.inf if self.path in _inherited else 0.0
         self.hurried_until = 0.0
         self.is_full = False
 
     def link(self) -> Link:
         """Return this thread's link, to be used until it is `done`; raise one of `FAILURES` when it cannot be opened."""
+        if _process != getpid():
+            _begin_anew_untold()
         link = self.links.mine
         link.is_used = True
         if link.generation == self.generation and monotonic() < link.look_at:
@@ -77,13 +84,17 @@ class CacheFile:
         """Close what every thread has open, and opens again when it is asked, before the process forks."""
         # Whoever comes from now on looks first, and finds that it has to wait.
         self.generation += 1
-        is_free = self.links.close(deadline) and self.upkeep.wait_for_checkpoint(deadline - monotonic())
-        # A child that does without has children that do without.
-        self.is_free = is_free and self.closed_until < math.inf
-        if not is_free:
+        # Until it is: a task that takes too long, say, is stopped anywhere.
+        self.is_free = False
+        self.is_free = self.links.close(deadline) and self.upkeep.wait_for_checkpoint(deadline - monotonic())
+        if not self.is_free:
             self.trouble.warn(
                 "forked", "A thread was using it for long while the process forked. The child does without."
             )
+
+    def is_inherited(self) -> bool:
+        """Tell, in a child, whether the parent had it open still."""
+        return not (self.is_free and self.links.are_own() and self.upkeep.wait_for_checkpoint(0))
 
     def failed(self, error: BaseException, action: str) -> None:
         """Take in that an operation failed: say so, and do what lets the next one succeed. Until `done` the link is used."""
@@ -131,6 +142,8 @@ class CacheFile:
         if link.generation != self.generation or not self._is_still_there(link):
             link.close()
             if monotonic() < self.closed_until:
+                if self.closed_until == math.inf:
+                    self.trouble.warn("forked", INHERITED)
                 raise Closed("It could not be opened a moment ago.")
             self._open(link)
         link.look_at = monotonic() + LOOK_SECONDS
@@ -191,6 +204,11 @@ class CacheFile:
 _files: dict[tuple[Path, Budget], CacheFile] = {}
 _files_lock = threading.Lock()
 
+_process = os.getpid()
+_beginning = threading.Lock()
+_inherited: set[Path] = set()
+"""The files that this process and its children do without: SQLite lets nobody open anew what an ancestor had open."""
+
 
 def cache_file(path: Path, budget: Budget) -> CacheFile:
     """Return this process's only object for a file and a budget."""
@@ -201,14 +219,27 @@ def cache_file(path: Path, budget: Budget) -> CacheFile:
 
 
 def _begin_anew_in_a_child() -> None:
-    global _files_lock  # noqa: PLW0603 - another thread of the parent may have held it
+    global _files_lock, _process  # noqa: PLW0603 - another thread of the parent may have held the lock
     _files_lock = threading.Lock()
     links.begin_anew()
+    # By their paths: a file with two budgets is one to SQLite.
+    _inherited.update(file.path for file in _files.values() if file.is_inherited())
     for file in _files.values():
         file.begin()
+    _process = getpid()
+
+
+def _begin_anew_untold() -> None:
+    """Begin anew in a child of a fork that no hook told of, such as uWSGI's."""
+    with _beginning:
+        if _process != getpid():
+            _begin_anew_in_a_child()
 
 
 def _leave_before_a_fork() -> None:
+    if _process != getpid():
+        # Nothing of a parent's may be closed here.
+        _begin_anew_untold()
     links.shut()
     deadline = monotonic() + LONGEST_WAIT_SECONDS
     for file in list(_files.values()):

@@ -43,10 +43,16 @@ def make(path: Path) -> None:
         os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
+def address_of(path: Path) -> str:
+    """Return what SQLite opens a file by that there is, and never makes one, which everybody could read."""
+    return f"{path.absolute().as_uri()}?mode=rw"
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file."""
     return sqlite3.connect(
-        path,
+        address_of(path),
+        uri=True,
         timeout=OPENING_SECONDS,
         isolation_level=None,
         check_same_thread=False,  # a thread that has ended cannot close its own, and one that forks closes all

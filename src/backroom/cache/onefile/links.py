@@ -133,6 +133,11 @@ class Links(threading.local):
                     link.close()
         return is_free
 
+    def are_own(self) -> bool:
+        """Tell whether none that is open is another process's: its parent's, in a child."""
+        links = [link for each in list(self._all) if (link := each()) is not None]
+        return all(link.process == os.getpid() for link in links if link.is_open)
+
 
 _gate = threading.RLock()
 """Held by the thread that forks, from before until after, and by one whose link goes with it."""

@@ -18,6 +18,7 @@ from typing import Final
 from backroom.cache.lifetimes import now
 from backroom.cache.onefile.demand import Demand
 from backroom.cache.onefile.eviction import IDS, Census, Entry, Rivals, expired, least_asked_for, longest_idle
+from backroom.cache.onefile.layout import address_of
 from backroom.cache.onefile.links import Link
 from backroom.cache.onefile.statements import (
     AT_ONCE,
@@ -208,7 +209,7 @@ class _Checkpoints:
 
     def _connected(self) -> sqlite3.Connection:
         with turn(self._path, OPENED):
-            connection = sqlite3.connect(self._path, timeout=CHECKPOINT_SECONDS)
+            connection = sqlite3.connect(address_of(self._path), uri=True, timeout=CHECKPOINT_SECONDS)
             # To ask for anything opens the log as well.
             connection.execute("PRAGMA user_version")
         connection.execute("PRAGMA synchronous = NORMAL")
