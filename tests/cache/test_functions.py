@@ -751,10 +751,11 @@ class Mute:
 
 
 def test_of_an_error_is_told_what_can_be_and_not_at_length():
-    word, path, arguments = failures.remembered(OSError(5, "x" * 5000, Mute(), OSError("inner"), None))
+    remembered: Any = failures.remembered
+    word, path, arguments = remembered(OSError(5, "x" * 5000, Mute(), OSError("inner"), None))
     assert (path, arguments) == ("builtins:OSError", [5, "x" * 1000])
-    assert failures.remembered(ValueError(Mute(), OSError("inner"), None))[2] == ["Mute", "inner", None]
-    assert word != failures.remembered(OSError())[0]
+    assert remembered(ValueError(Mute(), OSError("inner"), None))[2] == ["Mute", "inner", None]
+    assert word != remembered(OSError())[0]
 
 
 def test_those_whose_error_cannot_be_told_take_turns(monkeypatch, together):
