@@ -24,7 +24,7 @@ from asgiref.sync import async_to_sync
 from django.test import override_settings
 
 from backroom.cache.backends.sqlite import SQLiteCache
-from backroom.cache.onefile import layout, statements, turns
+from backroom.cache.onefile import forks, layout, statements, turns
 from backroom.cache.onefile.failures import LONGEST_NAP
 from backroom.cache.onefile.file import CacheFile
 from backroom.testing.cache.case import wait_until
@@ -707,6 +707,22 @@ def test_a_child_that_no_hook_told_of_leaves_alone_what_its_parent_had_open(path
     warned = "action=cache_forked" in ended.stderr or "This process was forked" in ended.stderr
     assert warned is (state == "open")
     assert make(path).get("key") == "later"
+
+
+@pytest.mark.parametrize("system", [sys.platform, "another"])
+def test_a_mark_is_of_one_process(system, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    mark = forks.mark_of_this_process()
+    monkeypatch.undo()
+    assert isinstance(mark, forks.Asked) is (system == "another")
+
+    def mark_anew() -> bool:
+        was_marked = mark[0] == 1
+        mark[0] = 1
+        return mark[0] == 1 and not was_marked
+
+    assert in_a_child(mark_anew)
+    assert mark[0] == 1
 
 
 @FORKS_WITH_THREADS

@@ -106,11 +106,13 @@ class SQLiteCache(BackroomCache):
             demand[slot + SLOTS] = turn
         values = (id_, made, time.time() * 1000)
         try:
+            link = None
             try:
-                row = file.link().ask(GET, values).fetchone()
+                link = file.link()
+                row = link.ask(GET, values).fetchone()
             finally:
-                # What `CacheFile.done` does.
-                file.links.mine.is_used = False
+                # What `CacheFile.done` does; before there is a link it may have been interrupted as well.
+                (file.links.mine if link is None else link).is_used = False
         except FAILURES as error:
             row = self._read_again(error, GET, values)
         if row is None:

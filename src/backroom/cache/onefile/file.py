@@ -10,7 +10,6 @@ import os
 import sqlite3
 import threading
 from contextlib import suppress
-from os import getpid
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -19,6 +18,7 @@ from weakref import ref
 from backroom.cache.onefile import layout, links
 from backroom.cache.onefile.demand import Demand
 from backroom.cache.onefile.failures import FAILURES, Closed, is_damage, is_locked, primary_code
+from backroom.cache.onefile.forks import mark_of_this_process
 from backroom.cache.onefile.layout import NotOurs, place_of
 from backroom.cache.onefile.links import Link, Links
 from backroom.cache.onefile.turns import OPENED, REPLACED, turn
@@ -68,7 +68,7 @@ class CacheFile:
 
     def link(self) -> Link:
         """Return this thread's link, to be used until it is `done`; raise one of `FAILURES` when it cannot be opened."""
-        if _process != getpid():
+        if not _mark[0]:
             _begin_anew_untold()
         link = self.links.mine
         link.is_used = True
@@ -204,7 +204,7 @@ class CacheFile:
 _files: dict[tuple[Path, Budget], CacheFile] = {}
 _files_lock = threading.Lock()
 
-_process = os.getpid()
+_mark: Final = mark_of_this_process()
 _beginning = threading.Lock()
 _inherited: set[Path] = set()
 """The files that this process and its children do without: SQLite lets nobody open anew what an ancestor had open."""
@@ -219,25 +219,25 @@ def cache_file(path: Path, budget: Budget) -> CacheFile:
 
 
 def _begin_anew_in_a_child() -> None:
-    global _files_lock, _process  # noqa: PLW0603 - another thread of the parent may have held the lock
+    global _files_lock  # noqa: PLW0603 - another thread of the parent may have held it
     _files_lock = threading.Lock()
     links.begin_anew()
     # By their paths: a file with two budgets is one to SQLite.
     _inherited.update(file.path for file in _files.values() if file.is_inherited())
     for file in _files.values():
         file.begin()
-    _process = getpid()
+    _mark[0] = 1
 
 
 def _begin_anew_untold() -> None:
     """Begin anew in a child of a fork that no hook told of, such as uWSGI's."""
     with _beginning:
-        if _process != getpid():
+        if not _mark[0]:
             _begin_anew_in_a_child()
 
 
 def _leave_before_a_fork() -> None:
-    if _process != getpid():
+    if not _mark[0]:
         # Nothing of a parent's may be closed here.
         _begin_anew_untold()
     links.shut()
