@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any, ClassVar, Final, Protocol
 
 from django.conf import settings
@@ -157,9 +158,10 @@ def _fits_one(value: object, hint: Any) -> bool:
     plain = typing.get_origin(hint) or hint
     if plain in {int, float}:
         # True is an int to Python, and no number of seconds is infinite.
-        accepted = (int, float) if plain is float else int
+        accepted: Any = Real if plain is float else Integral
         return isinstance(value, accepted) and not isinstance(value, bool) and isfinite(value)
-    return isinstance(value, plain)
+    # A string is a sequence of its letters, and nobody means these.
+    return isinstance(value, plain) and not (plain in {Sequence, Collection, Iterable} and isinstance(value, str))
 
 
 _NAMES: Final[dict[Any, str]] = {
@@ -172,6 +174,7 @@ _NAMES: Final[dict[Any, str]] = {
     dict: "a dict",
     Mapping: "a dict",
     Sequence: "a list",
+    Collection: "a list",
     Iterable: "a list",
     Callable: "a function",
     timedelta: "a timedelta",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -28,15 +29,17 @@ MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     (cached, {"timeout": int}, "@cached: It has no brackets. Write @cached(300), with"),
     (cached, {"timeout": "300"}, "@cached: Option 'timeout' is '300'. Use a number or None."),
     (cached, {"stale": "600"}, "@cached: Option 'stale' is '600'. Use a number."),
-    (cached, {"errors": LookupError}, "@cached: Option 'errors' is <class 'LookupError'>. Use a tuple."),
+    (cached, {"errors": LookupError}, "@cached: Option 'errors' is <class 'LookupError'>. Use a list."),
     (cached, {"keep": 1}, "@cached: Option 'keep' is 1. Use a function."),
     (cached, {"tag": "prices"}, "@cached: Unknown option 'tag'. Did you mean 'tags'?"),
     (cached, {"cache": "other"}, "@cached: Unknown option 'cache'. Known: alias, early, "),
     (cached, {"alias": None}, "@cached: Option 'alias' is None. Use a string."),
     (cached, {"key": 7}, "@cached: Option 'key' is 7. Use a string, a function or None."),
     (cached, {"vary_on": len}, "@cached: Option 'vary_on' is <built-in function len>. Use a list."),
-    (cached, {"tags": 7}, "@cached: Option 'tags' is 7. Use a string, a list, a tuple or a function."),
+    (cached, {"tags": 7}, "@cached: Option 'tags' is 7. Use a string, a list or a function."),
     (cached, {"tags": [7]}, "@cached: Option 'tags' has 7. Use strings, such as 'product:7'."),
+    (cached, {"errors": "LookupError"}, "@cached: Option 'errors' is 'LookupError'. Use a list."),
+    (cache_page, {"timeout": 300, "ignore_parameters": "utm_*"}, "Option 'ignore_parameters' is 'utm_*'. Use a list"),
     (cache_page, {"timeout": int}, "@cache_page: It has no brackets. Write @cache_page(300), with"),
     (cache_page, {"timeout": "300"}, "@cache_page: Option 'timeout' is '300'. Use a number"),
     (cache_page, {"timeout": 300, "stale": "600"}, "@cache_page: Option 'stale' is '600'. Use a number."),
@@ -56,6 +59,8 @@ def test_what_a_decorator_does_not_take_is_named_before_it_is_called(decorator, 
 def test_what_a_decorator_takes_is_taken():
     cached(None, stale=1, errors=(LookupError,), keep=bool, tags="t", key=str, vary_on=[dict], ignore=("value",))
     cached(0.5, tags=lambda value: value, negative=None, patience=2, alias="other")
+    half: Any = Fraction(1, 2)
+    cached(half, tags={"a", "b"}, ignore={"product"}, errors=[LookupError])(_view)
     cache_page(300, cache="other", tags=(tag for tag in "ab"), statuses=Counter({404: 5}), ignore_parameters={"a"})
     cache_page(None, tags=["t"], browser=5, per_user=True)
 
@@ -88,7 +93,7 @@ def test_a_tag_that_names_no_parameter_is_told_at_once(tags):
     [
         ({"timeout": "300"}, "Option 'timeout' is '300'. Use a number or None."),
         ({"tag": "prices"}, "Unknown option 'tag'. Did you mean 'tags'?"),
-        ({"tags": 7}, "Option 'tags' is 7. Use a string, a list or a tuple."),
+        ({"tags": 7}, "Option 'tags' is 7. Use a string or a list."),
         ({"tags": [7]}, "Option 'tags' has 7."),
     ],
 )
@@ -105,7 +110,7 @@ def test_an_error_of_the_computation_itself_stays_what_it_is():
         raise TypeError(msg)
 
     with pytest.raises(TypeError, match=r"^my own$"):
-        fetch("k", compute)
+        fetch("k", compute, tags={"a"}, errors=[LookupError])
     with pytest.raises(TypeError, match=r"^my own$"):
         asyncio.run(afetch("k", compute))
 

@@ -180,8 +180,11 @@ def test_a_relation_is_cleared_by_its_own_two_ends_whatever_else_refers_to_it(en
             def __str__(self):
                 return "person"
 
+        @tagged("club:{pk}")
         class Club(models.Model):
-            members = models.ManyToManyField(Person, through="Joining", related_name="clubs")
+            members = models.ManyToManyField(
+                Person, through="Joining", through_fields=("club", "person"), related_name="clubs"
+            )
 
             class Meta:
                 app_label = "cache"
@@ -194,7 +197,9 @@ def test_a_relation_is_cleared_by_its_own_two_ends_whatever_else_refers_to_it(en
             row = models.IntegerField(null=True)
             reason = GenericForeignKey("kind", "row")
             club = models.ForeignKey(Club, models.CASCADE, related_name="+")
+            proposer = models.ForeignKey(Person, models.CASCADE, null=True, related_name="+")
             person = models.ForeignKey(Person, models.CASCADE, related_name="+")
+            inviter = models.ForeignKey(Person, models.CASCADE, null=True, related_name="+")
 
             class Meta:
                 app_label = "cache"
@@ -212,15 +217,15 @@ def test_a_relation_is_cleared_by_its_own_two_ends_whatever_else_refers_to_it(en
             club.members.add(ann)
             ann.follows.add(eve)
             eve.follows.add(bob)
-            before = generations(*(f"person:{each.pk}" for each in people))
-            cleared, persons = {
-                "club": (club.members, {ann}),
-                "person": (ann.clubs, {ann}),
+            before = generations(*(f"person:{each.pk}" for each in people), f"club:{club.pk}")
+            cleared, ends = {
+                "club": (club.members, {ann, club}),
+                "person": (ann.clubs, {ann, club}),
                 "follower": (eve.follows, {eve, bob}),
                 "followed": (eve.followers, {eve, ann}),
             }[end]
             cleared.clear()
-            assert changed(before) == {f"person:{each.pk}" for each in persons}
+            assert changed(before) == {f"{each}:{each.pk}" for each in ends}
         finally:
             with connection.schema_editor() as editor:
                 for each in (Joining, Club, Person):

@@ -124,7 +124,12 @@ def test_a_broker_that_cannot_be_read_is_told_without_its_password(check, broker
 
 
 @pytest.mark.parametrize(
-    ("broker", "extra"), [("redis://nobody", "redis"), ("rediss://nobody", "redis"), (["sqs://", "redis://"], "sqs")]
+    ("broker", "extra"),
+    [
+        *[("redis://nobody", "redis"), ("rediss://nobody", "redis"), (["sqs://", "redis://"], "sqs")],
+        # Celery takes it where broker_transport says the rest.
+        ("user:secret@nobody/0", "amqp"),
+    ],
 )
 def test_a_broker_whose_package_is_missing(check, monkeypatch, broker, extra):
     def resolve(*_asked: Any) -> None:

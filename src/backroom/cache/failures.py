@@ -12,8 +12,8 @@ from backroom.errors import FromOutside
 PLAIN: Final = (bool, int, float, type(None))
 OWN: Final = (FromOutside, SynchronousOnlyOperation, TransactionManagementError)
 """Raised for the sake of a caller's timeout, for calling from an event loop, and in a transaction that is broken already."""
-OWN_BY_NAME: Final = frozenset({"SoftTimeLimitExceeded"})
-"""Celery's timeout."""
+OWN_BY_NAME: Final = frozenset({"SoftTimeLimitExceeded", "JobTimeoutException"})
+"""The timeouts of Celery and RQ."""
 LONGEST: Final = 1000
 """Characters of a text: some errors carry all that a server has answered."""
 

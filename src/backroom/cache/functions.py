@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial, update_wrapper
 from importlib import import_module
 from operator import attrgetter
@@ -44,14 +44,14 @@ class CachedFunction[**P, R]:
         tags: Tags | Callable[..., Tags],
         key: Callable[..., Any] | None,
         vary_on: Sequence[Callable[[], Any]],
-        ignore: Sequence[str],
+        ignore: Collection[str],
     ) -> None:
         update_wrapper(self, function)
         self.function = function
         self.policy = policy
         self.name = name
         self.alias = alias
-        self._tags = tags
+        self._tags = tags if callable(tags) else _listed(tags)
         self._key = key
         self._vary_on = vary_on
         self._ignore = frozenset(ignore)
@@ -61,8 +61,8 @@ class CachedFunction[**P, R]:
             inspect.markcoroutinefunction(self)
         if unknown := self._ignore - set(self._signature.parameters):
             raise UnusableFunction(f"{name} has no parameter {', '.join(sorted(unknown))} that it could ignore.")
-        if not callable(tags):
-            self._check_fields(_listed(tags))
+        if not callable(self._tags):
+            self._check_fields(self._tags)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the kept result, or the function's own."""
@@ -156,7 +156,7 @@ class CachedFunction[**P, R]:
     def _tags_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
         if callable(self._tags):
             return _listed(self._tags(*args, **kwargs))
-        tags = _listed(self._tags)
+        tags = self._tags
         if any("{" in tag for tag in tags):
             bound = self._signature.bind(*args, **kwargs)
             bound.apply_defaults()
@@ -177,7 +177,7 @@ def cached[**P, R](
     tags: Tags | Callable[..., Tags] = (),
     key: str | Callable[..., Any] | None = None,
     vary_on: Sequence[Callable[[], Any]] = (),
-    ignore: Sequence[str] = (),
+    ignore: Collection[str] = (),
     alias: str = DEFAULT_CACHE_ALIAS,
     **options: Unpack[Options],
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:

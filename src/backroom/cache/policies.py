@@ -1,7 +1,7 @@
 """The options that `cached()`, `fetch()` and `{% cache %}` share: how long a value is good, and who waits for whom."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
@@ -10,7 +10,7 @@ from backroom.cache.entries import Lifetime
 
 DEFAULT_TIMEOUT: Final = 300.0
 
-type Tags = str | list[str] | tuple[str, ...]
+type Tags = str | Iterable[str]
 
 
 class Options(TypedDict, total=False):
@@ -21,7 +21,7 @@ class Options(TypedDict, total=False):
     early: float
     jitter: float
     negative: float | None
-    errors: tuple[type[Exception], ...]
+    errors: Sequence[type[Exception]]
     keep: Callable[[Any], bool]
     lease: float
     patience: float | None
@@ -51,7 +51,7 @@ class Policy:
     early: float = 1.0
     jitter: float = 0
     negative: float | None = None
-    errors: tuple[type[Exception], ...] = ()
+    errors: Sequence[type[Exception]] = ()
     keep: Callable[[Any], bool] | None = None
     lease: float = 30
     patience: float | None = None

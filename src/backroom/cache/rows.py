@@ -62,8 +62,9 @@ class _Watch:
         """Remember the tags that the row had, if saving can change them."""
         if not self.can_change or instance._state.adding or raw:
             return
-        # As what it is saved as: the model with the tags may have no table.
-        before = _rows(type(instance), using).filter(pk=instance.pk).first()
+        # An abstract model has no table; another has the row also where its heir's is yet to be made.
+        model = type(instance) if self.model._meta.abstract else self.model
+        before = _rows(model, using).filter(pk=instance.pk).first()
         setattr(instance, self.mark, [] if before is None else self.tags_of(before))
 
     def saved(self, instance: Any, using: str, **_kwargs: Any) -> None:
@@ -138,9 +139,12 @@ def _ends(through: Any) -> list[Any]:
 
 def _others(through: Any, instance: Any, model: type[Model], using: str, *, is_reverse: bool) -> list[Any]:
     """Return the rows of the model that were joined to an instance, before a clear() parts them."""
-    # Of a model that is joined to itself the first is where a relation begins.
-    ends = _ends(through)[:: -1 if is_reverse else 1]
-    mine = next(field for field in ends if isinstance(instance, field.related_model))
-    theirs = next(field for field in ends if field is not mine and field.related_model is model)
-    joined = _rows(through, using).filter(**{mine.name: instance}).values_list(theirs.attname, flat=True)
-    return list(_rows(model, using).filter(pk__in=list(joined)))
+    owner: Any = model if is_reverse else type(instance)
+    joined: list[Any] = []
+    for field in owner._meta.many_to_many:
+        if field.remote_field.through is through:
+            mine, theirs = field.m2m_field_name(), field.m2m_reverse_field_name()
+            if is_reverse:
+                mine, theirs = theirs, mine
+            joined += _rows(through, using).filter(**{mine: instance}).values_list(theirs, flat=True)
+    return list(_rows(model, using).filter(pk__in=joined))

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from django.core.cache import caches
+
 from backroom.cache.locks import is_always_claimed, lock_key
 from backroom.cache.steps import Steps, Wait, ask, latest
 from backroom.cache.trouble import Trouble
@@ -17,6 +19,8 @@ PAUSES: Final = (0.01, 0.1)
 """Seconds from one look to the next while another computes: at first, and at most."""
 AFTER_A_FAILURE: Final = 5
 """Seconds for which a failure is remembered; a spare value is served meanwhile without trying again."""
+REFUSALS: Final = 3
+"""How often a lock that nobody else can want is refused, until it is clear that the cache gives none."""
 
 troubles: Final[dict[str, Trouble]] = {}
 """Each cache's, by its alias."""
@@ -36,7 +40,7 @@ class Waiting:
         self._what = what
         self._until = time.monotonic() + patience
         self._naps = _naps()
-        self._gives_no_locks = False
+        self._refusals: int | None = 0
         self._before: dict[str, Any] = {}
 
     def look(self, key: str) -> Steps[None]:
@@ -48,16 +52,17 @@ class Waiting:
         before = self._before.setdefault(key, found.get(failed))
         self.failure = found.get(failed) if found.get(failed) != before else None
         self.is_in_vain = vain in found
-        if not is_known and lock not in found:
+        if not is_known and lock not in found and self._refusals is not None:
             # It was given back since, or is not to be had at all: then neither is one that nobody else can want.
             probe = lock_key(secrets.token_hex(16))
-            self._gives_no_locks = not (yield from ask(self._alias, "add", probe, 1, 1))
+            self._refusals = None if (yield from ask(self._alias, "add", probe, 1, 1)) else self._refusals + 1
 
     def is_over(self) -> bool:
         """Tell, and log, whether to wait no longer: since patience has ended, or there is nobody to wait for."""
-        if self._gives_no_locks:
+        # A server that is not there refuses at once; a file may only be busy for a moment.
+        if self._refusals == (1 if hasattr(caches[self._alias], "get_latest") else REFUSALS):
             trouble = troubles.get(self._alias) or troubles.setdefault(self._alias, Trouble(self._alias))
-            trouble.warn("no_lock", f"{self._what} It keeps nothing, so that everybody computes.")
+            trouble.warn("no_lock", f"{self._what} It gives no locks just now, so that everybody computes.")
             return True
         if time.monotonic() > self._until:
             logger.warning("action=gave-up-waiting %s seconds=%g", self._what, self._patience)

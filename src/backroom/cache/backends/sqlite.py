@@ -362,8 +362,10 @@ class SQLiteCache(BackroomCache):
     def _read_again(self, error: Exception, statement: str, values: tuple[Any, ...]) -> Any:
         """Return the row after all: another process may just be putting the log in order after a crash."""
         if Patience(self._file, self.options.LOCK_TIMEOUT).nap(error) is None:
-            self._file.failed(error, "get")
-            self._file.done()
+            try:
+                self._file.failed(error, "get")
+            finally:
+                self._file.done()
             return None
         return self._read("get", lambda link: link.ask(statement, values).fetchone(), None)
 

@@ -205,7 +205,7 @@ _files: dict[tuple[Path, Budget], CacheFile] = {}
 _files_lock = threading.Lock()
 
 _mark: Final = mark_of_this_process()
-_beginning = threading.Lock()
+_beginning = threading.RLock()
 _inherited: set[Path] = set()
 """The files that this process and its children do without: SQLite lets nobody open anew what an ancestor had open."""
 
@@ -223,8 +223,9 @@ def _begin_anew_in_a_child() -> None:
     _files_lock = threading.Lock()
     links.begin_anew()
     # By their paths: a file with two budgets is one to SQLite.
-    _inherited.update(file.path for file in _files.values() if file.is_inherited())
-    for file in _files.values():
+    files = list(_files.values())
+    _inherited.update(file.path for file in files if file.is_inherited())
+    for file in files:
         file.begin()
     _mark[0] = 1
 

@@ -364,6 +364,7 @@ class Visit:
             or self.has_authorization
             or not cookies.issubset(told_apart)
             or isinstance(failed, ANSWERS)
+            or (isinstance(failed, Exception) and remembered(failed) is None)
         )
         if is_its_own:
             yield from self._mark_pass(AFTER_A_FAILURE)
@@ -374,8 +375,8 @@ class Visit:
         if not isinstance(failed, Exception):
             failure: list[Any] | None = [token_hex(8), failed.status_code]
         elif (failure := remembered(failed)) is not None and self.shelf.variation is None:
-            # Nobody knows yet which headers the address varies by, and an error may tell of one of them.
-            failure = [token_hex(8), 500]
+            # Nobody knows yet which headers the address varies by, and what the error says may be of one of them.
+            failure[-1] = []
         if failure is not None:
             yield from self.shelf.tell_failure(failure)
 

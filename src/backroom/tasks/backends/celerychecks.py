@@ -102,11 +102,11 @@ def _broker(path: str, app: Any) -> Iterator[checks.CheckMessage]:
     except ImportError as error:
         yield checks.Error(
             f"The broker of the Celery app {path!r} needs a package that is not installed: {error}",
-            hint=f"Install what Celery needs for it: pip install 'celery[{_extra_for(url)}]'.",
+            hint=f"Install what Celery needs for it: pip install 'celery[{_extra_for(url, app.conf.broker_transport)}]'.",
             id="backroom.E026",
         )
     except KeyError as error:
-        told = " ".join(str(error.args[0]).split())
+        told = " ".join(str(error.args[0] if error.args else error).split())
         hint = "Correct broker_url (CELERY_BROKER_URL): redis://, amqp:// and so on."
         yield checks.Error(f"The broker of the Celery app {path!r}: {told}", hint=hint, id="backroom.E026")
     except Exception as error:  # noqa: BLE001 - each transport raises what its client library does
@@ -118,10 +118,12 @@ def _broker(path: str, app: Any) -> Iterator[checks.CheckMessage]:
         )
 
 
-def _extra_for(url: Any) -> str:
+def _extra_for(url: Any, transport: str | None) -> str:
     first = url if isinstance(url, str) else next(iter(url or ()), "")
-    scheme = first.partition("://")[0]
-    return EXTRAS.get(scheme, scheme)
+    scheme, mark, _ = first.partition("://")
+    # Without a scheme it begins with the user's name.
+    name = scheme if mark else transport or "amqp"
+    return EXTRAS.get(name, name)
 
 
 def _configuration(backend: Any, conf: Any) -> Iterator[checks.CheckMessage]:
