@@ -275,10 +275,8 @@ def test_nobody_waits_for_a_lock_that_is_not_there(monkeypatch, caplog, rf):
     assert "action=cache_no_lock cache=default path=/plain/" in caplog.text
 
 
-@pytest.mark.django_db(transaction=True)
-def test_those_who_wait_for_a_page_that_fails_get_the_old_one_at_once(clock, monkeypatch, together):
-    assert text("/stale/failing/") == "once up"
-    clock.go_on(301)
+def have_three_wait(monkeypatch):
+    """Have whoever makes a page go on when three others wait for it."""
     all_wait = waiting_for(monkeypatch, 3)
 
     def count(name):
@@ -287,6 +285,13 @@ def test_those_who_wait_for_a_page_that_fails_get_the_old_one_at_once(clock, mon
         return site.made[name]
 
     monkeypatch.setattr(site, "count", count)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_those_who_wait_for_a_page_that_fails_get_the_old_one_at_once(clock, monkeypatch, together):
+    assert text("/stale/failing/") == "once up"
+    clock.go_on(301)
+    have_three_wait(monkeypatch)
     pages = together(4, lambda _n: get("/stale/failing/"))
     assert {page.content for page in pages} == {b"once up"}
     assert {page.headers["Cache-Status"].rpartition("=")[2] for page in pages} == {"stale-if-error"}
@@ -295,14 +300,7 @@ def test_those_who_wait_for_a_page_that_fails_get_the_old_one_at_once(clock, mon
 
 def failing_together(monkeypatch, together, path, **headers):
     """Return what four visitors get who come at once, the others while the first one's page is being made."""
-    all_wait = waiting_for(monkeypatch, 3)
-
-    def count(name):
-        site.made[name] += 1
-        assert all_wait.wait(30)
-        return site.made[name]
-
-    monkeypatch.setattr(site, "count", count)
+    have_three_wait(monkeypatch)
     client = Client(raise_request_exception=False, headers=headers)
     return together(4, lambda _n: client.get(path))
 
@@ -367,14 +365,7 @@ def test_what_an_error_says_is_told_to_others_only_where_it_is_known_by_what_a_p
     if is_known:
         site.made["keys"] = 1
         assert text("/by-key/", X_Key="another") == "keyed"
-    all_wait = waiting_for(monkeypatch, 3)
-
-    def count(name):
-        site.made[name] += 1
-        assert all_wait.wait(30)
-        return site.made[name]
-
-    monkeypatch.setattr(site, "count", count)
+    have_three_wait(monkeypatch)
     client = Client(raise_request_exception=False, headers={"X-Key": "k"})
     assert [page.status_code for page in together(4, lambda _n: client.get("/by-key/"))] == [500] * 4
     told = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]

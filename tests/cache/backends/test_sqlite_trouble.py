@@ -578,11 +578,9 @@ def test_no_child_is_made_while_a_thread_uses_its_connection(path, monkeypatch):
     assert cache.get("child") == 1
 
 
-@FORKS_WITH_THREADS
-def test_a_child_of_a_process_that_could_not_wait_so_long_does_without(path, monkeypatch, caplog):
-    monkeypatch.setattr("backroom.cache.onefile.file.LONGEST_WAIT_SECONDS", 0)
-    cache = make(path)
-    cache.set("key", 1)
+@contextmanager
+def in_use(cache: Any) -> Iterator[None]:
+    """Have another thread use its connection."""
     begun, may_end = threading.Event(), threading.Event()
 
     def last(_link: Any) -> None:
@@ -592,10 +590,21 @@ def test_a_child_of_a_process_that_could_not_wait_so_long_does_without(path, mon
     user = threading.Thread(target=cache._do, args=("job", last, lambda: None))
     user.start()
     assert begun.wait(30)
-    assert in_a_child(lambda: cache.get("key") is None and not cache.add("child", 1))
-    assert in_a_child(lambda: in_a_child(lambda: cache.get("key") is None))
-    may_end.set()
-    user.join()
+    try:
+        yield
+    finally:
+        may_end.set()
+        user.join()
+
+
+@FORKS_WITH_THREADS
+def test_a_child_of_a_process_that_could_not_wait_so_long_does_without(path, monkeypatch, caplog):
+    monkeypatch.setattr("backroom.cache.onefile.file.LONGEST_WAIT_SECONDS", 0)
+    cache = make(path)
+    cache.set("key", 1)
+    with in_use(cache):
+        assert in_a_child(lambda: cache.get("key") is None and not cache.add("child", 1))
+        assert in_a_child(lambda: in_a_child(lambda: cache.get("key") is None))
     assert "action=cache_forked" in caplog.text
     assert cache.get("key") == 1
     assert in_a_child(lambda: cache.get("key") == 1)
@@ -730,18 +739,8 @@ def test_a_file_with_two_budgets_is_one_file_to_a_child(path, monkeypatch):
     monkeypatch.setattr("backroom.cache.onefile.file.LONGEST_WAIT_SECONDS", 0)
     used, unused = make(path), make(path, MAX_ENTRIES=500)
     unused.set("key", 1)
-    begun, may_end = threading.Event(), threading.Event()
-
-    def last(_link: Any) -> None:
-        begun.set()
-        may_end.wait(60)
-
-    user = threading.Thread(target=used._do, args=("job", last, lambda: None))
-    user.start()
-    assert begun.wait(30)
-    assert in_a_child(lambda: unused.get("key") is None and make(path, MAX_ENTRIES=600).get("key") is None)
-    may_end.set()
-    user.join()
+    with in_use(used):
+        assert in_a_child(lambda: unused.get("key") is None and make(path, MAX_ENTRIES=600).get("key") is None)
     assert unused.get("key") == 1
 
 
