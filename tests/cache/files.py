@@ -14,6 +14,7 @@ def forget_files() -> None:
     for each in file._files.values():
         each.links.mine.close()
         if isinstance(each.demand.bytes, mmap.mmap):
+            each.demand.slots.release()
             each.demand.bytes.close()
     file._files.clear()
     for place, each_memory in list(memory._memories.items()):

@@ -1,8 +1,8 @@
-"""How a value becomes a form and a payload, and is read again exactly as it was.
+"""How a value becomes what a store keeps, and is read again exactly as it was.
 
-Text, bytes, integers and floats are stored as they are. What is made of JSON's own types alone is stored as JSON, or as
-msgpack where asked for. Anything else is a pickle, signed for its key with SECRET_KEY: what we did not sign is never
-unpickled. It knows no backend; a backend keeps the form beside the payload, or packs both with `dumps()`.
+Text, integers and floats are stored as they are. Everything else becomes bytes, the first of which is the form of the others:
+bytes; JSON, of what is made of JSON's own types alone, or msgpack where asked for; and of anything else a pickle, signed for
+its key with SECRET_KEY: what we did not sign is never unpickled. It knows no backend.
 """
 
 import pickle
@@ -30,14 +30,13 @@ JSON: Final = 2
 MSGPACK: Final = 3
 PICKLE: Final = 4
 PACKED: Final = 8
-"""The forms. Of a packed one, the form is `PACKED * how + the form inside`."""
+"""The forms of bytes. Of what is packed it is `PACKED * how + the form inside`."""
 
 MAC_BYTES: Final = 16
 WHOLE: Final = range(-(2**63), 2**63)
 """The integers that every store keeps as integers, and can add to."""
 
 type Payload = str | bytes | int | float
-type Encoded = tuple[int, Payload]
 
 
 class Unreadable(BackroomError):
@@ -57,40 +56,32 @@ class Codec:
         # Without the package what is new is JSON, and what was written with it is a miss.
         self._structure = _Msgpack() if structures == "msgpack" and find_spec("msgpack") else _JSON
 
-    def encode(self, value: Any, key: str) -> Encoded:
-        """Return the form and the payload of a value that is stored under this key."""
+    def encode(self, value: Any, key: str) -> Payload:
+        """Return what is stored for a value under this key."""
+        plain: Payload = value
         kind = type(value)
-        if kind is str or kind is bytes:
-            return (
-                (PLAIN, value) if self._limit is None or len(value) < self._limit else self._packed(PLAIN, value, key)
-            )
+        if kind is str:
+            return plain if self._limit is None or len(value) < self._limit else self._bytes(TEXT, _utf8(value), key)
         if (kind is int and value in WHOLE) or (kind is float and not isnan(value)):
-            return PLAIN, value
+            return plain
+        if kind is bytes:
+            return self._bytes(PLAIN, value, key)
         try:
             # Of a list that contains itself neither would come to an end.
             encoded = self._structure.encode(value) if _is_plain(value) else None
         except (ValueError, OverflowError, RecursionError):
             encoded = None
-        if encoded is not None:
-            form, payload = encoded
-            if self._limit is not None and len(payload) >= self._limit:
-                return self._packed(form, payload, key)
-            return form, payload
-        return self.encode_as_pickle(value, key)
+        return self._bytes(*(encoded or (PICKLE, pickle.dumps(value, pickle.HIGHEST_PROTOCOL))), key)
 
-    def encode_as_pickle(self, value: Any, key: str) -> Encoded:
-        """Return the form and the payload of a value as a signed pickle, whatever it is."""
-        data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        if self._limit is not None and len(data) >= self._limit:
-            return self._packed(PICKLE, data, key)
-        return PICKLE, self._mac(_secret(), PICKLE, data, key) + data
-
-    def decode(self, form: int, payload: Any, key: str) -> Any:
+    def decode(self, payload: Any, key: str) -> Any:
         """Return the value; raise `Unreadable`."""
-        if form == PLAIN:
+        if type(payload) is not bytes:
             return payload
+        if not payload:
+            msg = f"The value under {key!r} is empty."
+            raise Unreadable(msg)
         try:
-            return self._decode(form, payload, key)
+            return self._decode(payload[0], payload[1:], key)
         except Unreadable:
             raise
         except CannotUnpack as error:
@@ -102,52 +93,48 @@ class Codec:
             raise Unreadable(msg) from error
 
     def dumps(self, value: Any, key: str) -> bytes | int:
-        """Return what a store of bytes keeps: an integer as such, so that it can be added to; else form and payload."""
-        form, payload = self.encode(value, key)
-        if form == PLAIN and type(payload) is int:
-            return payload
+        """Return what a store of bytes keeps: an integer as such, so that it can be added to; else form and all."""
+        payload = self.encode(value, key)
         if isinstance(payload, str):
-            data = payload.encode("utf-8", "surrogatepass")
-            return bytes([TEXT if form == PLAIN else form]) + data
-        if isinstance(payload, bytes):
-            return bytes([form]) + payload
-        return bytes([JSON]) + _JSON.encode(payload)[1].encode()
+            return _first[TEXT] + _utf8(payload)
+        if isinstance(payload, float):
+            return _first[JSON] + _JSON.encode(payload)[1]
+        return payload
 
     def loads(self, data: bytes, key: str) -> Any:
         """Return the value of what `dumps()` made, or of an integer that the store has added to."""
-        if data[:1] in _DIGITS:
-            try:
-                return int(data)
-            except ValueError:
-                msg = f"The value under {key!r} begins like a number and is none."
-                raise Unreadable(msg) from None
-        if not data:
-            msg = f"The value under {key!r} is empty."
-            raise Unreadable(msg)
-        return self.decode(data[0], data[1:], key)
+        if data[:1] not in _DIGITS:
+            return self.decode(data, key)
+        try:
+            return int(data)
+        except ValueError:
+            msg = f"The value under {key!r} begins like a number and is none."
+            raise Unreadable(msg) from None
 
-    def _decode(self, form: int, payload: Any, key: str) -> Any:
-        if form == JSON:
-            return _JSON.decode(payload)
-        if form == PICKLE:
-            return pickle.loads(self._verified(form, payload, key))  # noqa: S301 - it is signed
+    def _decode(self, form: int, data: bytes, key: str) -> Any:
+        if form == PLAIN:
+            return data
         if form == TEXT:
-            return payload.decode("utf-8", "surrogatepass")
+            return data.decode("utf-8", "surrogatepass")
+        if form == JSON:
+            return _JSON.decode(data)
+        if form == PICKLE:
+            return pickle.loads(self._verified(form, data, key))  # noqa: S301 - it is signed
         if form == MSGPACK:
-            return _Msgpack().decode(payload)
+            return _Msgpack().decode(data)
         how, inside = divmod(form, PACKED)
         if inside != PICKLE:
-            return self.decode(inside, unpack(how, payload), key)
-        return pickle.loads(unpack(how, self._verified(form, payload, key)))  # noqa: S301 - it is signed
+            return self._decode(inside, unpack(how, data), key)
+        return pickle.loads(unpack(how, self._verified(form, data, key)))  # noqa: S301 - it is signed
 
-    def _packed(self, form: int, payload: Payload, key: str) -> Encoded:
-        if isinstance(payload, str):
-            payload = payload.encode("utf-8", "surrogatepass")
-            form = form or TEXT
-        assert isinstance(payload, bytes)  # noqa: S101 - numbers are not packed
-        how, data = pack(payload)
-        form += PACKED * how
-        return form, self._mac(_secret(), form, data, key) + data if form % PACKED == PICKLE else data
+    def _bytes(self, form: int, data: bytes, key: str) -> bytes:
+        """Return form and data in one: packed if they are large, and signed if they are a pickle."""
+        if self._limit is not None and len(data) >= self._limit:
+            how, data = pack(data)
+            form += PACKED * how
+        if form % PACKED == PICKLE:
+            data = self._mac(_secret(), form, data, key) + data
+        return _first[form] + data
 
     def _verified(self, form: int, payload: bytes, key: str) -> bytes:
         mac, data = payload[:MAC_BYTES], payload[MAC_BYTES:]
@@ -177,12 +164,11 @@ class _JSONStructures:
         make: Any = make_scanner
         self._scan: Callable[[str, int], tuple[Any, int]] = make(JSONDecoder())
 
-    def encode(self, value: Any) -> tuple[int, str]:
-        return JSON, self._encode(value)
+    def encode(self, value: Any) -> tuple[int, bytes]:
+        return JSON, _utf8(self._encode(value))
 
-    def decode(self, payload: str | bytes) -> Any:
-        text = payload if isinstance(payload, str) else payload.decode("utf-8", "surrogatepass")
-        return self._scan(text, 0)[0]
+    def decode(self, data: bytes) -> Any:
+        return self._scan(data.decode("utf-8", "surrogatepass"), 0)[0]
 
 
 class _Msgpack:
@@ -191,12 +177,13 @@ class _Msgpack:
     def encode(self, value: Any) -> tuple[int, bytes]:
         return MSGPACK, import_module("msgpack").packb(value)
 
-    def decode(self, payload: bytes) -> Any:
-        return import_module("msgpack").unpackb(payload, strict_map_key=False)
+    def decode(self, data: bytes) -> Any:
+        return import_module("msgpack").unpackb(data, strict_map_key=False)
 
 
 _JSON: Final = _JSONStructures()
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_first: Final = tuple(bytes([form]) for form in range(256))
 _DIGITS: Final = frozenset(b"%d" % digit for digit in range(10)) | {b"-"}
 
 
@@ -211,6 +198,10 @@ def _is_plain(value: Any) -> bool:
     if kind is list:
         return all(type(item) in _SCALARS or _is_plain(item) for item in value)
     return kind in _SCALARS
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _secret() -> str | bytes:

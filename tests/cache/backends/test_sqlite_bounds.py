@@ -12,7 +12,7 @@ import pytest
 
 from backroom.cache.backends.sqlite import MEBIBYTE, SQLiteCache
 from backroom.cache.onefile import demand as demands
-from backroom.cache.onefile.demand import LIVES, SLOTS, TURN, TURNS, Demand
+from backroom.cache.onefile.demand import BYTES, LIVES, SLOTS, TURNS, Demand
 from backroom.cache.onefile.eviction import (
     COMPARED,
     IDS,
@@ -137,7 +137,7 @@ def test_demand_is_known_to_every_process_of_the_machine(path):
     for _ in range(5):
         cache.get("key")
     other = type(cache._file.demand)(path)
-    assert sum(bytes(cache._file.demand.bytes[:])) >= 5
+    assert other.of(id_of(cache.make_and_validate_key("key"))) == 5
     assert bytes(other.bytes[:]) == bytes(cache._file.demand.bytes[:])
 
 
@@ -164,7 +164,7 @@ def test_a_child_counts_where_its_upkeep_looks_also_without_memory_that_is_share
 
 
 def test_marks_that_nobody_left_do_no_harm(path):
-    path.with_name(f"{path.name}-demand").write_bytes(b"\xff" * (TURN + 1))
+    path.with_name(f"{path.name}-demand").write_bytes(b"\xff" * BYTES)
     cache = make(path, MAX_ENTRIES=50)
     for number in range(200):
         cache.set(f"key-{number}", number)
@@ -174,13 +174,14 @@ def test_marks_that_nobody_left_do_no_harm(path):
 
 def test_all_slots_age_alike_where_many_processes_write_a_little_each(path):
     first = Demand(path)
-    first.bytes[:SLOTS] = b"\x08" * SLOTS
+    first.slots[:SLOTS] = memoryview(b"\x08\x08" * SLOTS).cast("H")
     for _ in range(400):
         Demand(path).age(0.01)
     quarter = SLOTS // 4
-    aged = [quarter - first.bytes[start : start + quarter].count(b"\x08") for start in range(0, SLOTS, quarter)]
+    counts = bytes(map(first.of, range(SLOTS)))
+    aged = [quarter - counts[start : start + quarter].count(b"\x08") for start in range(0, SLOTS, quarter)]
     assert all(0.2 < share / quarter < 0.95 for share in aged)
-    assert 0 < first.bytes[TURN] < 40
+    assert 0 < first.turn < 40
 
 
 def test_upkeep_that_meets_a_lock_changes_no_answer_and_is_done_later(path, monkeypatch):
@@ -296,7 +297,7 @@ def test_what_was_forgotten_and_is_stored_again_is_held_against_who_chose_it(pat
         mark(id_, by)
 
     def only_turn(_share: float) -> None:
-        demand.bytes[TURN] = (demand.bytes[TURN] + 1) & 255
+        demand.begin_turn()
 
     monkeypatch.setattr(demand, "mark", noted)
     # Ageing takes marks away as well, and nobody knows which.
@@ -307,8 +308,9 @@ def test_what_was_forgotten_and_is_stored_again_is_held_against_who_chose_it(pat
         key = f"key-{number}"
         names[id_of(cache.make_and_validate_key(key))] = key
         cache.set(key, 1)
-        if number % 3:
-            cache.get(f"key-{number // 2}")
+        # Those before were asked for often, and those after lately.
+        for _ in range(5 if number < 300 else 1):
+            cache.get(key)
     id_, by = next((id_, by) for id_, by in reversed(chosen) if by)
     back.clear()
     cache.set(names[id_], 1)

@@ -399,7 +399,12 @@ def test_a_pickle_that_was_changed_is_a_miss_and_is_not_unpickled(path, caplog):
     cache.set("key", {1, 2})
     link = cache._file.link()
     ((value,),) = link.ask("SELECT value FROM entries").fetchall()
-    for forged in (value[:-1] + b"!", b"\0" * 16 + pickle.dumps(Bomb()), pickle.dumps(Bomb()), b""):
+    for forged in (
+        value[:-1] + b"!",
+        value[:1] + b"\0" * 16 + pickle.dumps(Bomb()),
+        value[:1] + pickle.dumps(Bomb()),
+        b"",
+    ):
         link.ask("UPDATE entries SET value = ?", (forged,))
         assert cache.get("key", "missing") == "missing"
         assert cache.get_many(["key"]) == {}
@@ -410,7 +415,7 @@ def test_a_pickle_that_was_changed_is_a_miss_and_is_not_unpickled(path, caplog):
 def test_what_cannot_be_read_cannot_be_added_to(path):
     cache = make(path)
     cache.set("key", {1, 2})
-    cache._file.link().ask("UPDATE entries SET value = x'00'")
+    cache._file.link().ask("UPDATE entries SET value = x'04'")
     with pytest.raises(ValueError, match="not found"):
         cache.incr("key")
 
@@ -900,3 +905,17 @@ def test_a_transaction_of_the_site_has_no_part_in_it(path, db):
         cache.set("key", 1)
         transaction.set_rollback(True)
     assert cache.get("key") == 1
+
+
+def test_a_sum_that_was_noted_and_never_stored_is_not_taken_for_the_next(path):
+    cache = make(path)
+    cache.set_many({"one": 1, "text": "x"})
+    cache._file.link().sums.append(99)
+    assert cache.incr("one") == 2
+    cache._file.link().sums.append(99)
+    with pytest.raises(ValueError, match="not found"):
+        cache.incr("missing")
+    cache._file.link().sums.append(99)
+    with pytest.raises(TypeError):
+        cache.incr("text")
+    assert cache.get_many(["one", "text"]) == {"one": 2, "text": "x"}

@@ -279,17 +279,17 @@ def test_a_child_of_a_fork_has_a_memory_of_its_own(place):
 
 def test_memory_keeps_to_its_budget_and_what_is_asked_for():
     memory = Memory(NoNews, max_bytes=1_000_000, max_entries=100)
-    memory.keep("asked for", 0, "x", token=0, until=0)
+    memory.keep("asked for", "x", token=0, until=0)
     for number in range(1_000):
         memory.entries["asked for"].was_used = True
-        memory.keep(f"{number}", 0, "x", token=0, until=0)
+        memory.keep(f"{number}", "x", token=0, until=0)
     assert len(memory.entries) == 100
     assert "asked for" in memory.entries
     for number in range(100):
-        memory.keep(f"{number}", 0, "x" * 50_000, token=0, until=0)
+        memory.keep(f"{number}", "x" * 50_000, token=0, until=0)
     assert memory.bytes <= 1_000_000
     assert memory.bytes == sum(entry.size for entry in memory.entries.values())
-    memory.keep("too large", 0, "x" * 2_000_000, token=0, until=0)
+    memory.keep("too large", "x" * 2_000_000, token=0, until=0)
     assert "too large" not in memory.entries
 
 

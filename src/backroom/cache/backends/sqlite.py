@@ -28,7 +28,7 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from backroom.cache.backends.base import BackroomCache, CacheOptions
 from backroom.cache.lifetimes import now
 from backroom.cache.onefile import statements
-from backroom.cache.onefile.demand import MASK, MOST, SLOTS, TURN
+from backroom.cache.onefile.demand import FULL, MASK, SEEN
 from backroom.cache.onefile.failures import FAILURES, Patience
 from backroom.cache.onefile.file import CacheFile, cache_file
 from backroom.cache.onefile.links import Link
@@ -36,7 +36,6 @@ from backroom.cache.onefile.rows import Row, delete, delete_many
 from backroom.cache.onefile.statements import AT_ONCE, GET, id_of, ids_of
 from backroom.cache.onefile.upkeep import Budget
 from backroom.cache.onefile.verbs import Verbs
-from backroom.cache.values import PLAIN
 from backroom.options import Above, AtLeast
 
 type Job[T] = tuple[str, Callable[[Link], T], Callable[[], T]]
@@ -96,14 +95,11 @@ class SQLiteCache(BackroomCache):
         """Return the value of a key, `default` when there is none."""
         made = self.make_and_validate_key(key, version)
         id_ = id_of(made)
-        # What `Demand.note` does, without a call: this is the hottest path there is.
         file = self._file
-        demand = file.demand.bytes
-        slot = id_ & MASK
-        if (byte := demand[slot]) & MOST < MOST:
-            demand[slot] = byte + 1
-        if demand[slot + SLOTS] != (turn := demand[TURN]):
-            demand[slot + SLOTS] = turn
+        # What `Demand.note` does: of what is asked for often there is nothing to note, and this is the hottest path there is.
+        demand = file.demand
+        if (slots := demand.slots)[id_ & MASK] & SEEN != slots[FULL]:
+            demand.note(id_)
         values = (id_, made, time.time() * 1000)
         try:
             link = None
@@ -117,8 +113,8 @@ class SQLiteCache(BackroomCache):
             row = self._read_again(error, GET, values)
         if row is None:
             return default
-        form, payload = row
-        return payload if form == PLAIN else self._verbs.decoded(form, payload, made, default)
+        payload = row[0]
+        return payload if type(payload) is not bytes else self._verbs.decoded(payload, made, default)
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return the values of those keys that have one."""
@@ -129,10 +125,10 @@ class SQLiteCache(BackroomCache):
         missing = self._missing_key
         found = {}
         for first in range(0, len(ids), AT_ONCE):
-            for made, form, payload in self._rows(ids[first : first + AT_ONCE]):
+            for made, payload in self._rows(ids[first : first + AT_ONCE]):
                 # An entry of another key with the same id was not asked for.
                 if (key := asked.get(made, missing)) is not missing:
-                    value = payload if form == PLAIN else self._verbs.decoded(form, payload, made, missing)
+                    value = payload if type(payload) is not bytes else self._verbs.decoded(payload, made, missing)
                     if value is not missing:
                         found[key] = value
         return found
@@ -320,7 +316,7 @@ class SQLiteCache(BackroomCache):
 
     def _row(self, key: Any, value: Any, expires_at: int, version: int | None) -> Row:
         made = self.make_and_validate_key(key, version)
-        return (id_of(made), made, expires_at, *self.codec.encode(value, made))
+        return (id_of(made), made, expires_at, self.codec.encode(value, made))
 
     def _rows_to_store(
         self, data: Mapping[Any, Any], timeout: Any, version: int | None
@@ -335,8 +331,7 @@ class SQLiteCache(BackroomCache):
         for (key, value), made, id_ in zip(data.items(), names, ids_of(names), strict=True):
             if self.options.JITTER:
                 expires_at = self.expiry(timeout, moment)
-            form, payload = encode(value, made)
-            row = (id_, made, expires_at, form, payload)
+            row = (id_, made, expires_at, encode(value, made))
             if self._verbs.is_too_large(row):
                 refused[key] = made
             else:

@@ -32,7 +32,6 @@ from backroom.cache.nearby.memory import Memory, memory_of
 from backroom.cache.nearby.news import MASK, Deaf, News, NewsInFile, NoNews
 from backroom.cache.nearby.postgres import NewsOnPostgres, can_notify
 from backroom.cache.trouble import Trouble
-from backroom.cache.values import PLAIN
 from backroom.options import Above, AtLeast
 
 OWN: Final = ("KEY_PREFIX", "VERSION", "KEY_FUNCTION", "TIMEOUT")
@@ -117,7 +116,8 @@ class TieredCache(BackroomCache):
         """Return the value of a key, `default` when there is none."""
         made = self.make_and_validate_key(key, version)
         if (entry := self._near(made)) is not None:
-            return entry.payload if entry.form == PLAIN else self.codec.decode(entry.form, entry.payload, made)
+            payload = entry.payload
+            return payload if type(payload) is not bytes else self.codec.decode(payload, made)
         token, asked_at = self._news.tokens[_stripe(made)], time.monotonic()
         value, left = self._with_what_is_left(key, version)
         if value is self._missing_key:
@@ -129,7 +129,7 @@ class TieredCache(BackroomCache):
         """As `get`."""
         made = self.make_and_validate_key(key, version)
         if (entry := self._near(made)) is not None:
-            return self.codec.decode(entry.form, entry.payload, made)
+            return self.codec.decode(entry.payload, made)
         token, asked_at = self._news.tokens[_stripe(made)], time.monotonic()
         value, left = await self._awith_what_is_left(key, version)
         if value is self._missing_key:
@@ -353,15 +353,14 @@ class TieredCache(BackroomCache):
             if (entry := self._near(made)) is None:
                 others.append(key)
             else:
-                found[key] = self.codec.decode(entry.form, entry.payload, made)
+                found[key] = self.codec.decode(entry.payload, made)
         return found, others
 
     def _keep(self, made: str, value: Any, token: int, asked_at: float, left: float | None) -> None:
         """Keep what was asked for at a moment, from when on it may have been replaced."""
         lasting = self.options.MAX_STALENESS if left is None else min(left, self.options.MAX_STALENESS)
         if lasting > 0 and self._news.hears and self._news.is_settled():
-            form, payload = self.codec.encode(value, made)
-            self._memory.keep(made, form, payload, token=token, until=asked_at + lasting)
+            self._memory.keep(made, self.codec.encode(value, made), token=token, until=asked_at + lasting)
 
     def _with_what_is_left(self, key: Any, version: int | None) -> tuple[Any, float | None]:
         """Return what the cache behind has, and how long it is good; None where that is long, or it cannot tell."""

@@ -15,10 +15,9 @@ OVERHEAD: Final = 300
 class Entry:
     """A value as the codec made it, the token of its stripe when it was asked for, and until when it is good."""
 
-    __slots__ = ("form", "payload", "size", "token", "until", "was_used")
+    __slots__ = ("payload", "size", "token", "until", "was_used")
 
-    def __init__(self, form: int, payload: Any, *, token: int, until: float, size: int) -> None:
-        self.form = form
+    def __init__(self, payload: Any, *, token: int, until: float, size: int) -> None:
         self.payload = payload
         self.token = token
         self.until = until
@@ -42,12 +41,12 @@ class Memory:
         self.news = self._make_news()
         self.news.start()
 
-    def keep(self, made: str, form: int, payload: Any, *, token: int, until: float) -> None:
+    def keep(self, made: str, payload: Any, *, token: int, until: float) -> None:
         """Keep an entry, and forget others where there is no more room."""
         size = OVERHEAD + len(made) + (len(payload) if isinstance(payload, (str, bytes)) else 8)
         if size > self._max_bytes:
             return
-        entry = Entry(form, payload, token=token, until=until, size=size)
+        entry = Entry(payload, token=token, until=until, size=size)
         with self._lock:
             if (old := self.entries.pop(made, None)) is not None:
                 self.bytes -= old.size

@@ -1,7 +1,7 @@
 """How often, and how lately, keys were asked for, kept in memory that all processes share, so that reading writes nothing.
 
-A key's slot is in its id; there are a million of them. In a slot's first byte is a count, and above it a mark that says who
-chose to forget a key of this slot; in its second byte the turn in which it was asked for last. Keys that are not there count
+A key's slot is in its id; there are a million of them. In a slot's lowest bits is a count, and above it a mark that says who
+chose to forget a key of this slot; in its other byte the turn in which it was asked for last. Keys that are not there count
 too: what is asked for again and again should stay once it is stored. As a slot may be another key's as well, and two processes
 may count at once, all this is an estimate; all it decides is what to forget. (TinyLFU's idea: Einziger, Friedman and Manes,
 "TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions on Storage 13, 2017.)
@@ -10,6 +10,7 @@ may count at once, all this is an estimate; all it decides is what to forget. (T
 import mmap
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,16 @@ SLOTS: Final = 1 << 20
 MASK: Final = SLOTS - 1
 MOST: Final = 15
 """The highest count, and the bits of it."""
-MARKED: Final = MOST + 1
-"""From here on a byte has a mark above its count."""
-TURN: Final = 2 * SLOTS
-"""Behind the counts and the turns: where the number of this turn is."""
+MARK: Final = MOST + 1
+"""The lowest bit of a mark."""
+MARKS: Final = MARK * 15
+"""The bits of a mark."""
+ROUND: Final = 256
+"""After so many turns their numbers come again."""
+SEEN: Final = 0xFFFF - MARKS
+"""The bits that say how often and when."""
+FULL: Final = SLOTS
+"""Behind all slots: the bits that one has which there is nothing to add to, so this turn's number and the highest count."""
 
 LIVES: Final = 4
 """After so many times as many writes as there are entries, every count has been halved, and every mark is gone."""
@@ -34,6 +41,10 @@ TURNS: Final = 4
 AT_ONCE: Final = 4096
 """The fewest slots that are worth ageing together."""
 
+BYTES: Final = 2 * (SLOTS + 1)
+
+_COUNT: Final = 0 if sys.byteorder == "little" else 1
+"""Which byte of a slot the count is in."""
 _HALVED: Final = bytes((byte & MOST) >> 1 for byte in range(256))
 
 
@@ -41,7 +52,11 @@ class Demand:
     """The counters beside one cache file: in the file of that name with `-demand` after it, if that can be had."""
 
     def __init__(self, path: Path) -> None:
-        self.bytes: mmap.mmap | bytearray = _shared(path) or bytearray(TURN + 1)
+        self.bytes: mmap.mmap | bytearray = _shared(path) or bytearray(BYTES)
+        self.slots = memoryview(self.bytes).cast("H")
+        # Of a file that is new, or that somebody wrote into.
+        self.slots[FULL] |= MOST
+        self.slots[FULL] &= SEEN
         self.begin()
 
     def begin(self) -> None:
@@ -56,42 +71,49 @@ class Demand:
 
     def note_all(self, ids: Iterable[int]) -> None:
         """Count that several keys were asked for."""
-        shared = self.bytes
-        turn = shared[TURN]
+        slots = self.slots
+        full = slots[FULL]
         for id_ in ids:
-            slot = id_ & MASK
-            if (byte := shared[slot]) & MOST < MOST:
-                shared[slot] = byte + 1
-            if shared[slot + SLOTS] != turn:
-                shared[slot + SLOTS] = turn
+            if (slot := slots[id_ & MASK]) & SEEN != full:
+                count = slot & MOST
+                slots[id_ & MASK] = full - MOST | slot & MARKS | count + (count < MOST)
 
     def of(self, id_: int) -> int:
         """Return how often a key was asked for lately."""
-        return self.bytes[id_ & MASK] & MOST
+        return self.slots[id_ & MASK] & MOST
 
     def idle(self, id_: int) -> int:
         """Return how many turns ago a key was asked for last."""
-        return (self.bytes[TURN] - self.bytes[(id_ & MASK) + SLOTS]) & 255
+        return (self.turn - self.slots[id_ & MASK] // ROUND) % ROUND
+
+    @property
+    def turn(self) -> int:
+        """The number of this turn."""
+        return self.slots[FULL] // ROUND
+
+    def begin_turn(self) -> None:
+        """Begin the next one."""
+        self.slots[FULL] = (self.turn + 1) % ROUND * ROUND | MOST
 
     def mark(self, id_: int, mark: int) -> None:
         """Leave a mark, from 0 to 15, that `marks_of` finds until the counts have aged."""
         slot = id_ & MASK
-        self.bytes[slot] = (self.bytes[slot] & MOST) | mark * MARKED
+        self.slots[slot] = self.slots[slot] & SEEN | mark * MARK
 
     def marks_of(self, ids: Iterable[int]) -> Iterator[int]:
         """Yield the marks of these keys, and take them away."""
-        shared = self.bytes
+        slots = self.slots
         for id_ in ids:
-            if (byte := shared[id_ & MASK]) >= MARKED:
-                shared[id_ & MASK] = byte & MOST
-                yield byte // MARKED
+            if marks := (slot := slots[id_ & MASK]) & MARKS:
+                slots[id_ & MASK] = slot & SEEN
+                yield marks // MARK
 
     def age(self, share: float) -> None:
         """Take in that so large a share of the entries was written."""
         self._turns_due += min(share, 1.0) * TURNS
         while self._turns_due >= 1:
             self._turns_due -= 1
-            self.bytes[TURN] = (self.bytes[TURN] + 1) & 255
+            self.begin_turn()
         self._due += min(share / LIVES, 1.0) * SLOTS
         while self._due >= AT_ONCE:
             self._age_slots()
@@ -99,16 +121,18 @@ class Demand:
     def _age_slots(self) -> None:
         """Halve the counts of the slots that are due, as far as the last one."""
         first, last = self._aged_to, min(self._aged_to + int(self._due), SLOTS)
-        self.bytes[first:last] = self.bytes[first:last].translate(_HALVED)
-        # Before it seems to be of a turn to come, for their numbers come again.
-        turns = slice(first + SLOTS, last + SLOTS)
-        self.bytes[turns] = self.bytes[turns].translate(_no_older_than_half_a_round(self.bytes[TURN]))
+        place = slice(2 * first, 2 * last)
+        aged = bytearray(self.bytes[place])
+        for byte, table in ((_COUNT, _HALVED), (1 - _COUNT, _no_older_than_half_a_round(self.turn))):
+            aged[byte::2] = aged[byte::2].translate(table)
+        self.bytes[place] = aged
         self._aged_to, self._due = last & MASK, self._due - (last - first)
 
 
 @cache
 def _no_older_than_half_a_round(turn: int) -> bytes:
-    return bytes(noted if (turn - noted) & 255 < 128 else (turn - 127) & 255 for noted in range(256))
+    # Before a slot seems to be of a turn to come, for their numbers come again.
+    return bytes(noted if (turn - noted) % ROUND < 128 else (turn - 127) % ROUND for noted in range(ROUND))
 
 
 def open_counters(path: Path) -> int | None:
@@ -127,8 +151,8 @@ def _shared(path: Path) -> mmap.mmap | None:
         return None
     try:
         # A page of a hole in a file ends the process that touches it when the disk is full, so there must be none.
-        os.posix_fallocate(file, 0, TURN + 1)
-        return mmap.mmap(file, TURN + 1)
+        os.posix_fallocate(file, 0, BYTES)
+        return mmap.mmap(file, BYTES)
     except (OSError, ValueError, AttributeError):
         return None
     finally:

@@ -27,7 +27,7 @@ _inherited: list["Link"] = []
 
 
 class Link:
-    """A thread's connection, and the one thing that is done with it: `ask`."""
+    """A thread's connection, and the one thing that is done with it: `ask`. In `sums` is what `ADD_TO` has made."""
 
     __slots__ = (
         "__weakref__",
@@ -40,6 +40,7 @@ class Link:
         "look_at",
         "place",
         "process",
+        "sums",
     )
 
     connection: sqlite3.Connection
@@ -51,6 +52,7 @@ class Link:
         self.look_at = 0.0
         self.is_open = False
         self.is_used = False
+        self.sums: list[int] = []
 
     def open(self, path: Path) -> None:
         """Open a file, and make it first if it is missing."""
@@ -59,6 +61,8 @@ class Link:
         self.place = layout.place_of(path)
         self.connection = layout.connect(path)
         self.is_open = True
+        # Called by SQLite, it answers NULL. In a function written in Python a task's timeout could be raised, and get lost.
+        self.connection.create_function("noted", 1, self.sums.append)
         self.cursor = self.connection.cursor()
         self.ask = self.cursor.execute
 

@@ -9,8 +9,8 @@ from backroom.cache.onefile import statements
 from backroom.cache.onefile.links import Link
 from backroom.cache.onefile.statements import AT_ONCE, id_of, ids_of
 
-type Row = tuple[int, str, int, int, Any]
-"""The id, the key, when it expires, and the form and the payload of the value."""
+type Row = tuple[int, str, int, Any]
+"""The id, the key, when it expires, and what the codec made of the value."""
 
 
 def store_many(link: Link, rows: Sequence[Row]) -> None:
@@ -34,4 +34,4 @@ def delete_many(link: Link, keys: Sequence[str]) -> None:
 
 def size_of(row: Row) -> int:
     """Return how large a payload is, in characters or bytes."""
-    return len(row[4]) if isinstance(row[4], (str, bytes)) else 8
+    return len(row[3]) if isinstance(row[3], (str, bytes)) else 8

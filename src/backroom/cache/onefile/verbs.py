@@ -10,7 +10,7 @@ from backroom.cache.onefile.file import CacheFile
 from backroom.cache.onefile.links import Link
 from backroom.cache.onefile.rows import Row, delete, delete_many, size_of, store_many
 from backroom.cache.onefile.statements import id_of
-from backroom.cache.values import Codec, Encoded, Unreadable
+from backroom.cache.values import Codec, Unreadable
 
 LARGEST: Final = 10**9 - 100_000
 """Bytes of a value: SQLite's rows have a thousand million at most, key and all."""
@@ -68,17 +68,17 @@ class Verbs:
         """Add to a number, and return the sum; None when the key has no value."""
         id_ = id_of(key)
         if type(delta) is int and abs(delta) < 2**62:
-            row = link.ask(statements.ADD_TO, (delta, id_, key, now())).fetchone()
-            if row is not None:
-                total: int | None = row[0]
-                return total
+            link.sums.clear()
+            link.ask(statements.ADD_TO, (delta, id_, key, now()))
+            if link.sums:
+                return link.sums.pop()
         # No such key; or something that SQLite cannot add to, such as an integer beyond 64 bits.
         with link.transaction():
-            row = link.ask(statements.ROW, (id_, key, now())).fetchone()
-            value = _MISSING if row is None else self.decoded(row[0], row[1], key, _MISSING)
+            row = link.ask(statements.GET, (id_, key, now())).fetchone()
+            value = _MISSING if row is None else self.decoded(row[0], key, _MISSING)
             total = None if value is _MISSING else value + delta
             if total is not None:
-                link.ask(statements.REPLACE, (*self._codec.encode(total, key), id_))
+                link.ask(statements.REPLACE, (self._codec.encode(total, key), id_))
         return total
 
     def touch(self, link: Link, key: str, expires_at: int, moment: int) -> bool:
@@ -128,10 +128,10 @@ class Verbs:
 
     # ── Values ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def decoded(self, form: int, payload: Any, key: str, default: Any) -> Any:
+    def decoded(self, payload: Any, key: str, default: Any) -> Any:
         """Return a value, `default` when it cannot be read."""
         try:
-            return self._codec.decode(form, payload, key)
+            return self._codec.decode(payload, key)
         except Unreadable as error:
             self._file.trouble.warn("unreadable", str(error))
             return default
@@ -140,19 +140,17 @@ class Verbs:
         """Tell, and say, whether a value has no place here at all: it would push out everything else, or not fit."""
         if (size := size_of(row)) * 4 <= self._largest:
             return False
-        if isinstance(row[4], str):
-            size = len(row[4].encode("utf-8", "surrogatepass"))
+        if isinstance(row[3], str):
+            size = len(row[3].encode("utf-8", "surrogatepass"))
         if size <= self._largest:
             return False
         self._file.trouble.warn("too_large", f"A value of {size} bytes is not stored: MAX_BYTES leaves no room for it.")
         return True
 
     def _writable(self, row: Row) -> Row:
-        """Return a row whose text holds halves of surrogate pairs, which is no UTF-8, as one with a pickle."""
-        id_, key, expires_at, form, payload = row
-        value = self._codec.decode(form, payload, key)
-        encoded: Encoded = self._codec.encode_as_pickle(value, key)
-        return (id_, key, expires_at, *encoded)
+        """Return a row whose text holds halves of surrogate pairs, which is no UTF-8, as one with bytes."""
+        id_, key, expires_at, payload = row
+        return (id_, key, expires_at, self._codec.dumps(payload, key) if isinstance(payload, str) else payload)
 
     def _wrote(self, link: Link, ids: Sequence[int], payload_bytes: int) -> None:
         """Do the upkeep that is due. What was stored is stored, and nothing that happens here may have it stored again."""
