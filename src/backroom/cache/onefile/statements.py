@@ -35,13 +35,14 @@ GET: Final = "SELECT value FROM entries WHERE id = ? AND key = ? AND expires_at 
 HAS: Final = "SELECT 1 FROM entries WHERE id = ? AND key = ? AND expires_at > ?"
 EXPIRES_AT: Final = "SELECT expires_at FROM entries WHERE id = ? AND key = ? AND expires_at > ?"
 
-_INTO: Final = "INSERT INTO entries (id, key, expires_at, value) VALUES "
+_INTO: Final = "INTO entries (id, key, expires_at, value) VALUES "
 _ROW: Final = "(?, ?, ?, ?)"
-_OVER: Final = (
-    " ON CONFLICT (id) DO UPDATE SET key = excluded.key, expires_at = excluded.expires_at, value = excluded.value"
-)
-SET: Final = _INTO + _ROW + _OVER
-ADD: Final = SET + " WHERE entries.expires_at <= ? OR entries.key <> excluded.key"
+# Of a table without indices and triggers it writes over the row, quicker than DO UPDATE.
+SET: Final = f"REPLACE {_INTO}{_ROW}"
+ADD: Final = f"""
+INSERT {_INTO}{_ROW}
+ON CONFLICT (id) DO UPDATE SET key = excluded.key, expires_at = excluded.expires_at, value = excluded.value
+WHERE entries.expires_at <= ? OR entries.key <> excluded.key"""
 
 # Text and blobs sort after every number, so the bounds let numbers in alone; and beyond them a sum might overflow. What
 # RETURNING returns, SQLite gathers in a table of its own first; `noted`, which is a link's, costs next to nothing.
@@ -85,7 +86,7 @@ def get_many(count: int) -> str:
 @lru_cache(maxsize=AT_ONCE)
 def set_many(count: int) -> str:
     """Return the statement that writes so many entries."""
-    return _INTO + ", ".join([_ROW] * count) + _OVER
+    return f"REPLACE {_INTO}{', '.join([_ROW] * count)}"
 
 
 @lru_cache(maxsize=AT_ONCE)
