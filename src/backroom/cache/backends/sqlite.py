@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -322,20 +323,18 @@ class SQLiteCache(BackroomCache):
         self, data: Mapping[Any, Any], timeout: Any, version: int | None
     ) -> tuple[list[Row], dict[Any, str]]:
         """Return the rows, and those keys, as they were given and as they are stored, whose value is too large."""
-        moment = now()
-        encode = self.codec.encode
-        expires_at = self.expiry(timeout, moment)
-        rows: list[Row] = []
+        moment, names = now(), self.make_and_validate_keys(data, version)
+        if self.options.JITTER:
+            lifetimes = [self.expiry(timeout, moment) for _ in names]
+        else:
+            lifetimes = [self.expiry(timeout, moment)] * len(names)
+        payloads = map(self.codec.encode, data.values(), names)
+        rows: list[Row] = list(zip(ids_of(names), names, lifetimes, payloads, strict=True))
         refused: dict[Any, str] = {}
-        names = self.make_and_validate_keys(data, version)
-        for (key, value), made, id_ in zip(data.items(), names, ids_of(names), strict=True):
-            if self.options.JITTER:
-                expires_at = self.expiry(timeout, moment)
-            row = (id_, made, expires_at, encode(value, made))
-            if self._verbs.is_too_large(row):
-                refused[key] = made
-            else:
-                rows.append(row)
+        if not self._verbs.is_small(rows):
+            large = [self._verbs.is_too_large(row) for row in rows]
+            refused = dict(compress(zip(data, names, strict=True), large))
+            rows = [row for row, is_large in zip(rows, large, strict=True) if not is_large]
         # In the order of the table, so that entries on the same page are written together.
         rows.sort(key=_by_id)
         return rows, refused

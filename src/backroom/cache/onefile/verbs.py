@@ -136,6 +136,10 @@ class Verbs:
             self._file.trouble.warn("unreadable", str(error))
             return default
 
+    def is_small(self, rows: Sequence[Row]) -> bool:
+        """Tell whether all of them together are so small that none can be too large."""
+        return sum(map(size_of, rows)) * 4 <= self._largest
+
     def is_too_large(self, row: Row) -> bool:
         """Tell, and say, whether a value has no place here at all: it would push out everything else, or not fit."""
         if (size := size_of(row)) * 4 <= self._largest:
