@@ -12,7 +12,7 @@ import pytest
 
 from backroom.cache.backends.sqlite import MEBIBYTE, SQLiteCache
 from backroom.cache.onefile import demand as demands
-from backroom.cache.onefile.demand import BYTES, LIVES, SLOTS, TURNS, Demand
+from backroom.cache.onefile.demand import BYTES, FULL, LIVES, MOST, ROUND, SLOTS, TURNS, Demand
 from backroom.cache.onefile.eviction import (
     COMPARED,
     IDS,
@@ -170,6 +170,24 @@ def test_marks_that_nobody_left_do_no_harm(path):
         cache.set(f"key-{number}", number)
         cache.get(f"key-{number}")
     assert count(cache) <= 51
+
+
+@pytest.mark.parametrize("turn", [0, 1, 255])
+def test_whatever_another_process_writes_into_the_counters_harms_no_read(path, turn):
+    """One of an older version has the number of its turn where this one has the highest count."""
+    cache = make(path)
+    cache.set("key", 1)
+    demand, id_ = cache._file.demand, id_of(cache.make_and_validate_key("key"))
+    for rest in range(ROUND):
+        demand.slots[FULL] = turn * ROUND + rest
+        demand.mark(id_, 2)
+        assert cache.get("key") == 1
+        assert cache.get_many(["key", "other"]) == {"key": 1}
+        assert demand.of(id_) > 0
+        assert demand.idle(id_) == 0
+        assert list(demand.marks_of([id_])) == [2]
+    demand.begin_turn()
+    assert demand.slots[FULL] == (turn + 1) % ROUND * ROUND + MOST
 
 
 def test_all_slots_age_alike_where_many_processes_write_a_little_each(path):

@@ -72,11 +72,13 @@ class Demand:
     def note_all(self, ids: Iterable[int]) -> None:
         """Count that several keys were asked for."""
         slots = self.slots
-        full = slots[FULL]
+        # Anybody may write into these, at any time: its other bits are not relied on, and right again with the next turn.
+        turn = slots[FULL] // ROUND * ROUND
+        full = turn | MOST
         for id_ in ids:
             if (slot := slots[id_ & MASK]) & SEEN != full:
                 count = slot & MOST
-                slots[id_ & MASK] = full - MOST | slot & MARKS | count + (count < MOST)
+                slots[id_ & MASK] = turn | slot & MARKS | count + (count < MOST)
 
     def of(self, id_: int) -> int:
         """Return how often a key was asked for lately."""
