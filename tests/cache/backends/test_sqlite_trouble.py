@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -919,3 +920,10 @@ def test_a_sum_that_was_noted_and_never_stored_is_not_taken_for_the_next(path):
     with pytest.raises(TypeError):
         cache.incr("text")
     assert cache.get_many(["one", "text"]) == {"one": 2, "text": "x"}
+
+
+def test_no_statement_numbers_its_parameters():
+    """Until 3.12.3 Python takes `?1` for a name, and warns of whoever adds to a number."""
+    texts = [text for text in vars(statements).values() if isinstance(text, str)]
+    assert statements.ADD_TO in texts
+    assert not [text for text in texts if re.search(r"\?\d", text)]

@@ -6,13 +6,14 @@ ever given the other's value. Rows beside each other in the order of a hash are 
 eviction looks at.
 """
 
+from array import array
 from collections.abc import Collection
 from functools import lru_cache
 from hashlib import blake2s
-from struct import Struct, unpack
+from struct import Struct
 from typing import Final
 
-_first_of: Final = Struct("<q24x").unpack
+_first_of: Final = Struct("=q24x").unpack
 
 APPLICATION_ID: Final = 0x62726D63
 SCHEMA: Final = 2
@@ -47,7 +48,7 @@ WHERE entries.expires_at <= ? OR entries.key <> excluded.key"""
 # Text and blobs sort after every number, so the bounds let numbers in alone; and beyond them a sum might overflow. What
 # RETURNING returns, SQLite gathers in a table of its own first; `noted`, which is a link's, costs next to nothing.
 ADD_TO: Final = """
-UPDATE entries SET value = coalesce(noted(value + ?1), value + ?1)
+UPDATE entries SET value = coalesce(noted(value + ?), value + ?)
 WHERE id = ? AND key = ? AND expires_at > ? AND value BETWEEN -4611686018427387904 AND 4611686018427387904"""
 REPLACE: Final = "UPDATE entries SET value = ? WHERE id = ?"
 TOUCH: Final = "UPDATE entries SET expires_at = ? WHERE id = ? AND key = ? AND expires_at > ?"
@@ -64,15 +65,16 @@ PAGES: Final = "SELECT page_count - freelist_count FROM pragma_page_count, pragm
 
 
 def id_of(key: str) -> int:
-    """Return the id of a key: 64 bits of its BLAKE2s hash, as a signed integer."""
+    """Return the id of a key: 64 bits of its BLAKE2s hash, as a signed integer of this machine."""
     # Half a microsecond; to hand over a digest_size would take half as long again.
     id_: int = _first_of(blake2s(key.encode()).digest())[0]
     return id_
 
 
-def ids_of(keys: Collection[str]) -> tuple[int, ...]:
+def ids_of(keys: Collection[str]) -> list[int]:
     """Return the ids of keys, in their order."""
-    return unpack("<" + "q24x" * len(keys), b"".join([blake2s(key.encode()).digest() for key in keys]))
+    # Every fourth number of 64 bits. `struct` would keep what it makes of so long a format, for each length.
+    return array("q", b"".join([blake2s(key.encode()).digest() for key in keys]))[::4].tolist()
 
 
 @lru_cache(maxsize=AT_ONCE)

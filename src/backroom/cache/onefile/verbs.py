@@ -69,7 +69,7 @@ class Verbs:
         id_ = id_of(key)
         if type(delta) is int and abs(delta) < 2**62:
             link.sums.clear()
-            link.ask(statements.ADD_TO, (delta, id_, key, now()))
+            link.ask(statements.ADD_TO, (delta, delta, id_, key, now()))
             if link.sums:
                 return link.sums.pop()
         # No such key; or something that SQLite cannot add to, such as an integer beyond 64 bits.
