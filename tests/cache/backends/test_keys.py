@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -39,7 +41,19 @@ def test_keys_made_together_are_named_as_alone_and_warned_of_as_often(tmp_path, 
             found = cache.make_and_validate_keys(keys, version)
         assert found == expected
         assert len(together) == len(alone)
-        assert ids_of(found) == tuple(map(id_of, found))
+        assert ids_of(found) == [id_of(each) for each in found]
+
+
+def test_nothing_is_kept_of_how_many_keys_there_were():
+    keys = [f"key-{number}" for number in range(2_000)]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for count in range(1_950, 2_000):
+            ids_of(keys[:count])
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
 
 
 class Suspicious(SQLiteCache):
