@@ -142,6 +142,24 @@ def test_nobody_opens_a_file_while_another_puts_it_aside(path, monkeypatch):
     assert cache.get("key") is None
 
 
+def test_a_turn_ends_also_while_a_child_lives_that_was_forked_in_it(path, monkeypatch):
+    monkeypatch.setattr("backroom.cache.onefile.turns.LONGEST_WAIT_SECONDS", 0)
+    reader, writer = os.pipe()
+    with turns.turn(path, turns.OPENED):
+        child = os.fork()
+        if child == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+    try:
+        with turns.turn(path, turns.REPLACED):
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
+        os.close(reader)
+
+
 def sqlite_error(code: int) -> sqlite3.DatabaseError:
     error = sqlite3.DatabaseError()
     error.sqlite_errorcode = code
@@ -722,6 +740,69 @@ def test_a_child_that_no_hook_told_of_leaves_alone_what_its_parent_had_open(path
     warned = "action=cache_forked" in ended.stderr or "This process was forked" in ended.stderr
     assert warned is (state == "open")
     assert make(path).get("key") == "later"
+
+
+FORKED_IN_C_MEANWHILE = """
+import ctypes, os, signal, sqlite3, sys, threading
+from functools import partial
+from django.conf import settings
+settings.configure(SECRET_KEY="x")
+from backroom.cache.backends.sqlite import SQLiteCache
+path, moment = sys.argv[1:]
+cache = SQLiteCache(path, {})
+main, reached, may_go_on = threading.get_ident(), threading.Event(), threading.Event()
+
+def stay(here):
+    if here == moment and threading.get_ident() != main:
+        reached.set()
+        may_go_on.wait(60)
+
+class Connection(sqlite3.Connection):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        stay("opening")
+
+    def close(self):
+        stay("closing")
+        stay("ending")
+        super().close()
+
+def open_slowly(*args, open_at_once=os.open):
+    descriptor = open_at_once(*args)
+    if args[0] == cache.path:
+        stay("making")
+    return descriptor
+
+def use():
+    cache.get("key")
+    if moment == "closing":
+        cache._file.generation += 1
+        cache.get("key")
+
+sqlite3.connect = partial(sqlite3.connect, factory=Connection)
+os.open = open_slowly
+user = threading.Thread(target=use)
+user.start()
+assert reached.wait(60)
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    signal.alarm(30)
+    stored = cache.add("child", 1) and cache.get("child") == 1
+    beside = SQLiteCache(path + "-2", {})
+    os._exit(0 if beside.add("child", 1) and stored == (moment == "making") else 1)
+status = os.waitpid(child, 0)[1]
+may_go_on.set()
+user.join()
+cache.set("key", "later")
+print(status, cache.get("key"), cache._file.link().ask("PRAGMA integrity_check").fetchone()[0])
+"""
+
+
+@pytest.mark.parametrize("moment", ["making", "opening", "closing", "ending"])
+def test_a_child_that_no_hook_told_of_knows_what_a_thread_of_its_parent_was_about(path, moment):
+    command = [sys.executable, "-W", "ignore", "-c", FORKED_IN_C_MEANWHILE, str(path), moment]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout == "0 later ok\n", ended.stderr
 
 
 @pytest.mark.parametrize("system", [sys.platform, "another"])

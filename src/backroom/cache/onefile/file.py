@@ -58,7 +58,7 @@ class CacheFile:
         """Begin with nothing open, as a new process does."""
         self.is_free = True
         self.generation = 0
-        self.links = Links(set[ref[Link]]())
+        self.links = Links(set[ref[Link]](), set[int]())
         self.demand.begin()
         self.upkeep = Upkeep(self.path, self.budget, self.demand)
         # What a thread of the parent had open cannot be closed here, and must not be used.
@@ -94,7 +94,7 @@ class CacheFile:
 
     def is_inherited(self) -> bool:
         """Tell, in a child, whether the parent had it open still."""
-        return not (self.is_free and self.links.are_own() and self.upkeep.wait_for_checkpoint(0))
+        return not (self.is_free and self.links.are_closed() and self.upkeep.wait_for_checkpoint(0))
 
     def failed(self, error: BaseException, action: str) -> None:
         """Take in that an operation failed: say so, and do what lets the next one succeed. Until `done` the link is used."""
@@ -222,6 +222,7 @@ def _begin_anew_in_a_child() -> None:
     global _files_lock  # noqa: PLW0603 - another thread of the parent may have held it
     _files_lock = threading.Lock()
     links.begin_anew()
+    layout.begin_anew()
     # By their paths: a file with two budgets is one to SQLite.
     files = list(_files.values())
     _inherited.update(file.path for file in files if file.is_inherited())

@@ -60,6 +60,12 @@ def connect(path: Path) -> sqlite3.Connection:
     )
 
 
+def begin_anew() -> None:
+    """Let a child make files, whatever a thread of its parent was about."""
+    global _creating  # noqa: PLW0603 - that thread may have held it
+    _creating = threading.Lock()
+
+
 def set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
     """Lay out a file that is new, and set how the connection works; what is damaged is found out here."""
     ask = connection.execute
@@ -100,11 +106,3 @@ def _lay_out(connection: sqlite3.Connection) -> None:
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     return not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]
-
-
-def _begin_anew_in_a_child() -> None:
-    global _creating  # noqa: PLW0603 - another thread of the parent may have held it
-    _creating = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_begin_anew_in_a_child)

@@ -31,6 +31,7 @@ class Link:
 
     __slots__ = (
         "__weakref__",
+        "_held",
         "ask",
         "connection",
         "cursor",
@@ -46,7 +47,8 @@ class Link:
     connection: sqlite3.Connection
     place: tuple[int, int]
 
-    def __init__(self) -> None:
+    def __init__(self, held: set[int]) -> None:
+        self._held = held
         self.process = os.getpid()
         self.generation = CLOSED
         self.look_at = 0.0
@@ -59,6 +61,7 @@ class Link:
         layout.make(path)
         # Before it is opened: should it be another file by then, the next look tells.
         self.place = layout.place_of(path)
+        self._held.add(id(self))
         self.connection = layout.connect(path)
         self.is_open = True
         # Called by SQLite, it answers NULL. In a function written in Python a task's timeout could be raised, and get lost.
@@ -100,12 +103,15 @@ class Link:
 
     def close(self) -> None:
         """Close the connection, if it is open."""
-        if self.is_open:
-            self.is_open, self.generation = False, CLOSED
-            self.connection.close()
+        try:
+            if self.is_open:
+                self.is_open, self.generation = False, CLOSED
+                self.connection.close()
+        finally:
+            self._held.discard(id(self))
 
     def __del__(self) -> None:
-        if not self.is_open:
+        if id(self) not in self._held:
             return
         if self.process == os.getpid():
             with _gate, suppress(sqlite3.Error):
@@ -118,10 +124,12 @@ class Link:
 class Links(threading.local):
     """The links of all threads to a file; `mine` is each one's own, and goes with it."""
 
-    def __init__(self, all_: set[ref[Link]]) -> None:
-        # Called in each thread, with the same set.
-        self.mine = Link()
+    def __init__(self, all_: set[ref[Link]], held: set[int]) -> None:
+        # Called in each thread, with the same sets.
+        self.mine = Link(held)
         self._all = all_
+        # Those that SQLite knows of: from before they are opened until after they are closed, also if their thread has ended.
+        self._held = held
         all_.add(ref(self.mine, all_.discard))
 
     def close(self, deadline: float) -> bool:
@@ -137,10 +145,9 @@ class Links(threading.local):
                     link.close()
         return is_free
 
-    def are_own(self) -> bool:
-        """Tell whether none that is open is another process's: its parent's, in a child."""
-        links = [link for each in list(self._all) if (link := each()) is not None]
-        return all(link.process == os.getpid() for link in links if link.is_open)
+    def are_closed(self) -> bool:
+        """Tell whether none is open, or just being opened or closed."""
+        return not self._held
 
 
 _gate = threading.RLock()

@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,9 @@ def turn(path: Path, mode: int) -> Iterator[None]:
         yield
     finally:
         if file is not None:
+            # A child that was forked meanwhile has it open too, and the turn would last as long as that.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 
 
