@@ -80,6 +80,31 @@ def test_a_file_of_rubbish_is_put_aside_and_made_anew(path, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_a_folder_in_the_way_keeps_no_file_of_rubbish_where_it_is(path, caplog):
+    for name in ("cache.sqlite3.corrupt", "cache.sqlite3.corrupt.corrupt"):
+        path.with_name(name).mkdir()
+    for rubbish in (b"rubbish " * 1_000, b"more rubbish"):
+        forget_files()
+        path.write_bytes(rubbish)
+        cache = make(path)
+        cache.set("key", 1)
+        assert cache.get("key") == 1
+        assert path.with_name("cache.sqlite3.corrupt.corrupt.corrupt").read_bytes() == rubbish
+    assert "put aside as cache.sqlite3.corrupt.corrupt.corrupt and" in caplog.text
+
+
+def test_a_table_that_somebody_dropped_comes_back(path, caplog):
+    cache = make(path)
+    cache.set("key", 1)
+    with closing(sqlite3.connect(path)) as somebody:
+        somebody.execute("DROP TABLE entries")
+    assert cache.get("key") is None
+    cache.set("key", 2)
+    assert cache.get("key") == 2
+    assert make(path).get("key") == 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 def test_who_puts_a_file_aside_late_leaves_the_new_one_alone(path, monkeypatch):
     """Two processes find the same rubbish; these two caches share as little as they would."""
     path.write_bytes(b"rubbish " * 1_000)

@@ -181,10 +181,11 @@ class CacheFile:
             return False
 
     def _put_aside(self, error: BaseException, link: Link) -> None:
-        self.trouble.warn("corrupt", f"{error} The file is put aside as {self.path.name}.corrupt and made anew.")
-        self._replace(link, aside=True)
+        aside = _place_aside(self.path.resolve())
+        self.trouble.warn("corrupt", f"{error} The file is put aside as {aside.name} and made anew.")
+        self._replace(link, aside)
 
-    def _replace(self, link: Link, *, aside: bool = False) -> None:
+    def _replace(self, link: Link, aside: Path | None = None) -> None:
         self.generation += 1
         with suppress(OSError), turn(self.path, REPLACED):
             if place_of(self.path) != link.place:
@@ -196,9 +197,15 @@ class CacheFile:
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             if aside:
-                path.replace(path.with_name(f"{path.name}.corrupt"))
+                path.replace(aside)
             else:
                 path.unlink()
+
+
+def _place_aside(path: Path) -> Path:
+    """Return where a corrupt file goes: in the place of the one before, unless that is a folder by now."""
+    place = path.with_name(f"{path.name}.corrupt")
+    return place if not place.is_dir() else _place_aside(place)
 
 
 _files: dict[tuple[Path, Budget], CacheFile] = {}

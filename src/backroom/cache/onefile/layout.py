@@ -75,6 +75,9 @@ def set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
         _lay_out(connection)
     elif ask("PRAGMA user_version").fetchone()[0] != SCHEMA:
         raise Outdated("It was laid out by another version of Backroom.")
+    else:
+        # Somebody may have dropped it. Of one that is there, SQLite only reads that it is.
+        ask(CREATE)
     # A commit then waits for no disk, and a power cut may take the last seconds, never the file: pages reach it in
     # checkpoints, which do wait for the disk. OFF would be no quicker but for those, and could lose the file.
     ask("PRAGMA synchronous = NORMAL")
