@@ -24,6 +24,6 @@ class TestSQLiteCache(OnSQLite, CacheContract, LockContract):
     pass
 
 
-class TestSQLiteCacheWithMsgpack(OnSQLite, CacheContract):
+class TestSQLiteCacheWithMsgpack(OnSQLite, CacheContract, LockContract):
     def make_cache(self, **params: Any) -> SQLiteCache:
-        return SQLiteCache(self.location, {"OPTIONS": {"FORMAT": "msgpack", "COMPRESS_FROM": 100}} | params)
+        return SQLiteCache(self.location, {"OPTIONS": {"FORMAT": "msgpack", "COMPRESS_FROM": 10}} | params)

@@ -89,11 +89,13 @@ class Verbs:
 
     def touch_if(self, link: Link, key: str, text: str, expires_at: int, moment: int) -> bool:
         """Let a key expire at another moment if this text is its value; tell whether it was."""
-        return link.ask(statements.TOUCH_IF, (expires_at, id_of(key), key, moment, text)).rowcount > 0
+        held = self._codec.encode(text, key)
+        return link.ask(statements.TOUCH_IF, (expires_at, id_of(key), key, moment, held)).rowcount > 0
 
     def delete_if(self, link: Link, key: str, text: str) -> bool:
         """Delete a key if this text is its value; tell whether it was."""
-        return link.ask(statements.DELETE_IF, (id_of(key), key, now(), text)).rowcount > 0
+        held = self._codec.encode(text, key)
+        return link.ask(statements.DELETE_IF, (id_of(key), key, now(), held)).rowcount > 0
 
     def clear(self, link: Link, prefix: str | None) -> None:
         """Delete every entry whose key begins so, or every entry."""
