@@ -76,8 +76,7 @@ def problems_of_values(
         if key not in hints:
             problems.append(f"Unknown option {key!r}. {suggestion(key, hints)}")
         elif not _fits(value, hints[key]):
-            shown = f"of type {type(value).__name__}" if key in secret else repr(value)
-            problems.append(f"Option {key!r} is {shown}. Use {_words(hints[key])}.")
+            problems.append(f"Option {key!r} is {_shown(value, is_secret=key in secret)}. Use {_words(hints[key])}.")
     return problems
 
 
@@ -126,7 +125,7 @@ def problems_of_settings() -> list[str]:
         if key not in _declared:
             problems.append(f"BACKROOM has an unknown key {key!r}. {suggestion(key, _declared)}")
         elif not _fits(value, _declared[key].hint):
-            shown = f"of type {type(value).__name__}" if _declared[key].is_secret else repr(value)
+            shown = _shown(value, is_secret=_declared[key].is_secret)
             problems.append(f"BACKROOM[{key!r}] is {shown}. Use {_words(_declared[key].hint)}.")
     return problems
 
@@ -134,9 +133,15 @@ def problems_of_settings() -> list[str]:
 def suggestion(key: object, known: Collection[str]) -> str:
     """Return the sentence that says what may be meant by an unknown name, or else what there is."""
     by_lower_case = {name.lower(): name for name in known}
-    if close := difflib.get_close_matches(str(key).lower(), by_lower_case, n=1):
+    if close := difflib.get_close_matches(str(key).lower(), by_lower_case, n=1, cutoff=2 / 3):
         return f"Did you mean {by_lower_case[close[0]]!r}?"
     return f"Known: {', '.join(sorted(known))}."
+
+
+def _shown(value: object, *, is_secret: bool) -> str:
+    if is_secret:
+        return f"of type {type(value).__name__}"
+    return f"{value!r}, which is not finite" if isinstance(value, float) and not isfinite(value) else repr(value)
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

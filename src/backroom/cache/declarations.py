@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from string import Formatter
-from typing import Any, Final, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Final, Never, Unpack, get_args, get_origin, get_type_hints
 
 from backroom.options import OptionsError, problems_of_values
 
@@ -41,7 +41,7 @@ def _hints_of(declared: Callable[..., Any]) -> dict[str, Any]:
     for name, hint in get_type_hints(declared).items():
         if get_origin(hint) is Unpack:
             found |= get_type_hints(get_args(hint)[0])
-        elif name != "return":
+        elif name != "return" and hint is not Never:
             found[name] = hint
     return found
 

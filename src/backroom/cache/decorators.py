@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from types import MethodType
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 from django.conf import settings
 from django.core.cache import DEFAULT_CACHE_ALIAS
@@ -40,6 +40,7 @@ def cache_page(
     trust_middleware: bool = False,
     lease: float = 30,
     patience: float | None = None,
+    **unknown: Never,
 ) -> Callable[[View], View]:
     """Keep a view's pages for `timeout` seconds, one for each address and what its answers vary by (RFC 9111).
 
@@ -66,7 +67,8 @@ def cache_page(
         lease: seconds after which another visitor may have the page made, as if the first had died.
         patience: seconds that a visitor waits for another's page; twice the lease if it is not given.
     """
-    check_decorator("@cache_page", cache_page, locals())
+    said = locals()
+    check_decorator("@cache_page", cache_page, said.pop("unknown") | said)
     always = () if callable(tags) else _listed(tags)
     ignored = None if ignore_parameters is None else tuple(ignore_parameters)
     terms = Terms(timeout=timeout, stale=stale, stale_if_error=stale_if_error, early=early, statuses=statuses)
