@@ -105,6 +105,47 @@ def test_a_table_that_somebody_dropped_comes_back(path, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def as_another_version_laid_it_out(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"""PRAGMA journal_mode = WAL; PRAGMA application_id = {statements.APPLICATION_ID};
+            PRAGMA user_version = {statements.SCHEMA - 1}; CREATE TABLE entries (id INTEGER PRIMARY KEY, other);
+            INSERT INTO entries VALUES (1, 'theirs');"""
+        )
+
+
+def is_another_versions(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT other FROM entries").fetchall() == [("theirs",)]
+
+
+def test_a_file_of_another_version_is_put_aside_and_made_anew(path, caplog):
+    as_another_version_laid_it_out(path)
+    cache = make(path)
+    assert cache.get("key", "default") == "default"
+    cache.set("key", 1)
+    assert cache.get("key") == 1
+    assert is_another_versions(path.with_name("cache.sqlite3.corrupt"))
+    assert ["another version of Backroom" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_file_that_another_version_put_in_the_place_of_ours_is_noticed(path, caplog, monkeypatch):
+    """As while the processes of a site are replaced, one after the other."""
+    monkeypatch.setattr("backroom.cache.onefile.file.LOOK_SECONDS", 0)
+    cache = make(path)
+    cache.set("key", 1)
+    as_another_version_laid_it_out(path.with_name("theirs"))
+    put_all_into_the_file(path.with_name("theirs"))
+    for suffix in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink()
+    path.with_name("theirs").replace(path)
+    assert cache.get("key") is None
+    cache.set("key", 2)
+    assert make(path, MAX_ENTRIES=100).get("key") == 2
+    assert is_another_versions(path.with_name("cache.sqlite3.corrupt"))
+    assert ["another version of Backroom" in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_who_puts_a_file_aside_late_leaves_the_new_one_alone(path, monkeypatch):
     """Two processes find the same rubbish; these two caches share as little as they would."""
     path.write_bytes(b"rubbish " * 1_000)
