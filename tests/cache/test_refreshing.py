@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 
 from backroom.cache import depend_on, fetch, refreshing
 from backroom.cache.dependencies import collecting
-from backroom.cache.pages import revisiting
+from backroom.cache.pages import renewing, revisiting
 from backroom.cache.refreshing import way
 from backroom.testing import run_tasks
 from tests.cache import site, work
@@ -291,7 +291,7 @@ def test_a_visit_that_is_made_up_comes_to_the_same_address(rf, settings, host, i
         "/caf%C3%A9/?a=1&utm_source=x", HTTP_HOST=host, secure=is_secure, SCRIPT_NAME="/shop", HTTP_ACCEPT="text/html"
     )
     visited.LANGUAGE_CODE = "de"
-    request: Any = WSGIRequest(revisiting._environ(revisiting.address_of(visited, ["accept", "origin"])))
+    request: Any = WSGIRequest(revisiting._environ(renewing.address_of(visited, ["accept", "origin"])))
     assert request.build_absolute_uri() == visited.build_absolute_uri()
     assert request.path == visited.path == "/shop/café/"
     assert request.get_port() == ("8000" if host.endswith("8000") else "443" if is_secure else "80")

@@ -1,36 +1,18 @@
 """A page visited by nobody, so that the next visitor finds it fresh: a request made up, and sent through the whole site."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
 from typing import Any, Final
 
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest
-from django.http import HttpRequest
 
+from backroom.cache.pages.renewing import REVISIT
 from backroom.cache.pages.stored import put_away
-from backroom.cache.pages.visits import REVISIT
 
 NOBODY: Final = "192.0.2.1"
 """An address that no visitor has (RFC 5737). This machine's own may be shown what others may not."""
-
-
-def address_of(request: HttpRequest, headers: Iterable[str]) -> dict[str, Any]:
-    """Return what to visit: the address, and the headers by which its pages differ."""
-    sent = {name: request.headers[name] for name in headers if name in request.headers}
-    # The language in the key may have come from a cookie.
-    if language := getattr(request, "LANGUAGE_CODE", None) or request.headers.get("accept-language"):
-        sent.setdefault("accept-language", language)
-    query = dict.get(request.META, "QUERY_STRING", "")
-    return {
-        "scheme": request.scheme,
-        "host": request.get_host(),
-        "script_name": request.META.get("SCRIPT_NAME", ""),
-        "path_info": request.path_info,
-        "query": query,
-        "headers": sent,
-    }
 
 
 def revisit(address: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from secrets import token_hex
@@ -13,7 +12,6 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.http.multipartparser import MultiPartParserError
 from django.utils.cache import patch_cache_control, patch_vary_headers
-from django.utils.timezone import get_current_timezone_name, get_default_timezone_name
 
 from backroom.cache.computing import USABLE, depends_on
 from backroom.cache.dependencies import Dependencies
@@ -26,10 +24,10 @@ from backroom.cache.pages.addresses import has_too_many, watch_query
 from backroom.cache.pages.noticing import WATCHERS, Reads, tell_watchers
 from backroom.cache.pages.options import PageCache
 from backroom.cache.pages.places import Place
+from backroom.cache.pages.renewing import REVISIT, can_be_revisited, revisit_in_background
 from backroom.cache.pages.shelf import Shelf
 from backroom.cache.pages.stored import StoredPage, add_etag, conditional, error_page, from_entry, put_away, tell
 from backroom.cache.pages.variants import Variation, variation_of
-from backroom.cache.refreshing import in_background
 from backroom.cache.steps import Run, Steps
 from backroom.cache.waiting import AFTER_A_FAILURE, Waiting
 from backroom.cache.writes import is_uncommitted
@@ -42,14 +40,8 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 CONDITIONAL: Final = frozenset({206, 304, 412, 416})
 TOLD_APART: Final = frozenset({*control.FORBIDDING, "streaming", "partial", "vary-star"})
 """Refusals that caches further out read off the response themselves."""
-REVISIT: Final = "_backroom_cache_revisit"
-"""On a request that a refresh makes up: it serves nobody, and looks for nothing but a reason not to go on."""
 ANSWERS: Final = (Http404, PermissionDenied, SuspiciousOperation, BadRequest, MultiPartParserError)
 """Errors that Django answers by themselves: quick, and often about the visitor."""
-SENT_AGAIN: Final = frozenset(
-    {"accept", "accept-encoding", "accept-language", "host", "user-agent", "x-requested-with"}
-)
-"""Headers that a task may send in a visitor's place. Any other may be a secret, and a task keeps its arguments."""
 
 
 class Visit:
@@ -182,11 +174,17 @@ class Visit:
 
     def _renew(self, entry: Entry, standing: Standing) -> Steps[HttpResponseBase | None]:
         """Serve what there is, unless it falls to this visitor to have it made anew."""
-        if entry.lifetime.stale and not self.is_revisit and self._can_be_revisited():
+        variation = self.shelf.variation
+        if (
+            entry.lifetime.stale
+            and not self.is_revisit
+            and variation is not None
+            and can_be_revisited(self.cache, variation)
+        ):
             # What can be renewed behind the visitors' backs once it is stale need not hold one of them up before.
             if standing is Standing.EARLY or not (yield from self.shelf.mark_asked()):
                 return self._hit(entry)
-            if (yield Run(self._revisited)):
+            if (yield Run(partial(revisit_in_background, self.cache, self.request, variation.headers))):
                 return self._hit(entry)
             self.has_asked = True
         self.held = yield from self.shelf.claim()
@@ -396,30 +394,3 @@ class Visit:
             yield from invalidated([f"page:{self.request.path}"], self.cache.alias)
         except Exception as error:  # noqa: BLE001 - what was asked for is done; a cache that is down can't undo it
             logger.warning("action=not-invalidated path=%s error=%s", self.request.path, type(error).__qualname__)
-
-    # ── Refreshing ────────────────────────────────────────────────────────────────────────────────
-
-    def _can_be_revisited(self) -> bool:
-        """Tell whether somebody else can ask for the same page: not if the key has anything of this visitor."""
-        variation = self.shelf.variation
-        return (
-            not self.cache.per_user
-            and variation is not None
-            and not variation.cookies
-            and SENT_AGAIN.issuperset(variation.headers)
-            # Nothing in a request says the time zone, so whoever is in another has it from a cookie, or from a user.
-            and get_current_timezone_name() == get_default_timezone_name()
-        )
-
-    def _revisited(self) -> bool:
-        from backroom.cache.pages.revisiting import address_of, revisit
-
-        assert self.shelf.variation is not None  # noqa: S101 - _can_be_revisited() has seen to it
-        address = address_of(self.request, self.shelf.variation.headers)
-        return in_background(self.cache.alias, lambda backend: _enqueued(address, backend), lambda: revisit(address))
-
-
-def _enqueued(address: Mapping[str, Any], backend: str) -> None:
-    from backroom.cache.tasks import enqueue, refresh_page
-
-    enqueue(refresh_page, backend, dict(address))
