@@ -35,6 +35,8 @@ MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     (cached, {"cache": "other"}, "@cached: Unknown option 'cache'. Known: alias, early, "),
     (cached, {"alias": None}, "@cached: Option 'alias' is None. Use a string."),
     (cached, {"key": 7}, "@cached: Option 'key' is 7. Use a string, a function or None."),
+    (cached, {"vary_on": ["region"]}, "@cached: Option 'vary_on' has 'region'. Use functions without arguments"),
+    (cached, {"jitter": 30}, "Option 'jitter' is 30. It is a share, such as 0.1 for up to a tenth."),
     (cached, {"vary_on": len}, "@cached: Option 'vary_on' is <built-in function len>. Use a list."),
     (cached, {"tags": 7}, "@cached: Option 'tags' is 7. Use a string, a list or a function."),
     (cached, {"tags": [7]}, "@cached: Option 'tags' has 7. Use strings, such as 'product:7'."),
@@ -115,11 +117,17 @@ def test_an_error_of_the_computation_itself_stays_what_it_is():
         asyncio.run(afetch("k", compute))
 
 
+def test_seconds_are_no_share_for_fetch_either():
+    with pytest.raises(MistakenOptions, match=r"Option 'jitter' is -1\. It is a share"):
+        fetch("k", int, jitter=-1)
+
+
 @pytest.mark.parametrize("say", [invalidate, invalidate_on_commit])
-def test_a_tag_that_is_no_string_is_told(say):
+@pytest.mark.parametrize("tag", [7, ["prices"]])
+def test_a_tag_that_is_no_string_is_told(say, tag):
     """On commit it would only be logged."""
-    with pytest.raises(TypeError, match=r"^Tags are strings, such as 'product:7', and not 7\.$"):
-        say(7)
+    with pytest.raises(TypeError, match=rf"^Tags are strings, such as 'product:7', and not {re.escape(repr(tag))}\.$"):
+        say(tag)
 
 
 def test_a_computation_that_depends_on_what_is_no_tag_is_told():
@@ -129,7 +137,7 @@ def test_a_computation_that_depends_on_what_is_no_tag_is_told():
 
 
 @pytest.mark.parametrize("say", [purge, lambda *addresses: asyncio.run(apurge(*addresses))])
-@pytest.mark.parametrize("address", ["prices", "prices/?page=2", "example.org/prices/", "?page=2", ""])
+@pytest.mark.parametrize("address", ["prices", "prices/?page=2", "example.org/prices/", "?page=2", "", ["/prices/"]])
 def test_what_is_no_address_is_not_purged_in_silence(say, address):
     with pytest.raises(ValueError, match=re.escape(f"such as '/prices/' or '/prices/?page=2', and not {address!r}")):
         say("/prices/", address)

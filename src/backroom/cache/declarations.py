@@ -26,7 +26,8 @@ def check_decorator(name: str, decorator: Callable[..., Any], said: Mapping[str,
 
 def check(name: str, declared: Callable[..., Any], said: Mapping[str, Any]) -> None:
     """Raise `MistakenOptions` when arguments are not what the signature of `declared` has."""
-    if problems := [*problems_of_values(_hints_of(declared), said), *_problems_of_tags(said["tags"])]:
+    members = [*_problems_of_tags(said["tags"]), *_problems_of_vary_on(said.get("vary_on", ()))]
+    if problems := [*problems_of_values(_hints_of(declared), said), *members]:
         raise MistakenOptions(problems, place=name)
 
 
@@ -51,3 +52,9 @@ def _problems_of_tags(tags: Any) -> Iterator[str]:
     for tag in tags if isinstance(tags, (list, tuple, set, frozenset)) else ():
         if not isinstance(tag, str):
             yield f"Option 'tags' has {tag!r}. Use strings, such as 'product:7'."
+
+
+def _problems_of_vary_on(vary_on: Any) -> Iterator[str]:
+    for each in vary_on if isinstance(vary_on, (list, tuple)) else ():
+        if not callable(each):
+            yield f"Option 'vary_on' has {each!r}. Use functions without arguments, such as get_language."

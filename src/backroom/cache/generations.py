@@ -55,7 +55,7 @@ async def ainvalidate(*tags: str, alias: str | None = None) -> None:
 
 def invalidated(tags: Iterable[str], alias: str | None) -> Steps[None]:
     """See invalidate()."""
-    keys = [tag_key(tag) for tag in dict.fromkeys(tags)]
+    keys = list(dict.fromkeys(map(tag_key, tags)))
     if not keys:
         return
     if alias is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
 from backroom.cache.computing import Recipe, unique
+from backroom.cache.declarations import MistakenOptions
 from backroom.cache.entries import Lifetime
 
 DEFAULT_TIMEOUT: Final = 300.0
@@ -55,6 +56,13 @@ class Policy:
     keep: Callable[[Any], bool] | None = None
     lease: float = 30
     patience: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a `jitter` in seconds: it is a share."""
+        if not 0 <= self.jitter <= 1:
+            raise MistakenOptions(
+                [f"Option 'jitter' is {self.jitter!r}. It is a share, such as 0.1 for up to a tenth."]
+            )
 
     def recipe(
         self,

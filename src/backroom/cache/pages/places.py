@@ -73,7 +73,8 @@ async def apurge(*addresses: str, alias: str | None = None) -> None:
 def _tags_of(addresses: Iterable[str]) -> list[str]:
     tags: dict[str, None] = {}
     for address in addresses:
-        path, mark, query = address.partition("?")
+        # A list, say, becomes text that is no address.
+        path, mark, query = str(address).partition("?")
         if not path.startswith("/"):
             parts = urlsplit(path)
             if not parts.netloc:
