@@ -180,6 +180,23 @@ def test_an_unknown_option_comes_with_a_suggestion():
     assert "'MAX_BYTES'" in message.msg
 
 
+def test_what_djangos_backend_takes_as_an_option_is_told_its_place():
+    options = {"db": 2, "PASSWORD": "hush", "IGNORE_EXCEPTION": True}
+    ours = {"BACKEND": REDIS, "LOCATION": "redis://a", "OPTIONS": options}
+    with override_settings(CACHES={"default": ours}):
+        *moved, mistyped = [message.hint for message in check_backends()]
+    place = "It is part of LOCATION: redis://username:password@host:6379/db. Until then the option is left out."
+    assert moved == [place, place]
+    assert mistyped == "Until then the option is left out."
+
+
+def test_a_mistyped_key_beside_options_is_told_what_was_meant():
+    ours = {"BACKEND": SQLITE, "LOCATION": "/c", "TIMOUT": 5, "key_prefix": "k", "OWNER": "of a backend made of ours"}
+    with override_settings(CACHES={"default": ours}):
+        (message,) = check_backends()
+    assert (message.id, message.hint) == ("backroom.E501", "Did you mean 'TIMEOUT'?")
+
+
 def test_a_format_whose_package_is_missing_is_told_and_so_is_where_redis_is_named(monkeypatch):
     monkeypatch.setattr("backroom.cache.backends.base.find_spec", lambda _name: None)
     caches = {

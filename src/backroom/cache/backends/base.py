@@ -53,6 +53,8 @@ class BackroomCache(BaseCache):
     """
 
     options_class: ClassVar[type[CacheOptions]] = CacheOptions
+    homes_of_options: ClassVar[Mapping[str, str]] = {}
+    """What others take as an option, in lower case, and a sentence that says where it is said here."""
 
     def __init__(self, name: str, params: dict[str, Any]) -> None:
         super().__init__(params)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from django.utils.module_loading import import_string
 from backroom.cache.backends.base import BackroomCache, problems_of_cache
 from backroom.cache.backends.sqlite import SQLiteCache, path_of
 
+KEYS: Final = ("BACKEND", "LOCATION", "OPTIONS", "TIMEOUT", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
 PUBLIC: Final = ("MEDIA_ROOT", "STATIC_ROOT")
 
 
@@ -48,12 +50,13 @@ def _backend(path: Any) -> type[BackroomCache] | None:
 
 
 def _options(alias: str, backend: type[BackroomCache], options: Mapping[str, Any]) -> Iterator[checks.CheckMessage]:
-    for problem in problems_of_cache(backend.options_class, options):
-        yield checks.Error(
-            f"CACHES[{alias!r}]: {problem}",
-            hint="Until then the option is left out.",
-            id="backroom.E501",
-        )
+    for name, value in options.items():
+        for problem in problems_of_cache(backend.options_class, {name: value}):
+            yield checks.Error(
+                f"CACHES[{alias!r}]: {problem}",
+                hint=f"{backend.homes_of_options.get(str(name).lower(), '')} Until then the option is left out.".lstrip(),
+                id="backroom.E501",
+            )
     if "CULL_FREQUENCY" in options:
         yield checks.Warning(
             f"CACHES[{alias!r}] has the option CULL_FREQUENCY, which says nothing here.",
@@ -69,6 +72,12 @@ def _misplaced(alias: str, backend: type[BackroomCache], params: Mapping[str, An
             yield checks.Error(
                 f"CACHES[{alias!r}] has {name!r} beside OPTIONS, where nothing reads it.",
                 hint=f"Put it into OPTIONS, as {name.upper()!r}.",
+                id="backroom.E501",
+            )
+        elif name.upper() not in KEYS and (meant := get_close_matches(name.upper(), KEYS, n=1)):
+            yield checks.Error(
+                f"CACHES[{alias!r}] has {name!r}, which nothing reads.",
+                hint=f"Did you mean {meant[0]!r}?",
                 id="backroom.E501",
             )
 

@@ -59,6 +59,9 @@ class RedisCache(RedisVerbs):
     """Django's cache API on Redis ≥ 7 or Valkey ≥ 8. It is safe for threads, forks and event loops."""
 
     options_class = RedisCacheOptions
+    homes_of_options = dict.fromkeys(
+        ("db", "username", "password"), "It is part of LOCATION: redis://username:password@host:6379/db."
+    )
 
     def __init__(self, server: str | Sequence[str], params: dict[str, Any]) -> None:
         urls = re.split("[;,]", server) if isinstance(server, str) else list(server)
