@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import re
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.cache import caches
+from django.test import override_settings
 
+from frontdesk.caches import caches_for
 from tests.examples.frontdesk import Frontdesk
 from tests.services.browser import Browser
 
@@ -49,6 +54,17 @@ def test_the_almanac_is_kept_on_each_cache(kind, tmp_path):
         site.stop()
     assert site.process is not None
     assert site.process.poll() == 0, site.process.output()
+
+
+@pytest.mark.parametrize("kind", ["pymemcache", "pylibmc"])
+def test_a_client_of_memcached_is_made_without_a_traceback(kind, tmp_path, monkeypatch):
+    """Those of pylibmc are raised to nobody: Python writes them, over the address of the site."""
+    told: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", told.append)
+    with override_settings(CACHES=caches_for(kind, tmp_path)), suppress(Exception):
+        # Nothing listens there.
+        caches["default"].get("almanac")
+    assert [trouble.err_msg for trouble in told] == []
 
 
 def test_a_cache_that_does_not_exist_is_told(tmp_path):
