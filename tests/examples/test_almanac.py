@@ -20,7 +20,10 @@ from tests.services.browser import Browser
 KINDS = (
     *("database", "pymemcache", "tiered"),
     # The others differ in a line of the settings; starting them all takes a minute.
-    *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("locmem", "file", "pylibmc", "redis", "sqlite")),
+    *(
+        pytest.param(kind, marks=pytest.mark.soak)
+        for kind in ("locmem", "file", "pylibmc", "redis", "redis-django", "sqlite")
+    ),
 )
 
 
@@ -56,6 +59,15 @@ def test_the_almanac_is_kept_on_each_cache(kind, tmp_path):
     assert site.process.poll() == 0, site.process.output()
 
 
+def test_nothing_is_kept_on_a_dummy(tmp_path):
+    site = OnCache(tmp_path, "dummy")
+    site.start()
+    try:
+        assert [status.split("; ")[1] for status in statuses(site)] == ["fwd=uri-miss"] * 2
+    finally:
+        site.stop()
+
+
 @pytest.mark.parametrize("kind", ["pymemcache", "pylibmc"])
 def test_a_client_of_memcached_is_made_without_a_traceback(kind, tmp_path, monkeypatch):
     """Those of pylibmc are raised to nobody: Python writes them, over the address of the site."""
@@ -71,7 +83,7 @@ def test_a_cache_that_does_not_exist_is_told(tmp_path):
     site = OnCache(tmp_path, "paper")
     process = site.manage("demo", log=site.log)
     assert process.wait(60) == 1
-    assert "CACHE is 'paper'. Use one of locmem, file," in process.output()
+    assert "CACHE is 'paper'. Use one of dummy, locmem, file," in process.output()
 
 
 def test_a_visitor_without_scripts_sees_it_kept_forgets_it_and_sends_fifty(site, open_browser):

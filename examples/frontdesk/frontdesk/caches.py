@@ -21,10 +21,11 @@ from frontdesk.sockets import Unfit, claim, listens
 
 SQLITE: Final = "sqlite"
 DATABASE: Final = "database"
-KINDS: Final = ("locmem", "file", DATABASE, "pymemcache", "pylibmc", "redis", SQLITE, "tiered")
-MEMCACHED: Final = {"pymemcache": "PyMemcacheCache", "pylibmc": "PyLibMCCache"}
 DJANGOS: Final = "django.core.cache.backends"
 OURS: Final = "backroom.cache.backends"
+REDIS: Final = {"redis": f"{OURS}.redis.RedisCache", "redis-django": f"{DJANGOS}.redis.RedisCache"}
+MEMCACHED: Final = {"pymemcache": "PyMemcacheCache", "pylibmc": "PyLibMCCache"}
+KINDS: Final = ("dummy", "locmem", "file", DATABASE, *MEMCACHED, *REDIS, SQLITE, "tiered")
 TABLE: Final = "frontdesk_cache"
 START_SECONDS: Final = 15.0
 KEPT_SECONDS: Final = float(os.environ.get("ALMANAC_SECONDS") or 300)
@@ -40,6 +41,8 @@ def caches_for(kind: str, state: Path) -> dict[str, Any]:
     """Return the setting CACHES for a kind of cache. It is all that differs."""
     file = {"BACKEND": f"{OURS}.sqlite.SQLiteCache", "LOCATION": str(state / "cache.sqlite3")}
     match kind:
+        case "dummy":
+            return {"default": {"BACKEND": f"{DJANGOS}.dummy.DummyCache"}}
         case "locmem":
             return {"default": {"BACKEND": f"{DJANGOS}.locmem.LocMemCache"}}
         case "file":
@@ -51,8 +54,8 @@ def caches_for(kind: str, state: Path) -> dict[str, Any]:
             # Without any, pylibmc has Python 3.13 write thirty-one tracebacks for each connection.
             options: dict[str, Any] = {"behaviors": {}} if kind == "pylibmc" else {}
             return {"default": {"BACKEND": backend, "LOCATION": f"unix:{socket_of(state)}", "OPTIONS": options}}
-        case "redis":
-            return {"default": {"BACKEND": f"{OURS}.redis.RedisCache", "LOCATION": f"unix://{socket_of(state)}"}}
+        case "redis" | "redis-django":
+            return {"default": {"BACKEND": REDIS[kind], "LOCATION": f"unix://{socket_of(state)}"}}
         case "tiered":
             tiered = {"BACKEND": f"{OURS}.tiered.TieredCache", "LOCATION": "shared"}
             return {"default": tiered, "shared": file}
@@ -72,7 +75,7 @@ def server_for(kind: str, state: Path) -> Iterator[Child | None]:
         msg = f"CACHE is {kind!r}. Use one of {', '.join(KINDS)}: CACHE=file make demo"
         raise Unfit(msg)
     _require(kind)
-    if kind not in {*MEMCACHED, "redis"}:
+    if kind not in {*MEMCACHED, *REDIS}:
         yield None
         return
     path = socket_of(state)
@@ -89,13 +92,14 @@ def server_for(kind: str, state: Path) -> Iterator[Child | None]:
 
 def _require(kind: str) -> None:
     # The packages have the names of the kinds.
-    if kind in {*MEMCACHED, "redis"} and find_spec(kind) is None:
-        msg = f"CACHE={kind} needs {kind}: {sys.executable} -m pip install {kind}"
+    package = "redis" if kind in REDIS else kind
+    if kind in {*MEMCACHED, *REDIS} and find_spec(package) is None:
+        msg = f"CACHE={kind} needs {package}: {sys.executable} -m pip install {package}"
         raise Unfit(msg)
 
 
 def _command(kind: str, path: Path) -> list[str]:
-    if kind == "redis":
+    if kind in REDIS:
         program = _program(kind, "redis-server", "valkey-server", package="redis-server")
         listening = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "600"]
         return [
