@@ -12,7 +12,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.signals import request_finished
 from django.db import transaction
 from django.http import HttpResponse
-from django.test import AsyncRequestFactory, Client
+from django.test import AsyncRequestFactory, Client, override_settings
 
 from backroom.cache import cache_page, invalidate_on_commit, waiting
 from backroom.cache.middleware import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
@@ -133,6 +133,15 @@ def test_a_page_that_the_cache_does_not_take_is_served_all_the_same_and_not_wait
     first, second = get("/cached/plain/"), get("/cached/plain/")
     assert (first.content, first.headers["Cache-Status"]) == (b"plain 1", "Backroom; fwd=uri-miss; detail=not-stored")
     assert (second.content, second.headers["Cache-Status"]) == (b"plain 2", "Backroom; fwd=bypass; detail=not-stored")
+
+
+@override_settings(CACHES={"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}})
+def test_nobody_is_told_that_a_dummy_has_stored_a_page():
+    first, second = get("/cached/plain/"), get("/cached/plain/")
+    assert [answer.content for answer in (first, second)] == [b"plain 1", b"plain 2"]
+    assert (
+        first.headers["Cache-Status"] == second.headers["Cache-Status"] == "Backroom; fwd=uri-miss; detail=not-stored"
+    )
 
 
 def test_a_cache_that_goes_away_while_a_page_is_made_does_not_cost_the_page(monkeypatch, caplog):

@@ -63,7 +63,9 @@ def test_nothing_is_kept_on_a_dummy(tmp_path):
     site = OnCache(tmp_path, "dummy")
     site.start()
     try:
-        assert [status.split("; ")[1] for status in statuses(site)] == ["fwd=uri-miss"] * 2
+        assert statuses(site) == ["Backroom; fwd=uri-miss; detail=not-stored"] * 2
+        with urllib.request.urlopen(f"{site.address}/almanac/", timeout=30) as answer:
+            assert "keeps nothing" in answer.read().decode()
     finally:
         site.stop()
 

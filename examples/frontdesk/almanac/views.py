@@ -45,6 +45,7 @@ def almanac(request: HttpRequest) -> HttpResponse:
         "milliseconds": round(waited * 1000),
         "cache": caches.chosen(),
         "kept": caches.KEPT_SECONDS,
+        "keeps": caches.chosen() != caches.DUMMY,
         "crowd": request.session.pop(CROWD, None),
         **told(answer),
     }
@@ -73,10 +74,10 @@ def told(answer: HttpResponse) -> dict[str, Any]:
     status = answer.headers["Cache-Status"]
     left = re.search(r"ttl=(-?\d+)", status)
     seconds_left = int(left[1]) if left else 0
-    if "stored" in status:
-        outcome = "made"
-    elif "collapsed" in status:
+    if "collapsed" in status:
         outcome = "waited"
+    elif "fwd=" in status:
+        outcome = "made"
     else:
         outcome = "found" if seconds_left > 0 else "stale"
     title, explanation = WORDS[outcome]

@@ -19,13 +19,14 @@ from typing import Any, Final
 from frontdesk.children import Child
 from frontdesk.sockets import Unfit, claim, listens
 
+DUMMY: Final = "dummy"
 SQLITE: Final = "sqlite"
 DATABASE: Final = "database"
 DJANGOS: Final = "django.core.cache.backends"
 OURS: Final = "backroom.cache.backends"
 REDIS: Final = {"redis": f"{OURS}.redis.RedisCache", "redis-django": f"{DJANGOS}.redis.RedisCache"}
 MEMCACHED: Final = {"pymemcache": "PyMemcacheCache", "pylibmc": "PyLibMCCache"}
-KINDS: Final = ("dummy", "locmem", "file", DATABASE, *MEMCACHED, *REDIS, SQLITE, "tiered")
+KINDS: Final = (DUMMY, "locmem", "file", DATABASE, *MEMCACHED, *REDIS, SQLITE, "tiered")
 TABLE: Final = "frontdesk_cache"
 START_SECONDS: Final = 15.0
 KEPT_SECONDS: Final = float(os.environ.get("ALMANAC_SECONDS") or 300)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from math import ceil
 from typing import Any, Final
 
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
 from django.http import HttpRequest
 
 from backroom.cache.computing import asked_key
@@ -72,7 +74,9 @@ class Shelf:
         """Store a page, and by what those of its address differ; tell whether the cache took both."""
         page = self.place.page(self.method, variation.digest(self.request))
         data = {page: entry.packed(), self.place.meta: [META, variation.packed(), 0]}
-        return not (yield from ask(self.cache.alias, "set_many", data, entry.lifetime.backend_timeout))
+        refused = yield from ask(self.cache.alias, "set_many", data, entry.lifetime.backend_timeout)
+        # It takes everything and keeps nothing, and says neither.
+        return not refused and not isinstance(caches[self.cache.alias], DummyCache)
 
     def mark_pass(self, seconds: int) -> Steps[None]:
         """Remember that nobody need wait for another's answer, and keep what is known of those that are stored."""
