@@ -199,6 +199,8 @@ def test_an_upload_that_is_gone_is_told_to_its_visitor(own_site: Frontdesk):
     own_site.start()
     visitor = Visitor(own_site)
     busy = [visitor.order(SLOW + b"1,2,%d\n" % number).headers["Location"] for number in range(2)]
+    # Only then does the next one wait.
+    wait_until(lambda: [visitor.status(each)["state"] for each in busy] == ["running"] * 2, what="both to be at work")
     before = set(own_site.uploads())
     location = visitor.order(CITIES).headers["Location"]
     (upload,) = set(own_site.uploads()) - before
