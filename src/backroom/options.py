@@ -132,10 +132,20 @@ def problems_of_settings() -> list[str]:
 
 def suggestion(key: object, known: Collection[str]) -> str:
     """Return the sentence that says what may be meant by an unknown name, or else what there is."""
+    near = meant(key, known)
+    return f"Known: {', '.join(sorted(known))}." if near is None else f"Did you mean {near!r}?"
+
+
+def meant(key: object, known: Collection[str]) -> str | None:
+    """Return the known name that is near to an unknown one, in whichever case, or None."""
     by_lower_case = {name.lower(): name for name in known}
-    if close := difflib.get_close_matches(str(key).lower(), by_lower_case, n=1, cutoff=2 / 3):
-        return f"Did you mean {by_lower_case[close[0]]!r}?"
-    return f"Known: {', '.join(sorted(known))}."
+    close = difflib.get_close_matches(str(key).lower(), by_lower_case, n=1, cutoff=2 / 3)
+    return by_lower_case[close[0]] if close else None
+
+
+def is_no_share(key: str, value: object) -> str:
+    """Return the sentence that says of an option what a share is."""
+    return f"Option {key!r} is {value!r}. It is a share, such as 0.1 for up to a tenth."
 
 
 def _shown(value: object, *, is_secret: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypedDict
 from backroom.cache.computing import Recipe, unique
 from backroom.cache.declarations import MistakenOptions
 from backroom.cache.entries import Lifetime
+from backroom.options import is_no_share
 
 DEFAULT_TIMEOUT: Final = 300.0
 
@@ -60,9 +61,7 @@ class Policy:
     def __post_init__(self) -> None:
         """Refuse a `jitter` in seconds: it is a share."""
         if not 0 <= self.jitter <= 1:
-            raise MistakenOptions(
-                [f"Option 'jitter' is {self.jitter!r}. It is a share, such as 0.1 for up to a tenth."]
-            )
+            raise MistakenOptions([is_no_share("jitter", self.jitter)])
 
     def recipe(
         self,

@@ -17,7 +17,7 @@ from django.core.cache.backends.base import (
 from backroom.cache.backends.locks import CacheLock
 from backroom.cache.lifetimes import expiry, now
 from backroom.cache.values import Codec
-from backroom.options import AtLeast, parse, problems_of
+from backroom.options import AtLeast, is_no_share, parse, problems_of
 
 logger = logging.getLogger("backroom.cache")
 
@@ -42,7 +42,7 @@ def problems_of_cache(cls: type[CacheOptions], options: Mapping[str, Any]) -> li
         )
     jitter = options.get("JITTER", 0)
     if isinstance(jitter, (int, float)) and jitter > 1:
-        problems.append(f"Option 'JITTER' is {jitter!r}. It is a share, such as 0.1 for up to a tenth.")
+        problems.append(is_no_share("JITTER", jitter))
     return problems
 
 

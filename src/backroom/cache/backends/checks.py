@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from backroom.cache.backends.base import BackroomCache, problems_of_cache
 from backroom.cache.backends.sqlite import SQLiteCache, path_of
+from backroom.options import meant
 
 KEYS: Final = ("BACKEND", "LOCATION", "OPTIONS", "TIMEOUT", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
 PUBLIC: Final = ("MEDIA_ROOT", "STATIC_ROOT")
@@ -74,10 +74,10 @@ def _misplaced(alias: str, backend: type[BackroomCache], params: Mapping[str, An
                 hint=f"Put it into OPTIONS, as {name.upper()!r}.",
                 id="backroom.E501",
             )
-        elif name.upper() not in KEYS and (meant := get_close_matches(name.upper(), KEYS, n=1)):
+        elif name.upper() not in KEYS and (near := meant(name, KEYS)):
             yield checks.Error(
                 f"CACHES[{alias!r}] has {name!r}, which nothing reads.",
-                hint=f"Did you mean {meant[0]!r}?",
+                hint=f"Did you mean {near!r}?",
                 id="backroom.E501",
             )
 
