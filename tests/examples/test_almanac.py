@@ -13,8 +13,9 @@ import pytest
 from django.core.cache import caches
 from django.test import override_settings
 
+from frontdesk.caches import KINDS as EVERY_KIND
 from frontdesk.caches import caches_for
-from tests.examples.frontdesk import Frontdesk
+from tests.examples.frontdesk import SITE, Frontdesk
 from tests.services.browser import Browser
 
 KINDS = (
@@ -57,6 +58,26 @@ def test_the_almanac_is_kept_on_each_cache(kind, tmp_path):
         site.stop()
     assert site.process is not None
     assert site.process.poll() == 0, site.process.output()
+
+
+def test_each_of_djangos_ways_and_of_ours_can_be_chosen_and_is_named_in_the_readme(tmp_path):
+    chosen = {kind: caches_for(kind, tmp_path)["default"]["BACKEND"].rpartition(".")[2] for kind in EVERY_KIND}
+    assert chosen == {
+        "dummy": "DummyCache",
+        "locmem": "LocMemCache",
+        "file": "FileBasedCache",
+        "database": "DatabaseCache",
+        "pymemcache": "PyMemcacheCache",
+        "pylibmc": "PyLibMCCache",
+        "redis-django": "RedisCache",
+        "redis": "RedisCache",
+        "sqlite": "SQLiteCache",
+        "tiered": "TieredCache",
+    }
+    backends = {kind: caches_for(kind, tmp_path)["default"]["BACKEND"] for kind in ("redis-django", "redis")}
+    assert [path.partition(".")[0] for path in backends.values()] == ["django", "backroom"]
+    text = (SITE / "README.md").read_text()
+    assert [kind for kind in EVERY_KIND if f"`{kind}`" not in text] == []
 
 
 def test_nothing_is_kept_on_a_dummy(tmp_path):
