@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from backroom.redis import slot_of
 from tests.services.project import wait_until
 from tests.services.servers import MissingService, RedisServer
 
@@ -143,6 +144,34 @@ def cluster(folder: Path, kind: Callable[..., TcpRedis] = TcpRedis) -> Iterator[
             what="the cluster to agree on its slots",
         )
         yield nodes
+
+
+class Move:
+    """A slot on its way, of which as many keys go at once as are asked for.
+
+    The new node is told first that it is to take the slot: without that it gives it back to a node of a later epoch that
+    has not heard of the move yet.
+    """
+
+    def __init__(self, nodes: list[TcpRedis], name: str) -> None:
+        self.slot = slot_of(name)
+        self._ids = {node: node.ask("CLUSTER", "MYID") for node in nodes}
+        self.source = next(node for node in nodes if self._ids[node] == self._owner(nodes[0]))
+        self.target = next(node for node in nodes if node is not self.source)
+        self.target.ask("CLUSTER", "SETSLOT", self.slot, "IMPORTING", self._ids[self.source])
+        self.source.ask("CLUSTER", "SETSLOT", self.slot, "MIGRATING", self._ids[self.target])
+
+    def go_on(self, most: int) -> None:
+        for name in self.source.ask("CLUSTER", "GETKEYSINSLOT", self.slot, most):
+            self.source.ask("MIGRATE", "127.0.0.1", self.target.port, name, 0, 5000)
+
+    def end(self) -> None:
+        self.go_on(1_000)
+        for node in (self.target, self.source):
+            node.ask("CLUSTER", "SETSLOT", self.slot, "NODE", self._ids[self.target])
+
+    def _owner(self, node: TcpRedis) -> Any:
+        return next(each[2][2] for each in node.ask("CLUSTER", "SLOTS") if each[0] <= self.slot <= each[1])
 
 
 class Proxy:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backroom.clock import after
-from backroom.redis import Address, RedisUnavailable, server_of, slot_of
+from backroom.redis import Address, RedisUnavailable, server_of
 from backroom.sessions.documents import Changes
 from backroom.sessions.keys import KeyHash
 from backroom.sessions.records import Header
@@ -18,34 +18,13 @@ from backroom.tasks.exceptions import StoreUnavailable
 from backroom.tasks.records import Query, Renewal
 from backroom.tasks.stores.redis import RedisStore
 from backroom.testing.stores.case import LEASE, NOW, new_record, request, succeeded
-from tests.redis.servers import TcpRedis, cluster
+from tests.redis.servers import Move, TcpRedis, cluster
 
 
 @pytest.fixture(scope="module")
 def nodes(services_folder: Path) -> Iterator[list[TcpRedis]]:
     with cluster(services_folder / "moving-cluster") as nodes:
         yield nodes
-
-
-class Move:
-    """A slot on its way, of which as many keys go at once as are asked for."""
-
-    def __init__(self, nodes: list[TcpRedis], name: str) -> None:
-        self.slot = slot_of(name)
-        self.source = next(node for node in nodes if node.ask("CLUSTER", "COUNTKEYSINSLOT", self.slot))
-        self.target = next(node for node in nodes if node is not self.source)
-        self._ids = {node: node.ask("CLUSTER", "MYID") for node in nodes}
-        self.target.ask("CLUSTER", "SETSLOT", self.slot, "IMPORTING", self._ids[self.source])
-        self.source.ask("CLUSTER", "SETSLOT", self.slot, "MIGRATING", self._ids[self.target])
-
-    def go_on(self, most: int) -> None:
-        for name in self.source.ask("CLUSTER", "GETKEYSINSLOT", self.slot, most):
-            self.source.ask("MIGRATE", "127.0.0.1", self.target.port, name, 0, 5000)
-
-    def end(self) -> None:
-        self.go_on(1_000)
-        for node in (self.target, self.source):
-            node.ask("CLUSTER", "SETSLOT", self.slot, "NODE", self._ids[self.target])
 
 
 @pytest.fixture(autouse=True)

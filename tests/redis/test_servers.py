@@ -31,7 +31,7 @@ from backroom.redis.facts import facts_of
 from backroom.redis.links import Pool
 from backroom.redis.loops import Line
 from backroom.sessions.rules import SessionOptions
-from tests.redis.servers import Proxy, Sentinel, TcpRedis, Valkey, cluster, running
+from tests.redis.servers import Move, Proxy, Sentinel, TcpRedis, Valkey, cluster, running
 from tests.services.project import wait_until
 
 
@@ -320,15 +320,10 @@ def test_a_command_follows_its_key_through_a_cluster(own_folder: Path) -> None:
         assert facts_of(server).role == "master"
 
         # A slot moves: while it does its key is asked for at its new place, and afterwards it is known to be there.
-        slot, target = slot_of(names[0]), nodes[1] if slot_of(names[0]) < 5461 else nodes[0]
-        source = next(node for node in nodes if node.ask("CLUSTER", "COUNTKEYSINSLOT", slot))
-        ids = {node: node.ask("CLUSTER", "MYID") for node in nodes}
-        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-        source.ask("MIGRATE", "127.0.0.1", target.port, names[0], 0, 5000)
+        move = Move(nodes, names[0])
+        move.go_on(1)
         assert server.call("INCR", names[0]) == 3
-        for node in (target, source):
-            node.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+        move.end()
         assert server.call("INCR", names[0]) == 4
         assert server.call_each([("INCR", name) for name in names])[0] == 5
 

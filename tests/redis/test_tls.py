@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from backroom.redis import Address, RedisUnavailable, Script, server_in_loop, server_of, slot_of
+from backroom.redis import Address, RedisUnavailable, Script, server_in_loop, server_of
 from backroom.tasks.stores.redis import RedisStore
 from tests.redis.conftest import Site
-from tests.redis.servers import Sentinel, TcpRedis, cluster, free_port, running
+from tests.redis.servers import Move, Sentinel, TcpRedis, cluster, free_port, running
 from tests.redis.tls import Authority
 from tests.services.project import wait_until
 
@@ -202,27 +202,23 @@ def test_every_node_of_a_cluster_is_asked_over_tls(secret_cluster: tuple[str, li
 def test_a_slot_that_has_moved_is_followed_over_tls(secret_cluster: tuple[str, list[TcpRedis]], how: str) -> None:
     url, nodes = secret_cluster
     address, name = Address(url=url, cluster=True), f"{{moves {how}}}"
-    home = next(index for index, end in enumerate((5460, 10921, 16383)) if slot_of(name) <= end)
-    heir = nodes[(home + 1) % 3]
 
-    def move() -> None:
-        for node in (heir, *nodes):
-            node.ask("CLUSTER", "SETSLOT", slot_of(name), "NODE", heir.ask("CLUSTER", "MYID"))
-
-    async def in_loop() -> None:
+    async def in_loop() -> Move:
         server = server_in_loop(address)
         assert await server.call("GET", name) is None
-        move()
+        (move := Move(nodes, name)).end()
         assert await server.call("SET", name, "1") == b"OK"
+        return move
 
-    if how == "loop":
-        asyncio.run(in_loop())
-    else:
+    def in_threads() -> Move:
         server = server_of(address)
         assert server.call("GET", name) is None
-        move()
+        (move := Move(nodes, name)).end()
         assert server.call("SET", name, "1") == b"OK"
-    assert heir.ask("GET", name) == "1"
+        return move
+
+    move = asyncio.run(in_loop()) if how == "loop" else in_threads()
+    assert move.target.ask("GET", name) == "1"
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])

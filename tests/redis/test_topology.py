@@ -118,6 +118,23 @@ def test_nodes_that_send_to_each_other_for_ever_are_asked_a_few_times_only() -> 
     [reply] = nodes.go(topology.ask_each([GET]))
     assert isinstance(reply, TryAgainError)
     assert [what for _, what in nodes.since].count("GET") == 1 + REDIRECTIONS
+    assert len(nodes.waited) == REDIRECTIONS - 1
+
+
+def test_who_is_sent_to_and_fro_waits_until_the_nodes_agree() -> None:
+    first, other = home("a"), home("b")
+    nodes, topology = Nodes(), Topology(HERE)
+
+    def get(node: Node) -> Any:
+        # Who takes over says so after two waits.
+        if node == other and len(nodes.waited) == 2:
+            return b"1"
+        host, port = first if node == other else other
+        return MovedError(f"{slot_of('a')} {host}:{port}")
+
+    nodes.answers["GET"] = get
+    assert nodes.go(topology.ask_each([GET])) == [b"1"]
+    assert nodes.waited == [PAUSE, PAUSE]
 
 
 def test_a_node_that_is_away_makes_the_next_command_ask_the_others() -> None:

@@ -77,11 +77,16 @@ class Topology:
 
     def _follow(self, command: Command, reply: Any, node: Node) -> Steps[Any]:
         """Return the reply of the node that has the key by now."""
+        sent_away_by = {node}
         for _ in range(REDIRECTIONS):
             match reply:
                 case MovedError():
                     self.forget()
                     node = (reply.host or node[0], int(reply.port))
+                    if node in sent_away_by:
+                        # Not all of them have heard of the move, or of the failover.
+                        yield PAUSE
+                    sent_away_by.add(node)
                     [[reply]] = yield from self._ask([(node, [command])])
                 case AskError():
                     there = (reply.host or node[0], int(reply.port))
