@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,38 @@ def test_the_log_may_be_a_quarter_of_the_cache_and_has_bounds(path, most, log):
     cache = make(path, MAX_BYTES=None if most is None else most * MEBIBYTE)
     pages = cache._file.link().ask("PRAGMA wal_autocheckpoint").fetchone()[0]
     assert pages * PAGE_BYTES == log * MEBIBYTE
+
+
+@pytest.mark.parametrize(("most", "memory"), [(1, 32), (256, 64), (8_192, 128), (None, 128)])
+def test_the_threads_of_a_process_share_what_it_keeps_in_memory(path, monkeypatch, most, memory):
+    monkeypatch.setattr("backroom.cache.onefile.file.LOOK_SECONDS", 0)
+    cache = make(path, MAX_BYTES=None if most is None else most * MEBIBYTE)
+
+    def share() -> int:
+        cache.get("a")
+        found: int = cache._file.links.mine.ask("PRAGMA cache_size").fetchone()[0]
+        return -found
+
+    def shares(threads: int) -> list[int]:
+        all_here = threading.Barrier(threads)
+
+        def in_a_thread() -> int:
+            cache.get("a")
+            all_here.wait(60)
+            found = share()
+            all_here.wait(60)
+            return found
+
+        with ThreadPoolExecutor(threads) as pool:
+            return [each.result() for each in [pool.submit(in_a_thread) for _ in range(threads)]]
+
+    assert share() == memory * 1024
+    assert shares(3) == [memory * 1024 // 4] * 3
+    # Whatever there is room for, each has what the way to an entry takes.
+    assert shares(40) == [4 * 1024] * 40
+    # Those threads are gone.
+    gc.collect()
+    assert share() == memory * 1024
 
 
 def test_what_is_asked_for_outlives_a_scan_of_what_is_not(path):

@@ -146,6 +146,7 @@ class CacheFile:
                     self.trouble.warn("forked", INHERITED)
                 raise Closed("It could not be opened a moment ago.")
             self._open(link)
+        link.keep(self.budget.memory_bytes)
         link.look_at = monotonic() + LOOK_SECONDS
         return link
 

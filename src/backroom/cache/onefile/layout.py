@@ -13,8 +13,6 @@ from backroom.errors import BackroomError
 
 OPENING_SECONDS: Final = 2.0
 CACHED_STATEMENTS: Final = 256
-PAGES_IN_MEMORY_KIB: Final = 32 * 1024
-"""Of each thread, and taken as pages are read: of a million entries, those in use should be found without the system."""
 
 _creating = threading.Lock()
 
@@ -83,7 +81,6 @@ def set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
     ask("PRAGMA synchronous = NORMAL")
     # A log that nobody has brought into the file whole, in a pause between two writes, is brought there by a writer.
     ask(f"PRAGMA wal_autocheckpoint = {log_bytes // PAGE_BYTES}")
-    ask(f"PRAGMA cache_size = -{PAGES_IN_MEMORY_KIB}")
     # From here on a lock is waited for in Python, in shorter naps than SQLite's and without blocking an event loop.
     ask("PRAGMA busy_timeout = 0")
 

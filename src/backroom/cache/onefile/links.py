@@ -22,6 +22,8 @@ from backroom.cache.onefile import layout
 CLOSED: Final = -1
 """The generation of a link that is not open."""
 NAP: Final = 0.001
+LEAST_MEMORY_KIB: Final = 4096
+"""Of a thread, however many there are: what leads to a million entries, and some of those."""
 
 _inherited: list["Link"] = []
 
@@ -39,6 +41,7 @@ class Link:
         "is_open",
         "is_used",
         "look_at",
+        "memory_kib",
         "place",
         "process",
         "sums",
@@ -52,6 +55,7 @@ class Link:
         self.process = os.getpid()
         self.generation = CLOSED
         self.look_at = 0.0
+        self.memory_kib = 0
         self.is_open = False
         self.is_used = False
         self.sums: list[int] = []
@@ -64,10 +68,18 @@ class Link:
         self._held.add(id(self))
         self.connection = layout.connect(path)
         self.is_open = True
+        self.memory_kib = 0
         # Called by SQLite, it answers NULL. In a function written in Python a task's timeout could be raised, and get lost.
         self.connection.create_function("noted", 1, self.sums.append)
         self.cursor = self.connection.cursor()
         self.ask = self.cursor.execute
+
+    def keep(self, memory_bytes: int) -> None:
+        """Keep what is read of the file in memory, up to this thread's share of what all of them may take."""
+        memory_kib = max(memory_bytes // 1024 // max(len(self._held), 1), LEAST_MEMORY_KIB)
+        if memory_kib != self.memory_kib:
+            self.ask(f"PRAGMA cache_size = -{memory_kib}")
+            self.memory_kib = memory_kib
 
     def take(self) -> None:
         """Be used from now on, or from when the thread that forks just now has done so."""

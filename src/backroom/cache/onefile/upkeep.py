@@ -46,6 +46,9 @@ CHECKPOINT_SHARE: Final = 32
 LEAST_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 MOST_CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
+MEMORY_SHARE: Final = 4
+LEAST_MEMORY_BYTES: Final = 32 * 1024 * 1024
+MOST_MEMORY_BYTES: Final = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,12 @@ class Budget:
         """
         share = (self.max_bytes or MOST_CHECKPOINT_BYTES * CHECKPOINT_SHARE) // CHECKPOINT_SHARE
         return min(max(share, LEAST_CHECKPOINT_BYTES), MOST_CHECKPOINT_BYTES)
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much of the file a process keeps in memory as it reads it, so that what is in use is found without the system."""
+        share = (self.max_bytes or MOST_MEMORY_BYTES * MEMORY_SHARE) // MEMORY_SHARE
+        return min(max(share, LEAST_MEMORY_BYTES), MOST_MEMORY_BYTES)
 
 
 class Upkeep:
