@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections import Counter
 from fractions import Fraction
@@ -97,6 +98,8 @@ def test_a_tag_that_names_no_parameter_is_told_at_once(tags):
         ({"tag": "prices"}, "Unknown option 'tag'. Did you mean 'tags'?"),
         ({"tags": 7}, "Option 'tags' is 7. Use a string or a list."),
         ({"tags": [7]}, "Option 'tags' has 7."),
+        ({"timeout": math.inf}, "Option 'timeout' is inf, which is not finite. Use a number or None."),
+        ({"stale": math.inf}, "Option 'stale' is inf, which is not finite. Use a number."),
     ],
 )
 def test_what_fetch_does_not_take_is_named(said, sentence):
@@ -106,14 +109,15 @@ def test_what_fetch_does_not_take_is_named(said, sentence):
         asyncio.run(afetch("k", int, **said))
 
 
-def test_an_error_of_the_computation_itself_stays_what_it_is():
+@pytest.mark.parametrize("kind", [TypeError, OverflowError])
+def test_an_error_of_the_computation_itself_stays_what_it_is(kind):
     def compute() -> int:
         msg = "my own"
-        raise TypeError(msg)
+        raise kind(msg)
 
-    with pytest.raises(TypeError, match=r"^my own$"):
+    with pytest.raises(kind, match=r"^my own$"):
         fetch("k", compute, tags={"a"}, errors=[LookupError])
-    with pytest.raises(TypeError, match=r"^my own$"):
+    with pytest.raises(kind, match=r"^my own$"):
         asyncio.run(afetch("k", compute))
 
 

@@ -24,6 +24,8 @@ from backroom.errors import BackroomError
 BUCKETS: Final = 4096
 """How many generations the calls of one function share; invalidating one call may cost one in 4096 others its value."""
 NAME_LENGTH: Final = 120
+MISTAKEN: Final = (TypeError, OverflowError)
+"""What comes of text in the place of seconds, and of an infinity."""
 STRANGE: Final = re.compile(r"[^A-Za-z0-9_.<>-]")
 
 
@@ -230,7 +232,7 @@ def fetch[R](
     try:
         policy = Policy(timeout=timeout, **options)
         return cast("R", _opened(policy, run(obtained(_recipe(policy, alias, key, compute, tags)))))
-    except TypeError:
+    except MISTAKEN:
         # Looked at only now, for each call says them anew.
         check("fetch()", fetch, {"compute": compute, "timeout": timeout, "tags": tags, "alias": alias, **options})
         raise
@@ -249,7 +251,7 @@ async def afetch[R](
     try:
         policy = Policy(timeout=timeout, **options)
         return cast("R", _opened(policy, await arun(obtained(_recipe(policy, alias, key, compute, tags)))))
-    except TypeError:
+    except MISTAKEN:
         check("afetch()", afetch, {"compute": compute, "timeout": timeout, "tags": tags, "alias": alias, **options})
         raise
 
