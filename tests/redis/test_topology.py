@@ -121,6 +121,18 @@ def test_nodes_that_send_to_each_other_for_ever_are_asked_a_few_times_only() -> 
     assert len(nodes.waited) == REDIRECTIONS - 1
 
 
+@pytest.mark.parametrize("wrong", [None, TryAgainError("TRYAGAIN")])
+def test_many_wait_no_longer_for_nodes_that_disagree_than_one(wrong: Exception | None) -> None:
+    def get(node: Node) -> Any:
+        return wrong or MovedError(f"1 10.0.0.{5 - node[1]}:{5 - node[1]}")
+
+    nodes, topology = Nodes(GET=get), Topology(HERE)
+    replies = nodes.go(topology.ask_each([GET] * 20 + [("PING",)]))
+    assert [type(reply) for reply in replies[:-1]] == [TryAgainError] * 20
+    assert replies[-1] == b"OK"
+    assert len(nodes.waited) == (REDIRECTIONS - 1 if wrong is None else REDIRECTIONS + 19)
+
+
 def test_who_is_sent_to_and_fro_waits_until_the_nodes_agree() -> None:
     first, other = home("a"), home("b")
     nodes, topology = Nodes(), Topology(HERE)

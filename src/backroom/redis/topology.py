@@ -55,11 +55,15 @@ class Topology:
             by_node.setdefault(slots[_slot_for(command)], []).append(index)
         replies: list[Any] = [None] * len(commands)
         found = yield from self._ask([(node, [commands[each] for each in some]) for node, some in by_node.items()])
+        patience = REDIRECTIONS
         for (node, indexes), some in zip(by_node.items(), found, strict=True):
             for index, reply in zip(indexes, some, strict=True):
                 replies[index] = reply
                 if isinstance(reply, ELSEWHERE):
-                    replies[index] = yield from self._follow(commands[index], reply, node)
+                    last = replies[index] = yield from self._follow(commands[index], reply, node, patience)
+                    if isinstance(last, ELSEWHERE):
+                        # The nodes have been waited for. For the others too would be that time for each of them.
+                        patience = 1
         return replies
 
     def ask_everywhere(self, command: Command) -> Steps[list[Any]]:
@@ -75,10 +79,10 @@ class Topology:
         """Return the node that has a key."""
         return (yield from self._table())[slot_of(name)]
 
-    def _follow(self, command: Command, reply: Any, node: Node) -> Steps[Any]:
-        """Return the reply of the node that has the key by now."""
+    def _follow(self, command: Command, reply: Any, node: Node, patience: int) -> Steps[Any]:
+        """Return the reply of the node that has the key by now, or what is wrong still after so many more."""
         sent_away_by = {node}
-        for _ in range(REDIRECTIONS):
+        for _ in range(patience):
             match reply:
                 case MovedError():
                     self.forget()

@@ -105,7 +105,7 @@ def test_the_threads_of_a_process_share_what_it_keeps_in_memory(path, monkeypatc
     assert share() == memory * 1024
     assert shares(3) == [memory * 1024 // 4] * 3
     # Whatever there is room for, each has what the way to an entry takes.
-    assert shares(40) == [4 * 1024] * 40
+    assert shares(40) == [8 * 1024] * 40
     # Those threads are gone.
     gc.collect()
     assert share() == memory * 1024

@@ -30,9 +30,6 @@ LOOK_SECONDS: Final = 1.0
 CLOSED_SECONDS: Final = 1.0
 """How long a file that could not be opened is left alone."""
 
-LOG_CHECKPOINTS: Final = 8
-"""The log is as long as what so many checkpoints bring into the file, where those who write leave them no pause."""
-
 LONGEST_WAIT_SECONDS: Final = 5.0
 """How long a process that forks waits for its other threads."""
 
@@ -146,7 +143,7 @@ class CacheFile:
                     self.trouble.warn("forked", INHERITED)
                 raise Closed("It could not be opened a moment ago.")
             self._open(link)
-        link.keep(self.budget.memory_bytes)
+        link.keep(self.budget.log_bytes)
         link.look_at = monotonic() + LOOK_SECONDS
         return link
 
@@ -172,7 +169,7 @@ class CacheFile:
         generation = self.generation
         with turn(self.path, OPENED):
             link.open(self.path)
-            layout.set_up(link.connection, log_bytes=LOG_CHECKPOINTS * self.budget.checkpoint_bytes)
+            layout.set_up(link.connection, log_bytes=self.budget.log_bytes)
         link.generation = generation
 
     def _is_still_there(self, link: Link) -> bool:

@@ -22,8 +22,8 @@ from backroom.cache.onefile import layout
 CLOSED: Final = -1
 """The generation of a link that is not open."""
 NAP: Final = 0.001
-LEAST_MEMORY_KIB: Final = 4096
-"""Of a thread, however many there are: what leads to a million entries, and some of those."""
+LEAST_MEMORY_KIB: Final = 8192
+"""Of a thread, however many there are: what leads to a million entries, and some thousands of those."""
 
 _inherited: list["Link"] = []
 
@@ -48,6 +48,7 @@ class Link:
     )
 
     connection: sqlite3.Connection
+    memory_kib: int
     place: tuple[int, int]
 
     def __init__(self, held: set[int]) -> None:
@@ -55,7 +56,6 @@ class Link:
         self.process = os.getpid()
         self.generation = CLOSED
         self.look_at = 0.0
-        self.memory_kib = 0
         self.is_open = False
         self.is_used = False
         self.sums: list[int] = []

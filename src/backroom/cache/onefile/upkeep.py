@@ -46,9 +46,8 @@ CHECKPOINT_SHARE: Final = 32
 LEAST_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 MOST_CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
-MEMORY_SHARE: Final = 4
-LEAST_MEMORY_BYTES: Final = 32 * 1024 * 1024
-MOST_MEMORY_BYTES: Final = 128 * 1024 * 1024
+LOG_CHECKPOINTS: Final = 8
+"""The log is as long as what so many checkpoints bring into the file, where those who write leave them no pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,9 @@ class Budget:
         return min(max(share, LEAST_CHECKPOINT_BYTES), MOST_CHECKPOINT_BYTES)
 
     @property
-    def memory_bytes(self) -> int:
-        """How much of the file a process keeps in memory as it reads it, so that what is in use is found without the system."""
-        share = (self.max_bytes or MOST_MEMORY_BYTES * MEMORY_SHARE) // MEMORY_SHARE
-        return min(max(share, LEAST_MEMORY_BYTES), MOST_MEMORY_BYTES)
+    def log_bytes(self) -> int:
+        """How long the log may grow; and how much of the file a process keeps in memory, so that it finds what is in use there."""
+        return LOG_CHECKPOINTS * self.checkpoint_bytes
 
 
 class Upkeep:
