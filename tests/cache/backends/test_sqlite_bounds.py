@@ -79,6 +79,26 @@ def test_the_log_may_be_a_quarter_of_the_cache_and_has_bounds(path, most, log):
     assert pages * PAGE_BYTES == log * MEBIBYTE
 
 
+def test_the_log_stays_short_where_writers_take_turns(path, monkeypatch):
+    """They leave no moment in which all of it is in the file, so SQLite alone never begins it anew."""
+    monkeypatch.setattr("backroom.cache.onefile.upkeep.LEAST_CHECKPOINT_BYTES", 64 * 1024)
+    monkeypatch.setattr("backroom.cache.onefile.upkeep.MOST_CHECKPOINT_BYTES", 64 * 1024)
+    cache = make(path, MAX_BYTES=64 * MEBIBYTE, COMPRESS_FROM=None)
+    assert cache._file.budget.log_bytes == MEBIBYTE // 2
+    cache.set("a", 1)
+    longest = []
+
+    def write(first: int) -> None:
+        for turn in range(400):
+            cache.set_many({f"key-{first}-{turn % 20}-{number}": "x" * 2_000 for number in range(25)})
+            longest.append(path.with_name(f"{path.name}-wal").stat().st_size)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    # They have written more than a hundred times as much as the log may take.
+    assert max(longest) < 8 * MEBIBYTE
+
+
 @pytest.mark.parametrize(("most", "memory"), [(1, 32), (256, 64), (8_192, 128), (None, 128)])
 def test_the_threads_of_a_process_share_what_it_keeps_in_memory(path, monkeypatch, most, memory):
     monkeypatch.setattr("backroom.cache.onefile.file.LOOK_SECONDS", 0)

@@ -81,6 +81,8 @@ def set_up(connection: sqlite3.Connection, log_bytes: int) -> None:
     ask("PRAGMA synchronous = NORMAL")
     # A log that nobody has brought into the file whole, in a pause between two writes, is brought there by a writer.
     ask(f"PRAGMA wal_autocheckpoint = {log_bytes // PAGE_BYTES}")
+    # Where it could not be begun anew in time, it gives back what it took too much.
+    ask(f"PRAGMA journal_size_limit = {log_bytes}")
     # From here on a lock is waited for in Python, in shorter naps than SQLite's and without blocking an event loop.
     ask("PRAGMA busy_timeout = 0")
 

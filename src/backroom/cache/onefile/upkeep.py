@@ -9,10 +9,12 @@ import math
 import random
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 
 from backroom.cache.lifetimes import now
@@ -46,6 +48,10 @@ CHECKPOINT_SHARE: Final = 32
 LEAST_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 MOST_CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
+LONGER: Final = 1.25
+"""The writers themselves see to a log that is as long as it may be. To one that is so many times as long they could not."""
+READING_SECONDS: Final = 0.001
+NAP: Final = 0.0001
 LOG_CHECKPOINTS: Final = 8
 """The log is as long as what so many checkpoints bring into the file, where those who write leave them no pause."""
 
@@ -93,7 +99,7 @@ class Upkeep:
         self._written = 0
         self._excess = 0.0
         self._stepping = threading.Lock()
-        self._checkpoints = _Checkpoints(path, budget.checkpoint_bytes)
+        self._checkpoints = _Checkpoints(path, budget)
 
     def wrote(self, link: Link, ids: Sequence[int], payload_bytes: int) -> None:
         """Take in that so much was written, and do the steps that are due."""
@@ -174,6 +180,28 @@ class Upkeep:
         return excess
 
 
+def _has_lock(connection: sqlite3.Connection) -> bool:
+    with suppress(sqlite3.OperationalError):
+        connection.execute("BEGIN IMMEDIATE")
+    return connection.in_transaction
+
+
+def _has_all_in_the_file(connection: sqlite3.Connection) -> bool:
+    # Another thread may be at it, or a writer, and then it says that it was busy.
+    is_busy, pages, brought = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return not is_busy and pages == brought
+
+
+def _in_time(succeeds: Callable[[], bool]) -> bool:
+    deadline = monotonic() + CHECKPOINT_SECONDS
+    while not succeeds():
+        if monotonic() > deadline:
+            return False
+        # SQLite itself would nap for so long that others always come first.
+        sleep(NAP)
+    return True
+
+
 def _batches(ids: list[int]) -> Iterator[list[int]]:
     return (ids[first : first + AT_ONCE] for first in range(0, len(ids), AT_ONCE))
 
@@ -181,9 +209,10 @@ def _batches(ids: list[int]) -> Iterator[list[int]]:
 class _Checkpoints:
     """Brings what was written from the log into the file, when there is enough of it."""
 
-    def __init__(self, path: Path, every: int) -> None:
+    def __init__(self, path: Path, budget: Budget) -> None:
         self._path = path
-        self._every = every
+        self._every = budget.checkpoint_bytes
+        self._longest = budget.log_bytes
         self._bytes = 0
         self._running = threading.Lock()
 
@@ -211,8 +240,26 @@ class _Checkpoints:
                 closing(self._connected()) as connection,
             ):
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                if self._is_log_too_long():
+                    self._begin_log_anew(connection)
         finally:
             self._running.release()
+
+    def _is_log_too_long(self) -> bool:
+        # SQLite names it after the file, not after a link to it, and cuts it where it begins anew.
+        log = Path(f"{self._path.resolve()}-wal")
+        return log.stat().st_size > self._longest * LONGER
+
+    def _begin_log_anew(self, connection: sqlite3.Connection) -> None:
+        """Have the next writer begin the log anew. Where writers take turns there is no moment in which all of it is in the file.
+
+        So they wait meanwhile, for no more than what was written since the last checkpoint.
+        """
+        with closing(self._connected()) as keeper:
+            keeper.execute("PRAGMA busy_timeout = 0")
+            if _in_time(partial(_has_lock, keeper)) and _in_time(partial(_has_all_in_the_file, connection)):
+                # Until those have read who still read in the log: new readers find all in the file.
+                sleep(READING_SECONDS)
 
     def _connected(self) -> sqlite3.Connection:
         with turn(self._path, OPENED):
