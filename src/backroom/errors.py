@@ -1,4 +1,4 @@
-"""The one base of every error that Backroom raises on its own account."""
+"""The one base of every error that Backroom raises on its own account, and how an error is told."""
 
 
 class BackroomError(Exception):
@@ -11,3 +11,9 @@ class FromOutside(Exception):
 
 class Unavailable(BackroomError):
     """What keeps something cannot serve now, and may again later."""
+
+
+def sentence(error: BaseException) -> str:
+    """Return what an error says, on one line and with its full stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from itertools import count
 from typing import Any
@@ -136,10 +137,12 @@ def test_a_token_elsewhere_on_the_page_does_no_harm():
     assert [page(), page()] == ["1", "1"]
 
 
-@pytest.mark.parametrize("tag", ["", "300", '300 a using="nowhere"', "nothing a", '"x" a', '300 a stale="x"'])
+@pytest.mark.parametrize(
+    "tag", ["", "300", '300 a using="nowhere"', "nothing a", '"x" a', '300 a stale="x"', "endless a"]
+)
 def test_a_tag_that_cannot_work_says_so(tag):
     with pytest.raises(TemplateSyntaxError):
-        render(tag)
+        render(tag, {"endless": math.inf})
 
 
 @override_settings(USE_I18N=True)

@@ -5,7 +5,7 @@ from typing import Final
 
 from redis import exceptions
 
-from backroom.errors import Unavailable
+from backroom.errors import Unavailable, sentence
 
 
 class RedisUnavailable(Unavailable):
@@ -75,10 +75,5 @@ def unavailable(error: Exception, name: str) -> RedisUnavailable | None:
     if (found := _REFUSED_CERTIFICATE.search(str(error))) is not None:
         return RedisUnavailable(f"{name} shows a certificate that is not trusted here: {found[1]}. {CERTIFICATE}")
     if isinstance(error, exceptions.ConnectionError | OSError):
-        return RedisUnavailable(f"{name} cannot be reached: {_sentence(error)} {CONNECT}", may_have_happened=True)
+        return RedisUnavailable(f"{name} cannot be reached: {sentence(error)} {CONNECT}", may_have_happened=True)
     return None
-
-
-def _sentence(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if text.endswith((".", "!", "?")) else f"{text}."

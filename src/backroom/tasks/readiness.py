@@ -8,9 +8,10 @@ from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from backroom.errors import sentence
 from backroom.tasks import queries
 from backroom.tasks.backends.base import Backend
-from backroom.tasks.tables import count, sentence
+from backroom.tasks.tables import count
 
 
 def advice_to_migrate(backend: Backend) -> str | None:

@@ -54,12 +54,6 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
-def sentence(error: BaseException) -> str:
-    """Return what an error says, on one line and with its full stop."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
 def _on_one_line(found: re.Match[str]) -> str:
     return " " if "\n" in found[0] or "\r" in found[0] else found[0]
 

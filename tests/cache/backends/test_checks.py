@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,14 @@ def test_a_format_whose_package_is_missing_is_told_and_so_is_where_redis_is_name
     assert (missing.id, unnamed.id) == ("backroom.E501", "backroom.E504")
     assert "pip install msgpack" in missing.msg
     assert "Set LOCATION, or BACKROOM['REDIS_URL']" in unnamed.msg
+
+
+@pytest.mark.parametrize(("timeout", "left"), [(math.inf, None), (-math.inf, 0), (math.nan, 300)])
+def test_a_timeout_that_is_no_number_ends_no_command(tmp_path, timeout, left):
+    """Of an infinite one Django's own class raises, and with it every check and every command."""
+    ours = {"BACKEND": SQLITE, "LOCATION": tmp_path / "c", "TIMEOUT": timeout}
+    with override_settings(CACHES={"default": ours}):
+        assert check_backends() == []
+        assert caches["default"].default_timeout == left
+        caches["default"].set("a", 1)
+        assert caches["default"].get("a") == (None if left == 0 else 1)

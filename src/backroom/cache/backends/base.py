@@ -1,6 +1,7 @@
 """What our cache backends share above their stores: keys, lifetimes, options, values, and the calls made of other calls."""
 
 import logging
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -57,10 +58,14 @@ class BackroomCache(BaseCache):
     """What others take as an option, in lower case, and a sentence that says where it is said here."""
 
     def __init__(self, name: str, params: dict[str, Any]) -> None:
+        seconds = params.get("timeout", params.get("TIMEOUT"))
+        if isinstance(seconds, float) and math.isinf(seconds):
+            # Django raises of it.
+            params = {**params, "timeout": None if seconds > 0 else 0}
         super().__init__(params)
-        if isinstance(timeout := params.get("timeout", params.get("TIMEOUT")), float):
+        if isinstance(seconds, float) and math.isfinite(seconds):
             # Django cuts 0.5 seconds down to 0, which means "do not store".
-            self.default_timeout = timeout
+            self.default_timeout = seconds
         self.options = self._read_options(name, params.get("OPTIONS", {}))
         self.codec = Codec(
             salt=self.salt(name), compress_from=self.options.COMPRESS_FROM, structures=self.options.FORMAT

@@ -24,6 +24,7 @@ from backroom.cache.onefile.links import Link, Links
 from backroom.cache.onefile.turns import OPENED, REPLACED, turn
 from backroom.cache.onefile.upkeep import Budget, Upkeep
 from backroom.cache.trouble import Trouble
+from backroom.errors import sentence
 
 LOOK_SECONDS: Final = 1.0
 """How often a thread makes sure that its file is still the one at its path."""
@@ -108,16 +109,20 @@ class CacheFile:
         elif code in _CLOSE or is_damage(error) or isinstance(error, (OSError, NotOurs)):
             self.generation += 1
             self.closed_until = monotonic() + CLOSED_SECONDS
-            self.trouble.warn("unusable", f"{action}: {error} It counts as missing.")
+            self.trouble.warn("unusable", f"{action}: {sentence(error)} It counts as missing.")
         elif code == sqlite3.SQLITE_BUSY:
             self.trouble.warn("locked", f"{action}: another process keeps the file locked. It counts as missing.")
         elif code == sqlite3.SQLITE_FULL:
             self.is_full = True
-            self.trouble.warn("full", f"{action}: {error}: the disk is full. What cannot be stored counts as missing.")
+            self.trouble.warn(
+                "full",
+                f"{action}: {error}. It cannot be written: the disk or a quota is full, or the disk has an error. "
+                "What cannot be stored counts as missing.",
+            )
         else:
             # Of a table that is gone, for example: the file was replaced by another.
             self.generation += 1
-            self.trouble.warn("failed", f"{action}: {type(error).__name__}: {error} It counts as missing.")
+            self.trouble.warn("failed", f"{action}: {type(error).__name__}: {sentence(error)} It counts as missing.")
 
     def forget_all(self) -> None:
         """Remove the file, if it is the one that this thread has open. What no statement can do on a full disk, this can."""
@@ -180,7 +185,7 @@ class CacheFile:
 
     def _put_aside(self, error: BaseException, link: Link) -> None:
         aside = _place_aside(self.path.resolve())
-        self.trouble.warn("corrupt", f"{error} The file is put aside as {aside.name} and made anew.")
+        self.trouble.warn("corrupt", f"{sentence(error)} The file is put aside as {aside.name} and made anew.")
         self._replace(link, aside)
 
     def _replace(self, link: Link, aside: Path | None = None) -> None:

@@ -102,6 +102,6 @@ def _resolved(expression: FilterExpression, context: Context) -> Any:
 def _seconds(value: Any, name: str) -> int | None:
     try:
         return None if value is None else int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         msg = f'"cache" tag got a {name} that is no number of seconds: {value!r}'
         raise TemplateSyntaxError(msg) from None

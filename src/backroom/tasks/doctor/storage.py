@@ -11,14 +11,14 @@ from django.db import Error as DatabaseTrouble
 from django.db import connections
 
 from backroom.clock import SECOND, Moment, after, seconds_between
-from backroom.errors import BackroomError
+from backroom.errors import BackroomError, sentence
 from backroom.sql.dialect import ADVISED_FOR_FILES, FileState, file_state, is_server, product, server_moment
 from backroom.tasks import queries
 from backroom.tasks.backends.base import Backend
 from backroom.tasks.checks import check_version
 from backroom.tasks.doctor.findings import FAIL, OK, WARN, Finding, Findings, Level, milliseconds
 from backroom.tasks.readiness import advice_to_migrate, cure_of
-from backroom.tasks.tables import sentence, span
+from backroom.tasks.tables import span
 from backroom.tasks.worker import WorkerSettings
 
 ROUND_TRIPS: Final = 21
