@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -50,6 +49,8 @@ MOST_CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 CHECKPOINT_SECONDS: Final = 1.0
 LONGER: Final = 1.25
 """The writers themselves see to a log that is as long as it may be. To one that is so many times as long they could not."""
+HOLDING_SECONDS: Final = 0.25
+"""How long writers are kept waiting at most, besides for the disk, where a reader does not end."""
 READING_SECONDS: Final = 0.001
 NAP: Final = 0.0001
 LOG_CHECKPOINTS: Final = 8
@@ -192,9 +193,9 @@ def _has_all_in_the_file(connection: sqlite3.Connection) -> bool:
     return not is_busy and pages == brought
 
 
-def _in_time(succeeds: Callable[[], bool]) -> bool:
-    deadline = monotonic() + CHECKPOINT_SECONDS
-    while not succeeds():
+def _in_time(seconds: float, succeeds: Callable[[sqlite3.Connection], bool], connection: sqlite3.Connection) -> bool:
+    deadline = monotonic() + seconds
+    while not succeeds(connection):
         if monotonic() > deadline:
             return False
         # SQLite itself would nap for so long that others always come first.
@@ -257,7 +258,9 @@ class _Checkpoints:
         """
         with closing(self._connected()) as keeper:
             keeper.execute("PRAGMA busy_timeout = 0")
-            if _in_time(partial(_has_lock, keeper)) and _in_time(partial(_has_all_in_the_file, connection)):
+            if _in_time(CHECKPOINT_SECONDS, _has_lock, keeper) and _in_time(
+                HOLDING_SECONDS, _has_all_in_the_file, connection
+            ):
                 # Until those have read who still read in the log: new readers find all in the file.
                 sleep(READING_SECONDS)
 
