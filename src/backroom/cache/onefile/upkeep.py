@@ -19,6 +19,7 @@ from typing import Final
 from backroom.cache.lifetimes import now
 from backroom.cache.onefile.demand import Demand
 from backroom.cache.onefile.eviction import IDS, Census, Entry, Rivals, expired, least_asked_for, longest_idle
+from backroom.cache.onefile.failures import is_locked
 from backroom.cache.onefile.layout import address_of
 from backroom.cache.onefile.links import Link
 from backroom.cache.onefile.statements import (
@@ -50,7 +51,7 @@ CHECKPOINT_SECONDS: Final = 1.0
 LONGER: Final = 1.25
 """The writers themselves see to a log that is as long as it may be. To one that is so many times as long they could not."""
 HOLDING_SECONDS: Final = 0.25
-"""How long writers are kept waiting at most, besides for the disk, where a reader does not end."""
+"""How long writers are kept waiting at most, where a reader does not end or the disk is slow."""
 READING_SECONDS: Final = 0.001
 NAP: Final = 0.0001
 LOG_CHECKPOINTS: Final = 8
@@ -182,8 +183,11 @@ class Upkeep:
 
 
 def _has_lock(connection: sqlite3.Connection) -> bool:
-    with suppress(sqlite3.OperationalError):
+    try:
         connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if not is_locked(error):
+            raise
     return connection.in_transaction
 
 
@@ -216,6 +220,8 @@ class _Checkpoints:
         self._longest = budget.log_bytes
         self._bytes = 0
         self._running = threading.Lock()
+        self._not_before = 0.0
+        self._is_awaited = False
 
     def wrote(self, written: int) -> None:
         self._bytes += written
@@ -228,20 +234,26 @@ class _Checkpoints:
                 self._running.release()
 
     def wait(self, seconds: float) -> bool:
-        if not self._running.acquire(timeout=max(seconds, 0)):
-            return False
-        self._running.release()
-        return True
+        # Who forks does not wait for more than what has begun.
+        self._is_awaited = True
+        try:
+            is_free = self._running.acquire(timeout=max(seconds, 0))
+        finally:
+            self._is_awaited = False
+        if is_free:
+            self._running.release()
+        return is_free
 
     def _run(self) -> None:
         try:
-            # A checkpoint that cannot be done now is done by the next, or by SQLite itself when the log is long.
+            # A checkpoint that cannot be done now is done by the next, or by SQLite itself when the log is long. While the
+            # interpreter ends, no thread can be started.
             with (
-                suppress(sqlite3.Error, OSError),
+                suppress(sqlite3.Error, OSError, RuntimeError),
                 closing(self._connected()) as connection,
             ):
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                if self._is_log_too_long():
+                if not self._is_awaited and monotonic() > self._not_before and self._is_log_too_long():
                     self._begin_log_anew(connection)
         finally:
             self._running.release()
@@ -254,19 +266,30 @@ class _Checkpoints:
     def _begin_log_anew(self, connection: sqlite3.Connection) -> None:
         """Have the next writer begin the log anew. Where writers take turns there is no moment in which all of it is in the file.
 
-        So they wait meanwhile, for no more than what was written since the last checkpoint.
+        So they wait meanwhile, for no longer than `HOLDING_SECONDS`: the disk takes what it was given since all of it was there last.
         """
+        self._not_before = monotonic() + random.uniform(1, 3)  # noqa: S311 - so that processes do not all try again at once
         with closing(self._connected()) as keeper:
             keeper.execute("PRAGMA busy_timeout = 0")
-            if _in_time(CHECKPOINT_SECONDS, _has_lock, keeper) and _in_time(
-                HOLDING_SECONDS, _has_all_in_the_file, connection
-            ):
-                # Until those have read who still read in the log: new readers find all in the file.
-                sleep(READING_SECONDS)
+            if not _in_time(CHECKPOINT_SECONDS, _has_lock, keeper):
+                return
+            # A wait for the disk cannot be broken off. What it was given by then, the next time need not wait for.
+            release = threading.Timer(HOLDING_SECONDS, keeper.rollback)
+            release.start()
+            try:
+                if _in_time(HOLDING_SECONDS, _has_all_in_the_file, connection):
+                    # Until those have read who still read in the log: new readers find all in the file.
+                    sleep(READING_SECONDS)
+                    self._not_before = 0.0
+            finally:
+                release.cancel()
+                release.join()
 
     def _connected(self) -> sqlite3.Connection:
         with turn(self._path, OPENED):
-            connection = sqlite3.connect(address_of(self._path), uri=True, timeout=CHECKPOINT_SECONDS)
+            connection = sqlite3.connect(
+                address_of(self._path), uri=True, timeout=CHECKPOINT_SECONDS, check_same_thread=False
+            )
             # To ask for anything opens the log as well.
             connection.execute("PRAGMA user_version")
         connection.execute("PRAGMA synchronous = NORMAL")
