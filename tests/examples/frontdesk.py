@@ -95,6 +95,34 @@ class Frontdesk:
         supervisor = self.supervisor()
         return supervisor.children() if supervisor else []
 
+    @contextlib.contextmanager
+    def workers_stopped(self) -> Iterator[None]:
+        """Let nobody take up a task meanwhile."""
+        wait_until(lambda: self.supervisor() is not None, what="a worker")
+        while True:
+            stopped = [self.supervisor()]
+            try:
+                # The one first that could start others.
+                stopped[0].suspend()
+                for child in stopped[0].children(recursive=True):
+                    stopped.append(child)
+                    child.suspend()
+                if self.is_writable():
+                    yield
+                    return
+            finally:
+                for each in reversed(stopped):
+                    each.resume()
+
+    def is_writable(self) -> bool:
+        """Tell whether nobody holds the database's lock; one that was stopped may."""
+        with contextlib.closing(sqlite3.connect(self.state / "frontdesk.sqlite3", timeout=0.5)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            return True
+
     def uploads(self) -> list[str]:
         """Return the names of the files in the spool."""
         return sorted(path.name for path in (self.state / "uploads").iterdir())
