@@ -79,6 +79,7 @@ def test_the_log_may_be_a_quarter_of_the_cache_and_has_bounds(path, most, log):
     cache = make(path, MAX_BYTES=None if most is None else most * MEBIBYTE)
     pages = cache._file.link().ask("PRAGMA wal_autocheckpoint").fetchone()[0]
     assert pages * PAGE_BYTES == log * MEBIBYTE
+    assert cache._file.link().ask("PRAGMA journal_size_limit").fetchone()[0] == log * MEBIBYTE
 
 
 def test_the_log_stays_short_where_writers_take_turns(path, monkeypatch):
@@ -115,6 +116,25 @@ def test_a_reader_that_does_not_end_keeps_writers_waiting_for_a_moment_only(path
         cache.set("key-0", 2)
         assert cache.get("key-0") == 2
         assert checkpoints._not_before > time.monotonic()
+
+
+def test_who_forks_does_not_wait_for_the_log_to_begin_anew(path, monkeypatch):
+    cache = make(path)
+    cache.set("a", 1)
+    checkpoints = cache._file.upkeep._checkpoints
+    begun: list[sqlite3.Connection] = []
+    monkeypatch.setattr(checkpoints, "_is_log_too_long", lambda: True)
+    monkeypatch.setattr(checkpoints, "_begin_log_anew", begun.append)
+    checkpoints._running.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(checkpoints.wait, 60)
+        wait_until(lambda: checkpoints._is_awaited)
+        checkpoints._run()
+        assert waiting.result()
+    assert begun == []
+    checkpoints._running.acquire()
+    checkpoints._run()
+    assert len(begun) == 1
 
 
 def test_writers_do_not_wait_for_a_slow_disk(path, monkeypatch):

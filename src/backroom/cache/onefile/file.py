@@ -116,7 +116,7 @@ class CacheFile:
             self.is_full = True
             self.trouble.warn(
                 "full",
-                f"{action}: {error}. It cannot be written: the disk or a quota is full, or the disk has an error. "
+                f"{action}: {sentence(error)} It cannot be written: the disk or a quota is full, or the disk has an error. "
                 "What cannot be stored counts as missing.",
             )
         else:
